@@ -1,0 +1,262 @@
+"""Formula: the immutable, typed computation graph, with its JSON and networkx forms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import networkx as nx
+from autoprox.primitives.kinds import NET, FormulaError, Kind, derived_shape, matrix
+from autoprox.primitives.operations import OPERATIONS, Operation
+from autoprox.primitives.statistics import Terminal, terminal
+
+#: Limits on what is read, so that a hostile formula costs nothing. Evolved formulas stay far below them.
+MAX_DEPTH = 64
+MAX_SIZE = 1000
+
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class Formula:
+    """A node of the graph with everything below it: a constant, a terminal, or an operation on formulas.
+
+    Two formulas are equal when their texts are, so equal subgraphs are one key in any dict. A complete
+    formula has the kind Net (`is_complete`). Build them with `parse`, `apply`, `constant` and `statistic`,
+    which check kinds and raise FormulaError.
+    """
+
+    head: Operation | Terminal | float
+    args: tuple[Formula, ...] = ()
+    kind: Kind = NET
+    text: str = field(default="")
+    size: int = 1
+    depth: int = 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Formula) and self.text == other.text and self.kind == other.kind
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Formula({self.text!r})"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it is one number for the network, read from the network (a bare number is not)."""
+        return self.kind == NET and any(isinstance(node.head, Terminal) for node in self.nodes())
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is a number."""
+        return isinstance(self.head, float)
+
+    def nodes(self) -> Iterator[Formula]:
+        """Every distinct subformula once, arguments before what uses them."""
+        seen: set[Formula] = set()
+
+        def walk(node: Formula) -> Iterator[Formula]:
+            if node not in seen:
+                seen.add(node)
+                for arg in node.args:
+                    yield from walk(arg)
+                yield node
+
+        return walk(self)
+
+    def terminals(self) -> tuple[Terminal, ...]:
+        """The statistics it reads, in order of first use."""
+        return tuple(node.head for node in self.nodes() if isinstance(node.head, Terminal))
+
+    def rebuilt(self, replace: Mapping[Formula, Formula]) -> Formula:
+        """The same formula with some subformulas replaced."""
+        if self in replace:
+            return replace[self]
+        if not self.args:
+            return self
+        assert isinstance(self.head, Operation)
+        return apply(self.head, *(arg.rebuilt(replace) for arg in self.args))
+
+    @property
+    def latex(self) -> str:
+        """LaTeX source, for math mode."""
+        if isinstance(self.head, Operation):
+            signs = (_PRECEDENCE.get(self.head.infix, 0),) * 2
+            parts = [_latex_argument(self.head, arg, sign) for arg, sign in zip(self.args, signs, strict=False)]
+            return self.head.latex.format(*parts)
+        if isinstance(self.head, Terminal):
+            return self.head.latex
+        return number_text(self.head)
+
+    def to_json(self) -> dict[str, Any]:
+        """`{"nodes": [...], "root": i}`: each distinct node once, arguments by index; no code, names only."""
+        index: dict[Formula, int] = {}
+        nodes: list[dict[str, Any]] = []
+        for node in self.nodes():
+            if isinstance(node.head, Operation):
+                entry: dict[str, Any] = {"op": node.head.name, "args": [index[arg] for arg in node.args]}
+            elif isinstance(node.head, Terminal):
+                marks = [mark for mark in (node.head.role, node.head.probe) if mark and mark != "attn"]
+                entry = {"statistic": node.head.statistic.name, "marks": marks}
+            else:
+                entry = {"constant": node.head}
+            index[node] = len(nodes)
+            nodes.append(entry)
+        return {"nodes": nodes, "root": index[self]}
+
+    def graph(self) -> nx.DiGraph:
+        """The computation graph: arguments point to what uses them.
+
+        Nodes are numbered, carry `label` and `kind`; edges carry `position`, a list because `mul(x, x)`
+        uses one argument twice. The root is the last node.
+        """
+        graph = nx.DiGraph(formula=self.text)
+        index: dict[Formula, int] = {}
+        for node in self.nodes():
+            index[node] = len(index)
+            label = node.head.name if isinstance(node.head, Operation) else node.text
+            graph.add_node(index[node], label=label, kind=str(node.kind))
+            for position, arg in enumerate(node.args):
+                edge = (index[arg], index[node])
+                if graph.has_edge(*edge):
+                    graph.edges[edge]["position"].append(position)
+                else:
+                    graph.add_edge(*edge, position=[position])
+        return graph
+
+
+def _latex_argument(operation: Operation, arg: Formula, precedence: int) -> str:
+    inner = arg.head.infix if isinstance(arg.head, Operation) else ""
+    if operation.infix == "/" or (operation.infix and _PRECEDENCE.get(inner, 3) > precedence):
+        return arg.latex
+    loose = bool(inner and inner != "/") or (isinstance(arg.head, float) and arg.head < 0)
+    bare = operation.latex.count(r"\left(") or operation.latex.count(r"\left|") or operation.latex.count(r"\left\|")
+    return rf"\left({arg.latex}\right)" if loose and not bare else arg.latex
+
+
+def number_text(value: float) -> str:
+    """The shortest text that reads back as the same number: 2, -0.5, 1e-06."""
+    return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def constant(value: float) -> Formula:
+    """A number. It combines with values of any kind. Raises FormulaError unless finite and at most 1e30."""
+    if not math.isfinite(value) or abs(value) > 1e30:
+        raise FormulaError(f"the constant {value!r} is not a finite number of magnitude at most 1e30")
+    value = float(value) + 0.0  # no negative zero: it would print as 0
+    return Formula(head=value, text=number_text(value))
+
+
+def statistic(name: str, *marks: str) -> Formula:
+    """A terminal: `statistic("weight_grad", "msa", "noise")`."""
+    head = terminal(name, *marks)
+    return Formula(head=head, kind=head.kind, text=str(head))
+
+
+def apply(operation: Operation, *args: Formula) -> Formula:
+    """The operation on its arguments, with the kinds checked and the limits on size and depth kept."""
+    if len(args) != operation.arity:
+        raise FormulaError(
+            f"'{operation.name}' takes {operation.arity} argument{'s' * (operation.arity > 1)}, not {len(args)}"
+        )
+    size, depth = 1 + sum(arg.size for arg in args), 1 + max(arg.depth for arg in args)
+    if size > MAX_SIZE:
+        raise FormulaError(f"the formula has more than {MAX_SIZE} nodes")
+    if depth > MAX_DEPTH:
+        raise FormulaError(f"the formula is more than {MAX_DEPTH} levels deep")
+    kind = result_kind(operation, args)
+    return Formula(operation, args, kind, _text(operation, args), size, depth)
+
+
+def result_kind(operation: Operation, args: Sequence[Formula]) -> Kind:
+    """The kind of the operation's value on these arguments; FormulaError where they do not fit."""
+    first = args[0].kind
+    match operation.family:
+        case "map":
+            return first
+        case "normalise" if first.level == "matrix":
+            return first
+        case "derive" if first.level == "matrix":
+            return matrix(derived_shape(first.shape, operation.derives), first.role)
+        case "product" if first.level == "matrix" and first == args[1].kind:
+            return matrix(derived_shape(first.shape, operation.derives), first.role)
+        case "spectrum" if first.level == "matrix":
+            return first.reduced
+        case "reduce" if first != NET:
+            return first.reduced
+        case "along_depth" if first.level == "layer":
+            return first
+        case "aggregate" if first.level == "layer":
+            return NET
+        case "binary":
+            return _combined_kind(operation, *args)
+    wanted = {
+        "product": "two matrices of one shape and role",
+        "reduce": "a matrix or numbers per layer",
+        "along_depth": "numbers per layer",
+        "aggregate": "numbers per layer",
+    }.get(operation.family, "a matrix")
+    raise FormulaError(f"'{operation.name}' takes {wanted}, not {' and '.join(str(arg.kind) for arg in args)}")
+
+
+def _combined_kind(operation: Operation, a: Formula, b: Formula) -> Kind:
+    if a.kind == b.kind:
+        return a.kind
+    for one, other in ((a, b), (b, a)):
+        if one.is_constant or (one.kind == NET and other.kind.level == "layer"):
+            return other.kind
+    fix = "reduce the matrices first" if "matrix" in (a.kind.level, b.kind.level) else "aggregate over layers first"
+    raise FormulaError(f"'{operation.name}' cannot combine {a.kind} with {b.kind}: {fix}, or use one role")
+
+
+def _text(operation: Operation, args: Sequence[Formula]) -> str:
+    if not operation.infix:
+        return f"{operation.name}({', '.join(arg.text for arg in args)})"
+    level = _PRECEDENCE[operation.infix]
+    left, right = (_precedence(arg) for arg in args)
+    a = f"({args[0].text})" if left < level else args[0].text
+    b = f"({args[1].text})" if right <= level else args[1].text
+    return f"{a} {operation.infix} {b}"
+
+
+def _precedence(node: Formula) -> int:
+    return _PRECEDENCE.get(node.head.infix, 3) if isinstance(node.head, Operation) else 3
+
+
+def from_json(data: object, operations: Mapping[str, Operation] = OPERATIONS) -> Formula:
+    """The inverse of `Formula.to_json`. Raises FormulaError naming the node that is wrong."""
+    if not isinstance(data, dict) or not isinstance(data.get("nodes"), list) or not data["nodes"]:
+        raise FormulaError('a formula in JSON is {"nodes": [...], "root": index}')
+    if len(data["nodes"]) > MAX_SIZE:
+        raise FormulaError(f"the formula has more than {MAX_SIZE} nodes")
+    built: list[Formula] = []
+    for number, entry in enumerate(data["nodes"]):
+        try:
+            built.append(_node_from_json(entry, built, operations))
+        except FormulaError as error:
+            raise FormulaError(f"node {number}: {error}") from None
+    root = data.get("root")
+    if type(root) is not int or not 0 <= root < len(built):
+        raise FormulaError(f"the root {root!r} is not the index of a node")
+    return built[root]
+
+
+def _node_from_json(entry: object, built: Sequence[Formula], operations: Mapping[str, Operation]) -> Formula:
+    match entry:
+        case {"op": str(name), "args": list(args)}:
+            if name not in operations:
+                raise FormulaError(f"unknown operation '{name[:40]}'")
+            if not all(type(i) is int and 0 <= i < len(built) for i in args):
+                raise FormulaError(f"arguments {args!r:.80} are not indices of earlier nodes")
+            return apply(operations[name], *(built[i] for i in args))
+        case {"statistic": str(name), "marks": list(marks)} if all(isinstance(mark, str) for mark in marks):
+            return statistic(name, *marks)
+        case {"constant": float() | int() as value} if not isinstance(value, bool):
+            return constant(float(value))
+    raise FormulaError(f"{entry!r:.80} is neither an operation, a statistic nor a constant")

@@ -1,0 +1,143 @@
+"""Statistics: the terminals of the language, what each one is and what it takes to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from autoprox.primitives.kinds import (
+    ATTENTION_ROLE,
+    NET,
+    PROBES,
+    ROLES,
+    FormulaError,
+    Kind,
+    layer,
+    matrix,
+    role_slots,
+)
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One terminal of the language.
+
+    `level` and `shape` give its kind; `probed` says that the network must be run under a probe; `gradient`
+    that it must also be differentiated; `latex` is its symbol.
+    """
+
+    name: str
+    level: str
+    latex: str
+    about: str
+    shape: str = ""
+    probed: bool = False
+    gradient: bool = False
+
+
+_ALL = (
+    Statistic("weight", "matrix", r"W", "weights, out × in", shape="weight"),
+    Statistic(
+        "weight_grad",
+        "matrix",
+        r"\nabla_W L",
+        "gradient of the loss for the weights, out × in",
+        shape="weight",
+        probed=True,
+        gradient=True,
+    ),
+    Statistic(
+        "weight_grad_batches",
+        "matrix",
+        r"\nabla_W L_b",
+        "the same for each of two mini-batches (halves of the batch), stacked: 2·out × in",
+        shape="stacked",
+        probed=True,
+        gradient=True,
+    ),
+    Statistic("act", "matrix", r"A", "output of the layer, samples·tokens × features", shape="act", probed=True),
+    Statistic(
+        "act_grad",
+        "matrix",
+        r"\nabla_A L",
+        "gradient of the loss for the output of the layer, samples·tokens × features",
+        shape="act",
+        probed=True,
+        gradient=True,
+    ),
+    Statistic(
+        "attn",
+        "matrix",
+        r"P",
+        "attention probabilities, samples·heads·tokens × tokens; one matrix per block, no role",
+        shape="attn",
+        probed=True,
+    ),
+    Statistic("fan_in", "layer", r"d^{\mathrm{in}}", "input features of the layer"),
+    Statistic("fan_out", "layer", r"d^{\mathrm{out}}", "output features of the layer"),
+    Statistic("heads", "layer", r"h", "attention heads of the layer's block"),
+    Statistic("tokens", "layer", r"n", "tokens in the layer's output", probed=True),
+    Statistic("position", "layer", r"\tfrac{l}{L}", "block number over the number of blocks, 1/L to 1"),
+    Statistic("params", "net", r"|\theta|", "trainable parameters of the network"),
+    Statistic("flops", "net", r"\mathrm{FLOPs}", "multiply-adds of one forward pass of one sample"),
+    Statistic("depth", "net", r"L", "number of transformer blocks"),
+    Statistic("width", "net", r"\bar{d}", "embedding dimension, mean over the blocks"),
+)
+
+#: name → statistic, in the order of the reference table.
+STATISTICS = MappingProxyType({statistic.name: statistic for statistic in _ALL})
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """A statistic as it stands in a formula: with its role and its probe (empty where it has none)."""
+
+    statistic: Statistic
+    role: str = ""
+    probe: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """matrix(shape, role), layer(slots) or net."""
+        if self.statistic.level == "matrix":
+            return matrix(self.statistic.shape, self.role)
+        return layer(len(role_slots(self.role))) if self.statistic.level == "layer" else NET
+
+    def __str__(self) -> str:
+        """`name[role, probe]`, leaving out the defaults `all` and `data`."""
+        shown = [part for part in (self.role, self.probe) if part not in ("", "all", "data", ATTENTION_ROLE)]
+        return f"{self.statistic.name}[{', '.join(shown)}]" if shown else self.statistic.name
+
+    @property
+    def latex(self) -> str:
+        """The symbol with role and probe as a superscript."""
+        marks = [part for part in (self.role, self.probe) if part not in ("", "all", "data", ATTENTION_ROLE)]
+        return self.statistic.latex if not marks else f"{{{self.statistic.latex}}}^{{\\mathrm{{{','.join(marks)}}}}}"
+
+
+def terminal(name: str, *marks: str) -> Terminal:
+    """`terminal("weight_grad", "msa", "noise")`: a statistic with its role and probe, in any order.
+
+    Left out, the role is `all` and the probe is `data`. Raises FormulaError for a name, role or probe that
+    does not exist or does not apply.
+    """
+    if name not in STATISTICS:
+        raise FormulaError(f"unknown statistic '{name}'; there are {', '.join(STATISTICS)}")
+    statistic = STATISTICS[name]
+    roles = tuple(ROLES) if statistic.level in ("matrix", "layer") and name != "attn" else ()
+    # `tokens` runs the network but is the same number under every probe.
+    probes = tuple(PROBES) if statistic.probed and statistic.level == "matrix" else ()
+    role, probe = "", ""
+    for mark in marks:
+        if mark in roles and not role:
+            role = mark
+        elif mark in probes and not probe:
+            probe = mark
+        else:
+            allowed = " and ".join(
+                f"one {what} of {', '.join(names)}" for what, names in (("role", roles), ("probe", probes)) if names
+            )
+            raise FormulaError(f"'{name}' takes {allowed or 'no role or probe'}, not '{mark}'")
+    if name == "attn":
+        role = ATTENTION_ROLE
+    return Terminal(statistic, role or ("all" if roles else ""), probe or ("data" if probes else ""))

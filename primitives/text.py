@@ -1,0 +1,201 @@
+"""Text: the parser of formulas. It reads names from tables and never evaluates anything."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autoprox.primitives.formula import MAX_DEPTH, Formula, apply, constant, statistic
+from autoprox.primitives.kinds import FormulaError
+from autoprox.primitives.operations import OPERATIONS, Operation
+from autoprox.primitives.statistics import STATISTICS
+
+#: Longest text that is read. Evolved formulas have a few hundred characters.
+MAX_LENGTH = 10_000
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/(),\[\]]))",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str  # number, name, sign or end
+    text: str
+    start: int
+
+
+def parse(text: str, operations: Mapping[str, Operation] = OPERATIONS, *, complete: bool = True) -> Formula:
+    """Read a formula, for example `sum(l1(weight * weight_grad))`.
+
+    Grammar: `expression := term (('+' | '-') term)*`, `term := factor (('*' | '/') factor)*`,
+    `factor := '-' factor | number | '(' expression ')' | operation '(' expression (',' expression)* ')' |
+    statistic ['[' role or probe (',' role or probe)* ']']`. A minus before a number is part of the number; before
+    anything else it is `neg`.
+
+    With `complete`, the formula must be one number for the network. Raises FormulaError, whose message quotes
+    the text and points at the place.
+    """
+    if len(text) > MAX_LENGTH:
+        raise FormulaError(f"the formula has {len(text):,} characters; the limit is {MAX_LENGTH:,}")
+    parser = _Parser(text, operations)
+    formula = parser.whole()
+    if complete and not formula.is_complete:
+        what = "no statistic of the network" if formula.kind.level == "net" else f"{formula.kind}, not one number"
+        fix = "" if formula.kind.level == "net" else "; aggregate it, for example with sum(...)"
+        raise FormulaError(_pointed(f"the formula gives {what}{fix}", text, 0, len(text)))
+    return formula
+
+
+class _Parser:
+    """Recursive descent over the tokens, at most MAX_DEPTH calls of `factor` deep."""
+
+    def __init__(self, text: str, operations: Mapping[str, Operation]) -> None:
+        self.text, self.operations = text, operations
+        self.tokens = list(self._tokenise())
+        self.at = 0
+        self.nesting = 0
+
+    def _tokenise(self):
+        position = 0
+        end = len(self.text.rstrip())
+        while position < end:
+            match = _TOKEN.match(self.text, position)
+            if match is None:
+                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
+                raise FormulaError(_pointed(f"{self.text[start]!r} has no meaning here", self.text, start, 1))
+            kind = match.lastgroup or ""
+            yield _Token(kind, match[kind], match.start(kind))
+            position = match.end()
+        yield _Token("end", "", end)
+
+    @property
+    def token(self) -> _Token:
+        return self.tokens[self.at]
+
+    def fail(self, message: str, token: _Token | None = None) -> FormulaError:
+        token = token or self.token
+        return FormulaError(_pointed(message, self.text, token.start, max(1, len(token.text))))
+
+    def take(self, sign: str) -> bool:
+        if self.token.kind == "sign" and self.token.text == sign:
+            self.at += 1
+            return True
+        return False
+
+    def expect(self, sign: str, what: str) -> None:
+        if not self.take(sign):
+            found = f"'{self.token.text[:40]}'" if self.token.text else "the end"
+            raise self.fail(f"expected '{sign}' {what}, found {found}")
+
+    def whole(self) -> Formula:
+        if self.token.kind == "end":
+            raise FormulaError("the formula is empty")
+        formula = self.expression()
+        if self.token.kind != "end":
+            raise self.fail(f"unexpected '{self.token.text[:40]}' after the formula")
+        return formula
+
+    def expression(self) -> Formula:
+        return self.chain(self.term, {"+": "add", "-": "sub"})
+
+    def term(self) -> Formula:
+        return self.chain(self.factor, {"*": "mul", "/": "div"})
+
+    def chain(self, operand, signs: Mapping[str, str]) -> Formula:
+        left = operand()
+        while self.token.kind == "sign" and self.token.text in signs:
+            sign = self.token
+            self.at += 1
+            left = self.checked(sign, self.operations[signs[sign.text]], left, operand())
+        return left
+
+    def checked(self, token: _Token, operation: Operation, *args: Formula) -> Formula:
+        try:
+            return apply(operation, *args)
+        except FormulaError as error:
+            raise self.fail(str(error), token) from None
+
+    def factor(self) -> Formula:
+        if self.nesting >= MAX_DEPTH:
+            raise self.fail(f"the formula is more than {MAX_DEPTH} levels deep")
+        self.nesting += 1
+        try:
+            return self.primary()
+        finally:
+            self.nesting -= 1
+
+    def primary(self) -> Formula:
+        token = self.token
+        self.at += 1
+        if token.kind == "number":
+            return self.number(token, 1.0)
+        if token.kind == "name":
+            return self.call(token) if self.token.text == "(" else self.terminal(token)
+        if token.text == "(":
+            inside = self.expression()
+            self.expect(")", "to close the bracket")
+            return inside
+        if token.text == "-":
+            if self.token.kind == "number":
+                self.at += 1
+                return self.number(self.tokens[self.at - 1], -1.0)
+            return self.checked(token, self.operations["neg"], self.factor())
+        self.at -= 1
+        found = f"'{token.text}'" if token.text else "the end"
+        raise self.fail(f"expected a statistic, an operation or a number, found {found}", token)
+
+    def number(self, token: _Token, sign: float) -> Formula:
+        try:
+            return constant(sign * float(token.text))
+        except FormulaError as error:
+            raise self.fail(str(error), token) from None
+
+    def call(self, name: _Token) -> Formula:
+        if name.text not in self.operations:
+            raise self.fail(_unknown(name.text, "operation", self.operations), name)
+        self.expect("(", f"after '{name.text}'")
+        args = [self.expression()]
+        while self.take(","):
+            args.append(self.expression())
+        self.expect(")", f"to close '{name.text}('")
+        return self.checked(name, self.operations[name.text], *args)
+
+    def terminal(self, name: _Token) -> Formula:
+        if name.text not in STATISTICS:
+            if name.text in self.operations:
+                raise self.fail(f"'{name.text}' is an operation: write {name.text}(...)", name)
+            raise self.fail(_unknown(name.text, "statistic", STATISTICS), name)
+        marks: list[_Token] = []
+        if self.take("["):
+            while True:
+                if self.token.kind != "name":
+                    raise self.fail("expected a role or a probe")
+                marks.append(self.token)
+                self.at += 1
+                if not self.take(","):
+                    break
+            self.expect("]", f"to close '{name.text}['")
+        try:
+            return statistic(name.text, *(mark.text for mark in marks))
+        except FormulaError as error:
+            wrong = next((mark for mark in marks if f"not '{mark.text}'" in str(error)), name)
+            raise self.fail(str(error), wrong) from None
+
+
+def _unknown(name: str, what: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}"
+    return f"unknown {what} '{name[:40]}'; {hint}"
+
+
+def _pointed(message: str, text: str, start: int, length: int) -> str:
+    """The message, then the line of the text around the place, then a caret under it."""
+    first, last = max(0, start - 60), min(len(text), start + 40)
+    window = re.sub(r"\s", " ", text[first:last])
+    before, after = "…" * (first > 0), "…" * (last < len(text))
+    caret = " " * (len(before) + start - first) + "^" * min(length, last - start or 1)
+    return f"{message} (column {start + 1})\n  {before}{window}{after}\n  {caret}"
