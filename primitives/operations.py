@@ -145,7 +145,8 @@ def batch_mean(x: Tensor, samples: int) -> Tensor:
 
 def batch_std(x: Tensor, samples: int) -> Tensor:
     """standard deviation over the samples (or mini-batches) stacked in the rows"""
-    return saturate(x.unflatten(-2, (samples, -1)).std(-3, correction=0))
+    parts = x.unflatten(-2, (samples, -1))
+    return saturate((parts - parts.mean(-3, keepdim=True)).square().mean(-3).sqrt_())
 
 
 def total(x: Tensor) -> Tensor:
@@ -309,11 +310,11 @@ FAMILIES = {
 class Operation:
     """One function of the language: everything that is known of it is in this record.
 
-    `family` gives its typing (see FAMILIES); `function` computes it; `latex` is a template with {0}, {1};
-    `infix` its sign, if it is written between its arguments; `derives` how the families `derive` and `product`
-    change the shape (`rows` × 1, 1 × `columns`, `gram` rows × rows, `batch` the rows of one sample). Algebra the canonical form uses: `commutative`,
-    `idempotent` (f f = f), `involution` (f f = identity), `increasing` (strictly, on the real line),
-    `nonnegative` (its value is never below 0). `per_sample`: the function also takes how many samples are
+    `family` gives its typing (see FAMILIES); `function` computes it; `latex` is a template with {0}, {1}; `infix`
+    its sign, if it is written between its arguments; `derives` how the families `derive` and `product` change the
+    shape (`rows` × 1, 1 × `columns`, `gram` rows × rows, `batch` the rows of one sample). Algebra for the canonical
+    form: `commutative`, `idempotent` (f f = f), `involution` (f f = identity), `increasing` (strictly, on the real
+    line), `nonnegative` (its value is never below 0). `per_sample`: the function also takes how many samples are
     stacked in the rows. `costly`: cubic in the width of the layer instead of linear in its entries.
     """
 

@@ -1,0 +1,153 @@
+"""Evaluate: a formula's value on statistics. One evaluator for fitness, scoring and search.
+
+It works in two steps. First, every reduction of a matrix to one number per layer, the expensive part, for many
+formulas at once with common subexpressions computed once for each layer (`reductions`, `reduce_layers`). Second,
+the arithmetic on these numbers, in float64 (`finish`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from autoprox.primitives.formula import Formula, statistic
+from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.operations import Operation
+from autoprox.primitives.probe import Reading
+from autoprox.primitives.statistics import Terminal
+from torch import Tensor
+
+
+def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
+    """The (statistic, probe) pairs that the formulas read."""
+    return frozenset((t.statistic.name, t.probe) for formula in formulas for t in formula.terminals())
+
+
+def matrix_reductions(formula: Formula) -> tuple[Formula, ...]:
+    """The subformulas that take matrices to one number per layer."""
+    return tuple(
+        node
+        for node in formula.nodes()
+        if node.kind.level == "layer" and any(arg.kind.level == "matrix" for arg in node.args)
+    )
+
+
+def at_slot(reduction: Formula, slot: str) -> Formula:
+    """The same reduction of the layers of one slot only, so that roles share what they have in common."""
+    replace = {
+        node: statistic(node.head.statistic.name, slot, *([node.head.probe] if node.head.probe else []))
+        for node in reduction.nodes()
+        if isinstance(node.head, Terminal) and node.head.statistic.name != "attn"
+    }
+    return reduction.rebuilt(replace)
+
+
+def reductions(formulas: Iterable[Formula]) -> tuple[Formula, ...]:
+    """All single-slot reductions that the formulas need, each once, in order of first use."""
+    found: dict[Formula, None] = {}
+    for formula in formulas:
+        for node in matrix_reductions(formula):
+            found.update(dict.fromkeys(at_slot(node, slot) for slot in role_slots(_role(node))))
+    return tuple(found)
+
+
+def _role(reduction: Formula) -> str:
+    return next(arg.kind.role for arg in reduction.args if arg.kind.level == "matrix")
+
+
+def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, list[float]]:
+    """Each single-slot reduction's numbers, one for each block.
+
+    The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
+    matrices are in cache. Raises KeyError for a statistic that was not read.
+    """
+    by_slot: dict[str, list[Formula]] = {}
+    for reduction in wanted:
+        by_slot.setdefault(_role(reduction), []).append(reduction)
+    values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
+    for slot, group in by_slot.items():
+        terminals = dict.fromkeys(t for reduction in group for t in reduction.terminals())
+        leaves = {t: reading.matrices[t.statistic.name, t.probe, slot] for t in terminals}
+        samples = {t: reading.samples[t.statistic.name, t.probe] for t in terminals}
+        for block in range(len(next(iter(leaves.values())))):
+            memo: dict[Formula, Tensor] = {}
+            for reduction in group:
+                values[reduction].append(float(_matrix_value(reduction, block, leaves, samples, memo)))
+    return values
+
+
+def _matrix_value(
+    node: Formula,
+    block: int,
+    leaves: Mapping[Terminal, Sequence[Tensor]],
+    samples: Mapping[Terminal, int],
+    memo: dict[Formula, Tensor],
+) -> Tensor:
+    if node in memo:
+        return memo[node]
+    if isinstance(node.head, Terminal):
+        value = leaves[node.head][block]
+    elif isinstance(node.head, Operation):
+        args = [_matrix_value(arg, block, leaves, samples, memo) for arg in node.args]
+        if node.head.per_sample:
+            value = node.head.function(*args, samples[node.terminals()[0]])
+        else:
+            value = node.head.function(*args)
+    else:
+        value = torch.tensor(node.head)
+    memo[node] = value
+    return value
+
+
+def finish(formula: Formula, layers: Callable[[Formula], Tensor], net: Callable[[str], Tensor]) -> Tensor:
+    """The formula's value on several networks of equal depth.
+
+    `layers(node)` gives a matrix reduction or a layer statistic as networks × blocks × slots, `net(name)` a net
+    statistic as networks × 1 × 1, both float64. The result is one number for each network.
+    """
+    memo: dict[Formula, Tensor] = {}
+    for node in formula.nodes():
+        if node.kind.level == "matrix":
+            continue
+        if isinstance(node.head, Terminal):
+            memo[node] = net(node.head.statistic.name) if node.kind.level == "net" else layers(node)
+        elif not isinstance(node.head, Operation):
+            memo[node] = torch.tensor(node.head, dtype=torch.float64)
+        elif any(arg.kind.level == "matrix" for arg in node.args):
+            if node.kind.level == "layer":
+                memo[node] = layers(node)
+        else:
+            value = node.head.function(*(memo[arg] for arg in node.args))
+            collapsed = node.kind.level == "net" and node.args[0].kind.level == "layer" and node.head.arity == 1
+            memo[node] = value[..., None, None] if collapsed else value
+    return memo[formula].flatten()
+
+
+def layer_tensor(node: Formula, value: Callable[[Formula], list[float]]) -> Tensor:
+    """A reduction's or layer statistic's numbers on one network, blocks × slots, float64."""
+    columns = [value(part) for part in slot_parts(node)]
+    return torch.tensor(columns, dtype=torch.float64).T.contiguous()
+
+
+def slot_parts(node: Formula) -> tuple[Formula, ...]:
+    """The single-slot parts of a matrix reduction or of a layer statistic, in forward order."""
+    role = node.head.role if isinstance(node.head, Terminal) else _role(node)
+    return tuple(at_slot(node, slot) for slot in role_slots(role))
+
+
+def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> list[float]:
+    """A single-slot part's numbers on one network: a layer statistic as read, or a reduction as computed."""
+    if isinstance(part.head, Terminal):
+        return reading.layers[part.head.statistic.name, part.head.role]
+    return reduced[part]
+
+
+def evaluate(formula: Formula, reading: Reading) -> float:
+    """The value of a complete formula on one network's statistics."""
+    reduced = reduce_layers(reductions([formula]), reading)
+    value = finish(
+        formula,
+        lambda node: layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))[None],
+        lambda name: torch.tensor(reading.net[name], dtype=torch.float64).reshape(1, 1, 1),
+    )
+    return float(value)
