@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
+from reprlib import Repr
 from typing import Any, Generic, TypeVar
 
 from torch import Generator, nn
@@ -40,9 +41,7 @@ class InputSpec:
             if not is_int(value) or value < 1:
                 raise ArchitectureError(f"input: {field} {value!r} is not a positive integer")
         if self.patch_size > self.image_size:
-            raise ArchitectureError(
-                f"input: patch_size {self.patch_size} is larger than image_size {self.image_size}"
-            )
+            raise ArchitectureError(f"input: patch_size {self.patch_size} is larger than image_size {self.image_size}")
 
 
 class Space(ABC, Generic[Arch]):
@@ -126,7 +125,7 @@ class Space(ABC, Generic[Arch]):
 
     def _require_type(self, arch: object, kind: type) -> None:
         if not isinstance(arch, kind):
-            raise ArchitectureError(f"{self.name}: expected a {kind.__name__}, got {type(arch).__name__}")
+            raise ArchitectureError(f"{self.name}: expected {kind.__name__}, got {type(arch).__name__}")
 
     def _require_choice(self, gene: str, value: object, choices: Collection[Any]) -> None:
         if not any(is_choice(value, choice) for choice in choices):
@@ -146,9 +145,7 @@ class Space(ABC, Generic[Arch]):
                 )
         for field in fields:
             if field not in record:
-                raise ArchitectureError(
-                    f"{self.name}: field {field} is missing; the fields are {listed(fields)}"
-                )
+                raise ArchitectureError(f"{self.name}: field {field} is missing; the fields are {listed(fields)}")
         return [tuple(value) if isinstance(value := record[field], list) else value for field in fields]
 
 
@@ -170,22 +167,22 @@ def is_choice(value: object, choice: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a value as an error quotes it: on one line, sequences in brackets, cut when long."""
-    text = "[" + ", ".join(map(repr, value)) + "]" if isinstance(value, tuple | list) else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    """Return a value as an error quotes it: on one line, sequences in brackets, cut where long or deep."""
+    quoted = Repr()
+    quoted.maxlist = quoted.maxstring = quoted.maxother = 60
+    return quoted.repr(list(value) if isinstance(value, tuple) else value)
 
 
 def listed(choices: Iterable[object]) -> str:
     """Return allowed values as an error lists them: `192, 216, 240`."""
     return ", ".join(
-        shown(c) if isinstance(c, tuple) else ratio_text(c) if isinstance(c, float) else f"{c}"
-        for c in choices
+        shown(c) if isinstance(c, tuple) else ratio_text(c) if isinstance(c, float) else f"{c}" for c in choices
     )
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the known name closest to a mistyped one, or nothing."""
-    close = get_close_matches(str(name), list(known), n=1)
+    close = get_close_matches(str(name)[:60], list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
 
 

@@ -28,6 +28,8 @@ _SPACES: tuple[Space[Any], ...] = (
         heads=(3, 4),
         ratios=(3.5, 4.0),
         head_dim=64,
+        relative_positions=True,
+        norm_eps=1e-5,
     ),
     AutoFormerSpace(
         name="autoformer-small",
@@ -36,6 +38,8 @@ _SPACES: tuple[Space[Any], ...] = (
         heads=(5, 6, 7),
         ratios=(3.0, 3.5, 4.0),
         head_dim=64,
+        relative_positions=True,
+        norm_eps=1e-5,
     ),
     AutoFormerSpace(
         name="autoformer-base",
@@ -44,6 +48,8 @@ _SPACES: tuple[Space[Any], ...] = (
         heads=(9, 10),
         ratios=(3.0, 3.5, 4.0),
         head_dim=64,
+        relative_positions=True,
+        norm_eps=1e-5,
     ),
     AutoFormerSpace(
         name="autoformer-vb101",
@@ -52,6 +58,8 @@ _SPACES: tuple[Space[Any], ...] = (
         heads=(3, 4),
         ratios=(3.5, 4.0),
         head_dim=None,
+        relative_positions=False,
+        norm_eps=1e-6,
     ),
     PitSpace(name="pit-vb101"),
 )
@@ -66,7 +74,5 @@ def get_space(name: str) -> Space[Any]:
         ArchitectureError: there is none; the message lists the names and the closest one.
     """
     if name not in SPACES:
-        raise ArchitectureError(
-            f"unknown space {name!r}{suggestion(name, SPACES)}; the spaces are {listed(SPACES)}"
-        )
+        raise ArchitectureError(f"unknown space {name!r}{suggestion(name, SPACES)}; the spaces are {listed(SPACES)}")
     return SPACES[name]
