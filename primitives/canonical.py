@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from autoprox.primitives.formula import Formula, apply, constant
 from autoprox.primitives.operations import OPERATIONS, Operation
 

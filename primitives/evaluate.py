@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
+from torch import Tensor
+
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import Terminal
-from torch import Tensor
 
 
 def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:

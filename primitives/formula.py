@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import networkx as nx
+
 from autoprox.primitives.kinds import NET, FormulaError, Kind, derived_shape, matrix
 from autoprox.primitives.operations import OPERATIONS, Operation
 from autoprox.primitives.statistics import Terminal, terminal

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from autoprox.primitives.layers import SLOTS, Block, LayerError
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+
+from autoprox.primitives.layers import SLOTS, Block, LayerError
 
 
 @dataclass
