@@ -1,0 +1,287 @@
+"""A benchmark: architectures with their trained accuracies, and the JSON file that keeps them.
+
+The file is one JSON object (docs/benchmark-format.md describes every field):
+
+    {"format": "autoprox-benchmark", "version": 1, "name": ..., "space": ... or null,
+     "spec": {"image_size": .., "in_channels": .., "num_classes": .., "patch_size": ..} or null,
+     "source": ..., "tasks": [..],
+     "records": [{"arch": {..}, "accuracy": {task: percent or null}, "columns": {name: number or null}}, ..]}
+
+Accuracies are percentages; a missing one is null in the file, NaN in memory, and never a number. A file is read whole
+or refused whole: the error names the first bad record, counted from 0.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import orjson
+
+from autoprox.bench_cache.files import (
+    BenchmarkError,
+    check_fields,
+    check_name,
+    check_number,
+    check_plain,
+    parse_json,
+    quoted,
+    read_bounded,
+    write_atomically,
+)
+from autoprox.bench_cache.spaces import ArchitectureError, InputSpec, get_space
+from autoprox.bench_cache.tabular import Settings, tabular_structure
+
+__all__ = ["SPLITS", "STRUCTURE", "Benchmark", "BenchmarkError", "Record", "Settings"]
+
+FORMAT = "autoprox-benchmark"
+VERSION = 1
+MAX_TASKS = 256
+SPLITS = ("evolve", "validation", "test")
+STRUCTURE = ("params", "flops", "depth", "width")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as a file has it, before any check: architecture, accuracy by task, further columns."""
+
+    arch: Any
+    accuracy: Any
+    columns: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """Architectures of one space, or of none, with their accuracies on one or more tasks.
+
+    Attributes:
+        name: how commands call it, and its file; letters, digits, `.`, `_` and `-`, at most 64.
+        space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built.
+        spec: the input and classes its networks are built for; None exactly when `space` is.
+        source: where it came from, in words.
+        architectures: distinct; of the space's type, or `Settings`.
+        tasks: accuracy in percent by task, float64 of shape (architectures,), NaN where missing.
+        columns: further numbers of a tabular benchmark (proxies, sizes), of the same shape, NaN where missing.
+
+    Raises:
+        BenchmarkError: an architecture that is not in the space or is there twice, an accuracy outside [0, 100], an
+            array of another length, a name that cannot be one.
+    """
+
+    name: str
+    space: str | None
+    spec: InputSpec | None
+    source: str
+    architectures: tuple[Any, ...]
+    tasks: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "benchmark")
+        if (self.space is None) != (self.spec is None):
+            raise BenchmarkError("a benchmark has a space and a spec or, when tabular, neither")
+        if not self.architectures or not self.tasks:
+            raise BenchmarkError("a benchmark has at least one record and one task")
+        if len(self.tasks) > MAX_TASKS:
+            raise BenchmarkError(f"{len(self.tasks)} tasks; a benchmark has at most {MAX_TASKS}")
+        object.__setattr__(self, "architectures", tuple(self.architectures))
+        for part, highest in (("tasks", 100.0), ("columns", math.inf)):
+            arrays = {name: self._checked(name, values, highest) for name, values in getattr(self, part).items()}
+            object.__setattr__(self, part, MappingProxyType(arrays))
+        self._check_architectures()
+
+    def _checked(self, name: str, values: Any, highest: float) -> np.ndarray:
+        """Return a read-only float64 copy of a task's or column's values."""
+        check_name(name, "task or column")
+        array = np.array(values, dtype=np.float64)
+        if array.shape != (len(self.architectures),):
+            raise BenchmarkError(f"{name} has shape {array.shape} for {len(self.architectures)} architectures")
+        lowest = 0.0 if math.isfinite(highest) else -math.inf
+        for record in np.flatnonzero(np.isinf(array) | (array < lowest) | (array > highest)):
+            check_number(float(array[record]), f"record {record}: {name}", lowest, highest)
+        array.setflags(write=False)
+        return array
+
+    def _check_architectures(self) -> None:
+        seen: dict[str, int] = {}
+        for number, arch in enumerate(self.architectures):
+            try:
+                if self.space is not None and self.spec is not None:
+                    get_space(self.space).validate(arch)
+                    get_space(self.space).params(arch, self.spec)  # refuses a spec that the space cannot read
+                elif not isinstance(arch, Settings):
+                    raise ArchitectureError(f"without a space, expected Settings, got {type(arch).__name__}")
+            except ArchitectureError as error:
+                raise BenchmarkError(f"record {number}: {error}") from error
+            first = seen.setdefault(self.key(arch), number)
+            if first != number:
+                raise BenchmarkError(f"record {number}: the same architecture as record {first}: {quoted(arch)}")
+
+    def __len__(self) -> int:
+        return len(self.architectures)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], "Benchmark"], tuple[bytes]]:
+        # Read-only mappings do not travel to worker processes; the file format does.
+        return Benchmark.from_bytes, (self.to_bytes(),)
+
+    def key(self, arch: Any) -> str:
+        """Return the line of text that stands for an architecture: equal exactly for equal ones."""
+        return arch.key() if self.space is None else get_space(self.space).key(arch)
+
+    def splits(self) -> Mapping[str, np.ndarray]:
+        """Return the indices of the `evolve`, `validation` and `test` architectures: about 50, 20 and 30 %.
+
+        The first 8 bytes of SHA-256 of the architecture's key, as a fraction u of 2^64, decide: u < .5 evolve,
+        u < .7 validation, else test. Nothing else does, so an architecture has the same split in every benchmark.
+        """
+        digests = [hashlib.sha256(self.key(arch).encode()).digest() for arch in self.architectures]
+        fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
+        which = np.digitize(fractions, (0.5, 0.7))
+        return MappingProxyType({name: np.flatnonzero(which == split) for split, name in enumerate(SPLITS)})
+
+    def structure(self) -> Mapping[str, np.ndarray]:
+        """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
+
+        They are the space's closed forms at `spec`. A tabular benchmark has those that its table has, and no others.
+        """
+        if self.space is None or self.spec is None:
+            return MappingProxyType(tabular_structure(self.architectures, self.columns))
+        space, spec = get_space(self.space), self.spec
+        rows = [
+            (space.params(arch, spec), space.flops(arch, spec), space.depth(arch), space.width(arch))
+            for arch in self.architectures
+        ]
+        return MappingProxyType(dict(zip(STRUCTURE, np.array(rows, dtype=np.float64).T, strict=True)))
+
+    @classmethod
+    def from_records(
+        cls,
+        name: str,
+        space: str | None,
+        spec: InputSpec | None,
+        source: str,
+        tasks: Sequence[str],
+        records: Sequence[Record],
+    ) -> "Benchmark":
+        """Return the benchmark that unchecked records describe; a task or column that a record lacks is missing there.
+
+        The columns are those of the first record.
+
+        Raises:
+            BenchmarkError: the first record that cannot be used, by its number, and why.
+        """
+        read_arch = _arch_reader(space)
+        columns = tuple(records[0].columns) if records else ()
+        architectures, accuracies, others = [], [], []
+        for number, record in enumerate(records):
+            try:
+                architectures.append(read_arch(check_plain(record.arch, "arch")))
+                check_fields(record.accuracy, (), tasks)
+                check_fields(record.columns, (), columns)
+                accuracies.append([check_number(record.accuracy.get(t), t, 0, 100) for t in tasks])
+                others.append([check_number(record.columns.get(c), c) for c in columns])
+            except (BenchmarkError, ArchitectureError) as error:
+                raise BenchmarkError(f"record {number}: {error}") from error
+        by_task = dict(zip(tasks, np.array(accuracies).T, strict=False))
+        by_column = dict(zip(columns, np.array(others).T, strict=False))
+        return cls(name, space, spec, source, tuple(architectures), by_task, by_column)
+
+    def to_bytes(self) -> bytes:
+        """Return the benchmark as a file: JSON, one record a line, every float to its last bit."""
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "space": self.space,
+            "spec": None if self.spec is None else asdict(self.spec),
+            "source": self.source,
+            "tasks": list(self.tasks),
+        }
+        lines = [
+            orjson.dumps(
+                {
+                    "arch": dict(arch) if self.space is None else get_space(self.space).to_json(arch),
+                    "accuracy": {task: _or_null(values[row]) for task, values in self.tasks.items()},
+                    "columns": {column: _or_null(values[row]) for column, values in self.columns.items()},
+                }
+            )
+            for row, arch in enumerate(self.architectures)
+        ]
+        return orjson.dumps(head)[:-1] + b',"records":[\n' + b",\n".join(lines) + b"\n]}\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Benchmark":
+        """Return the benchmark in a file's bytes.
+
+        Raises:
+            BenchmarkError: not JSON, not this format or version, or a record that cannot be used.
+        """
+        head = parse_json(data)
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise BenchmarkError(f'not a benchmark of autoprox: there is no "format": "{FORMAT}"')
+        if head.get("version") != VERSION:
+            raise BenchmarkError(f"format version {quoted(head.get('version'))}; this autoprox reads version {VERSION}")
+        check_fields(head, ("format", "version", "name", "space", "spec", "source", "tasks", "records"), ())
+        if not isinstance(head["space"], str | None) or not isinstance(head["source"], str):
+            raise BenchmarkError("space is a name or null, and source a text")
+        if not isinstance(head["tasks"], list) or not isinstance(head["records"], list):
+            raise BenchmarkError("tasks and records are arrays")
+        tasks = [check_name(task, "task") for task in head["tasks"]]
+        if len(set(tasks)) < len(tasks):
+            raise BenchmarkError("a task is named twice")
+        records = [_read_record(number, record) for number, record in enumerate(head["records"])]
+        return cls.from_records(head["name"], head["space"], _read_spec(head["spec"]), head["source"], tasks, records)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the benchmark to `path`, atomically."""
+        write_atomically(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Benchmark":
+        """Return the benchmark that `save` wrote to `path`.
+
+        Raises:
+            BenchmarkError: as `from_bytes`, naming the file.
+            OSError: the file cannot be read.
+        """
+        try:
+            return cls.from_bytes(read_bounded(path))
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{path}: {error}") from error
+
+
+def _arch_reader(space: str | None) -> Callable[[dict[str, Any]], Any]:
+    if space is None:
+        return lambda plain: Settings(tuple(plain.items()))
+    try:
+        return get_space(space).from_json
+    except ArchitectureError as error:
+        raise BenchmarkError(str(error)) from error
+
+
+def _read_record(number: int, record: object) -> Record:
+    try:
+        found = check_fields(record, ("arch", "accuracy"), ("columns",))
+        columns = check_fields(found.get("columns", {}), (), found.get("columns", {}))
+    except BenchmarkError as error:
+        raise BenchmarkError(f"record {number}: {error}") from error
+    return Record(found["arch"], found["accuracy"], columns)
+
+
+def _read_spec(spec: object) -> InputSpec | None:
+    if spec is None:
+        return None
+    fields = ("image_size", "in_channels", "num_classes", "patch_size")
+    try:
+        return InputSpec(**check_fields(spec, fields, ()))
+    except (BenchmarkError, ArchitectureError) as error:
+        raise BenchmarkError(f"spec: {error}") from error
+
+
+def _or_null(value: np.float64) -> float | None:
+    return None if math.isnan(value) else float(value)
