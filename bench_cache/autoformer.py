@@ -7,6 +7,8 @@ from random import Random
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autoprox.bench_cache.models import (
     REACH,
     Attention,
@@ -19,7 +21,6 @@ from autoprox.bench_cache.models import (
     relative_params,
 )
 from autoprox.bench_cache.space import ArchitectureError, InputSpec, Space, ratio_text, shown
-from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

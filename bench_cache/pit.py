@@ -8,9 +8,10 @@ from random import Random
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from autoprox.bench_cache.models import Attention, Block, Mlp, block_flops, block_params, initialised
 from autoprox.bench_cache.space import ArchitectureError, InputSpec, Space, ratio_text
-from torch import Tensor, nn
 
 Triple = tuple[int, int, int]
 GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")

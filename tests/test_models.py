@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from autoprox.bench_cache.models import REACH, Attention, RelativePosition2D, initialised
-from autoprox.bench_cache.spaces import SPACES, ArchitectureError, AutoFormerArch, InputSpec, PitArch, Space
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from autoprox.bench_cache.models import REACH, Attention, RelativePosition2D, initialised
+from autoprox.bench_cache.spaces import SPACES, ArchitectureError, AutoFormerArch, InputSpec, PitArch, Space
 
 SPECS = [
     InputSpec(image_size=64, num_classes=10),

@@ -11,6 +11,9 @@ from typing import Any
 import orjson
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from autoprox.bench_cache.autoformer import published_flops
 from autoprox.bench_cache.spaces import (
     SPACES,
@@ -22,8 +25,6 @@ from autoprox.bench_cache.spaces import (
     Space,
     get_space,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SPEC = InputSpec()
