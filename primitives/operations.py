@@ -130,12 +130,12 @@ def column_norm(x: Tensor) -> Tensor:
 
 def gram(x: Tensor) -> Tensor:
     """x xᵀ: rows × rows"""
-    return saturate(x @ x.mT)
+    return matmul(x, x)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a bᵀ: rows × rows"""
-    return saturate(saturate(a @ b.mT).nan_to_num(0.0))
+    """a bᵀ: rows × rows; 0 where a sum of products overflows in both directions"""
+    return saturate((a @ b.mT).nan_to_num_(0.0, torch.inf, -torch.inf))
 
 
 def batch_mean(x: Tensor, samples: int) -> Tensor:
@@ -197,15 +197,18 @@ def logsum(x: Tensor) -> Tensor:
 def squared_singular_values(x: Tensor) -> Tensor:
     """Squared singular values, ascending, from the smaller Gram matrix in float64 after scaling by max |x|.
 
-    Squaring costs half the digits, which float64 has to spare: a value is off by about 1e-16 of the largest,
-    and its root by 1e-8. It is several times faster than a singular value decomposition. Returned with the
+    Squaring costs half the digits, which float64 has to spare. Values below the rounding error, which is
+    max(rows, columns) · 2e-16 of the largest, are 0: otherwise those of a rank-deficient matrix, and with them its
+    `logdet`, would be noise. It is several times faster than a singular value decomposition. Returned with the
     scale undone, in float64.
     """
     wide = x.double()
     scale = wide.abs().amax((-2, -1), keepdim=True).clamp(min=TINY)
     wide = wide / scale
     small = wide @ wide.mT if x.shape[-2] <= x.shape[-1] else wide.mT @ wide
-    return torch.linalg.eigvalsh(small).clamp(min=0.0) * scale[..., 0].square()
+    values = torch.linalg.eigvalsh(small)
+    noise = values[..., -1:] * (max(x.shape[-2:]) * torch.finfo(values.dtype).eps)
+    return torch.where(values > noise, values, 0.0) * scale[..., 0].square()
 
 
 def nuclear(x: Tensor) -> Tensor:
@@ -273,23 +276,23 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
 
 def divide(a: Tensor, b: Tensor) -> Tensor:
     """a / b, and 0 where |b| ≤ TINY"""
-    return ratio(*torch.broadcast_tensors(a, b))
+    return ratio(a, b)
 
 
 def power(a: Tensor, b: Tensor) -> Tensor:
     """|a|^b, and 0 where |a| ≤ TINY"""
     magnitude = a.abs()
-    return torch.where(magnitude > TINY, (saturate(b * magnitude.clamp(min=TINY).log())).clamp(max=69.0).exp(), 0.0)
+    return torch.where(magnitude > TINY, saturate(magnitude.clamp(min=TINY).pow(b)), 0.0)
 
 
 def maximum(a: Tensor, b: Tensor) -> Tensor:
     """the larger of the two"""
-    return torch.maximum(*torch.broadcast_tensors(a, b))
+    return torch.maximum(a, b)
 
 
 def minimum(a: Tensor, b: Tensor) -> Tensor:
     """the smaller of the two"""
-    return torch.minimum(*torch.broadcast_tensors(a, b))
+    return torch.minimum(a, b)
 
 
 #: family → what it takes and gives.
@@ -306,16 +309,28 @@ FAMILIES = {
 }
 
 
+#: What the families `derive` and `product` make of a matrix's shape.
+DERIVED = {
+    "rows": "rows × 1",
+    "columns": "1 × columns",
+    "gram": "rows × rows",
+    "batch": "the rows of one sample",
+}
+
+#: The signs that are written between two arguments, and whose they are.
+SIGNS = {"+": "add", "-": "sub", "*": "mul", "/": "div"}
+
+
 @dataclass(frozen=True)
 class Operation:
     """One function of the language: everything that is known of it is in this record.
 
     `family` gives its typing (see FAMILIES); `function` computes it; `latex` is a template with {0}, {1}; `infix`
-    its sign, if it is written between its arguments; `derives` how the families `derive` and `product` change the
-    shape (`rows` × 1, 1 × `columns`, `gram` rows × rows, `batch` the rows of one sample). Algebra for the canonical
-    form: `commutative`, `idempotent` (f f = f), `involution` (f f = identity), `increasing` (strictly, on the real
-    line), `nonnegative` (its value is never below 0). `per_sample`: the function also takes how many samples are
-    stacked in the rows. `costly`: cubic in the width of the layer instead of linear in its entries.
+    its sign, if it is written between its arguments (see SIGNS); `derives` how the families `derive` and `product`
+    change the shape (see DERIVED). Algebra for the canonical form: `commutative`, `idempotent` (f f = f),
+    `involution` (f f = identity), `increasing` (strictly, on the real line), `nonnegative` (its value is never
+    below 0). `per_sample`: the function also takes how many samples are stacked in the rows. `costly`: cubic in the
+    width of the layer instead of linear in its entries.
     """
 
     name: str
@@ -344,14 +359,15 @@ class Operation:
 
 
 class OperationError(ValueError):
-    """An operation that may not enter the vocabulary: a bad record, or one that is not total."""
+    """An operation that may not enter the vocabulary: a bad record, or one that does not do what it says."""
 
 
 class Vocabulary(Mapping[str, Operation]):
     """The operations a formula may use, by name; immutable. `extended` makes a larger one.
 
     Making one runs every new operation on hard inputs (0, ±1, ±MAX, ±TINY, one entry, one row, one column)
-    and refuses it with OperationError if anything but finite numbers of the right shape comes out.
+    and refuses it with OperationError if anything but finite numbers of the right shape comes out, if a batch
+    does not give what its members give one by one, or if a property that its record states does not hold.
     """
 
     def __init__(self, *operations: Operation) -> None:
@@ -368,16 +384,19 @@ class Vocabulary(Mapping[str, Operation]):
         return larger
 
     def _admit(self, operation: Operation) -> None:
-        if not operation.name.isidentifier():
-            raise OperationError(f"operation name {operation.name!r} is not an identifier")
-        if operation.name in self._by_name:
-            raise OperationError(f"there is already an operation '{operation.name}'")
+        name, told = operation.name, f"operation '{operation.name}'"
+        if not (name.isidentifier() and name.isascii()):
+            raise OperationError(f"operation name {name!r} is not an identifier")
+        if name in self._by_name:
+            raise OperationError(f"there is already an operation '{name}'")
         if operation.family not in FAMILIES:
-            raise OperationError(
-                f"operation '{operation.name}': family {operation.family!r} is not one of {', '.join(FAMILIES)}"
-            )
+            raise OperationError(f"{told}: family {operation.family!r} is not one of {', '.join(FAMILIES)}")
+        if operation.family in ("derive", "product") and operation.derives not in DERIVED:
+            raise OperationError(f"{told}: derives {operation.derives!r} is not one of {', '.join(DERIVED)}")
+        if operation.infix not in ("", *SIGNS) or SIGNS.get(operation.infix, name) != name:
+            raise OperationError(f"{told}: the sign {operation.infix!r} is not its own")
         prove_total(operation)
-        self._by_name[operation.name] = operation
+        self._by_name[name] = operation
 
     def __getitem__(self, name: str) -> Operation:
         return self._by_name[name]
@@ -401,42 +420,98 @@ def _hard_inputs(dtype: torch.dtype) -> list[Tensor]:
         values.reshape(-1, 1),
         values.reshape(4, 3),
         torch.zeros(4, 2, dtype=dtype),
+        torch.tensor([[MAX, MAX], [MAX, -MAX]], dtype=dtype),
     ]
 
 
 def prove_total(operation: Operation) -> None:
-    """Raise OperationError unless the operation gives finite numbers of the right shape on the hard inputs."""
+    """Raise OperationError unless the operation gives finite numbers of the right shape on the hard inputs, alone
+    and in a batch, leaves its argument alone, and has the algebra that its record states."""
     dtypes = [torch.float32] if operation.family in ("normalise", "derive", "product", "spectrum") else []
     if operation.family in ("along_depth", "aggregate"):
         dtypes = [torch.float64]
     for dtype in dtypes or [torch.float32, torch.float64]:
         inputs = _hard_inputs(dtype)
-        if operation.arity == 2:
-            cases = [(a, b) for a, b in itertools.product(inputs, inputs) if a.shape == b.shape]
-        else:
+        if operation.arity == 1:
             cases = [(x,) for x in inputs]
+        else:
+            cases = [(a, b) for a, b in itertools.product(inputs, inputs) if a.shape == b.shape]
+        if operation.family == "map":  # numbers reach these two as they are
+            cases += [(x[0, 0],) for x in inputs]
+        elif operation.family == "binary":
+            cases += [case for x in inputs for case in ((x, inputs[1][0, 0]), (inputs[1][0, 0], x))]
         for case in cases:
             _prove_case(operation, case)
+    _prove_batch(operation)
+    _prove_algebra(operation)
+
+
+def _called(operation: Operation, *args: Tensor, samples: int = 1) -> Tensor:
+    try:
+        value = operation.function(*args, samples) if operation.per_sample else operation.function(*args)
+    except Exception as error:
+        shapes = " and ".join(" × ".join(map(str, x.shape)) or "one number" for x in args)
+        raise OperationError(f"operation '{operation.name}' on {shapes} raises {error!r}") from error
+    if not isinstance(value, Tensor):
+        raise OperationError(f"operation '{operation.name}' gives {type(value).__name__}, not a tensor")
+    return value
+
+
+def _expected_shape(operation: Operation, shape: tuple[int, ...], samples: int) -> tuple[int, ...]:
+    if operation.family in ("reduce", "spectrum", "aggregate"):
+        return shape[:-2]
+    if operation.family not in ("derive", "product"):
+        return shape
+    rows, columns = shape[-2:]
+    derived = {"rows": (rows, 1), "columns": (1, columns), "gram": (rows, rows), "batch": (rows // samples, columns)}
+    return shape[:-2] + derived[operation.derives]
 
 
 def _prove_case(operation: Operation, case: tuple[Tensor, ...]) -> None:
-    shape = case[0].shape
+    shape = tuple(torch.broadcast_shapes(*(x.shape for x in case)))
+    told = f"operation '{operation.name}' on {' × '.join(map(str, shape)) or 'one number'}"
     before = [x.clone() for x in case]
-    for samples in {1, math.gcd(shape[-2], 2)} if operation.per_sample else {0}:
-        value = operation.function(*case, samples) if samples else operation.function(*case)
-        if operation.family in ("reduce", "spectrum", "aggregate"):
-            expected: tuple[int, ...] | None = ()
-        else:
-            expected = None if operation.family in ("derive", "product") else tuple(shape)
-        told = f"operation '{operation.name}' on a {shape[-2]} × {shape[-1]} matrix"
-        if expected is not None and tuple(value.shape) != expected:
+    for samples in {1, math.gcd(shape[-2], 2)} if operation.per_sample else {1}:
+        value, expected = _called(operation, *case, samples=samples), _expected_shape(operation, shape, samples)
+        if tuple(value.shape) != expected:
             raise OperationError(f"{told} gives shape {tuple(value.shape)}, not {expected}")
         if not bool(torch.isfinite(value).all()):
             raise OperationError(f"{told} with entries {[x.flatten().tolist() for x in case]} is not finite")
         if operation.nonnegative and bool((value < 0).any()):
             raise OperationError(f"{told} is negative although it says nonnegative")
     if any(not torch.equal(x, y) for x, y in zip(case, before, strict=True)):
-        raise OperationError(f"operation '{operation.name}' changes its argument in place")
+        raise OperationError(f"{told} changes its argument in place")
+
+
+def _prove_batch(operation: Operation) -> None:
+    a = torch.linspace(-1.5, 2.0, 24, dtype=torch.float64).reshape(3, 4, 2).sin()
+    args = (a, a.flip(0) + 1.0)[: operation.arity]
+    together = _called(operation, *args, samples=2)
+    for number in range(3):
+        alone = _called(operation, *(x[number] for x in args), samples=2)
+        if together.shape[1:] != alone.shape or not torch.allclose(together[number], alone, rtol=1e-6, atol=1e-9):
+            raise OperationError(f"operation '{operation.name}' gives another value in a batch than alone")
+
+
+def _prove_algebra(operation: Operation) -> None:
+    x = torch.tensor([-7.5, -1.0, -0.25, 0.0, 1e-3, 0.5, 1.0, 3.0], dtype=torch.float64).reshape(4, 2)
+    told = f"operation '{operation.name}'"
+    if operation.commutative and not (operation.arity == 2 and _same(operation, (x, x.flip(0)), (x.flip(0), x))):
+        raise OperationError(f"{told} is not commutative although it says so")
+    if operation.increasing and operation.family != "map":
+        raise OperationError(f"{told}: only a map is increasing, not {operation.family}")
+    if (operation.idempotent or operation.involution) and operation.family not in ("map", "normalise", "along_depth"):
+        raise OperationError(f"{told}: {operation.family} cannot be idempotent or an involution")
+    if operation.idempotent and not _same(operation, (operation.function(x),), (x,)):
+        raise OperationError(f"{told} is not idempotent although it says so")
+    if operation.involution and not torch.allclose(operation.function(operation.function(x)), x):
+        raise OperationError(f"{told} is not an involution although it says so")
+    if operation.increasing and not bool((operation.function(x).flatten().diff() > 0).all()):
+        raise OperationError(f"{told} is not strictly increasing although it says so")
+
+
+def _same(operation: Operation, left: tuple[Tensor, ...], right: tuple[Tensor, ...]) -> bool:
+    return torch.equal(operation.function(*left), operation.function(*right))
 
 
 #: The vocabulary of the language. To add an operation, write its function above and its record here.
