@@ -1,0 +1,195 @@
+"""Scorer: formulas' values on a benchmark's architectures, from cached statistics, by one or more processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
+from autoprox.bench_cache.files import BenchmarkError
+from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
+from autoprox.primitives.formula import Formula
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one worker does for one network: small to send, and complete in itself."""
+
+    root: str
+    subject: Subject
+    parts: tuple[Formula, ...]  # single-slot reductions and layer statistics
+    numbers: tuple[str, ...]  # net statistics
+    keep: bool
+
+
+def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
+    """The parts' numbers, one for each block, and the network's numbers. Runs on one thread, so that sums are
+    added in one order whatever the number of workers."""
+    terminals = [terminal for part in task.parts for terminal in part.terminals()]
+    matrices = [(t.statistic.name, t.probe, t.role) for t in terminals if is_matrix(t.statistic.name)]
+    names = {t.statistic.name for t in terminals} | set(task.numbers)
+    with one_thread():
+        reading = _cache(task.root).read(task.subject, matrices, names, keep=task.keep)
+        reduced = reduce_layers([part for part in task.parts if part.args], reading)
+    return [layer_numbers(part, reading, reduced) for part in task.parts], {
+        name: reading.net[name] for name in task.numbers
+    }
+
+
+def prepare(task: Task) -> None:
+    """Build and keep the statistics that the parts read, unless they are there."""
+    pairs = {(t.statistic.name, t.probe) for part in task.parts for t in part.terminals()}
+    store = _cache(task.root)
+    with one_thread():
+        if not store.has(task.subject, pairs):
+            store.read(task.subject, [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])], ("flops",))
+
+
+@cache
+def _cache(root: str) -> StatisticsCache:
+    """One for each process and directory, so that a file's checksum is verified once."""
+    return StatisticsCache(root)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """torch on one thread inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def local_pool(workers: int) -> Executor | None:
+    """A pool of fresh processes; None, meaning this process, for one worker."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else None
+
+
+class Scorer:
+    """Formulas' scores on the architectures of one benchmark.
+
+    Every single-slot reduction is computed once for each architecture, whatever formulas, roles or generations it
+    appears in. Statistics of the architectures in `kept` stay on disk; the others' are read from the network when
+    they are needed, which gives the same numbers. `executor` is any concurrent.futures.Executor; None computes here.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        root: Path,
+        *,
+        batch: int = 2,
+        seed: int = 0,
+        kept: Iterable[int] | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        if benchmark.space is None or benchmark.spec is None:
+            raise BenchmarkError(f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed")
+        self.benchmark = benchmark
+        self.root = root
+        self.executor = executor
+        self.subjects = [
+            Subject(benchmark.space, arch, benchmark.spec, batch, seed) for arch in benchmark.architectures
+        ]
+        self.kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
+        self.depths = benchmark.structure()["depth"].astype(int)
+        self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
+        self._net: dict[str, np.ndarray] = {}
+
+    def prepare(self, formulas: Iterable[Formula], indices: Iterable[int], progress: Progress | None = None) -> None:
+        """Build the cached statistics that the formulas read, for the architectures that are kept on disk."""
+        parts = tuple(reductions(formulas))
+        tasks = [Task(str(self.root), self.subjects[i], parts, (), True) for i in indices if int(i) in self.kept]
+        for _ in self._run(prepare, tasks, progress):
+            pass
+
+    def scores(
+        self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
+    ) -> np.ndarray:
+        """Scores, formulas × indices, float64."""
+        indices = np.asarray(indices, dtype=int)
+        parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
+        numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
+        self._compute(parts, numbers, indices, progress)
+        result = np.empty((len(formulas), len(indices)))
+        for depth in np.unique(self.depths[indices]):
+            at = np.flatnonzero(self.depths[indices] == depth)
+            for row, formula in enumerate(formulas):
+                result[row, at] = self._finish(formula, indices[at], int(depth))
+        return result
+
+    def _finish(self, formula: Formula, indices: np.ndarray, depth: int) -> np.ndarray:
+        def layers(node: Formula) -> Tensor:
+            columns = [self._parts[part][indices, :depth] for part in slot_parts(node)]
+            return torch.from_numpy(np.stack(columns, axis=-1))
+
+        def net(name: str) -> Tensor:
+            return torch.from_numpy(self._net[name][indices].reshape(-1, 1, 1))
+
+        return finish(formula, layers, net).numpy()
+
+    def _compute(
+        self, parts: Sequence[Formula], numbers: Sequence[str], indices: np.ndarray, progress: Progress | None
+    ) -> None:
+        """Fill in what is missing of the parts and numbers at the indices."""
+        shape = (len(self.subjects), int(self.depths.max()))
+        for part in parts:
+            self._parts.setdefault(part, np.full(shape, np.nan))
+        for name in numbers:
+            self._net.setdefault(name, np.full(len(self.subjects), np.nan))
+        tasks, places = [], []
+        for i in indices:
+            lacking = tuple(part for part in parts if np.isnan(self._parts[part][i, 0]))
+            absent = tuple(name for name in numbers if np.isnan(self._net[name][i]))
+            if lacking or absent:
+                tasks.append(Task(str(self.root), self.subjects[i], lacking, absent, int(i) in self.kept))
+                places.append(i)
+        for number, (rows, net) in self._run(work, tasks, progress):
+            i = places[number]
+            for part, row in zip(tasks[number].parts, rows, strict=True):
+                self._parts[part][i, : len(row)] = row
+            for name, value in net.items():
+                self._net[name][i] = value
+
+    def _run(self, function: Callable, tasks: Sequence[Task], progress: Progress | None) -> Iterator[tuple]:
+        """(task number, result) of every task, as they finish."""
+        if self.executor is None:
+            for number, task in enumerate(tasks):
+                yield number, function(task)
+                if progress:
+                    progress(number + 1, len(tasks))
+            return
+        futures: dict[Future, int] = {self.executor.submit(function, task): n for n, task in enumerate(tasks)}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                yield futures[future], future.result()
+                if progress:
+                    progress(done, len(tasks))
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _parts(formula: Formula) -> Iterator[Formula]:
+    """The single-slot reductions and layer statistics of a formula."""
+    for node in formula.nodes():
+        if node.kind.level == "layer" and (not node.args or any(arg.kind.level == "matrix" for arg in node.args)):
+            yield from slot_parts(node)
+
+
+def _is_net(formulas: Iterable[Formula], name: str) -> bool:
+    return any(t.statistic.name == name and t.kind.level == "net" for f in formulas for t in f.terminals())
