@@ -1,0 +1,116 @@
+"""The public benchmarks that can be downloaded: where their files are, and what their bytes must be.
+
+To add one: an entry of `CATALOGUE`, and a reader in `readers.py` if the format is new. The files stay their owners':
+they are fetched by the user, from their repositories, and are no part of autoprox.
+"""
+
+from dataclasses import dataclass
+
+RAW_GITHUB = "https://raw.githubusercontent.com"
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """One file: the benchmark it becomes, its size and SHA-256, and its paths below the base address, best first."""
+
+    benchmark: str
+    sha256: str
+    size: int
+    paths: tuple[str, ...]
+
+    @property
+    def filename(self) -> str:
+        """Name of the file, without its folders."""
+        return self.paths[0].rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class PublicSource:
+    """One download: its name, what it is, what its repository says of its licence, and its files."""
+
+    name: str
+    about: str
+    licence: str
+    files: tuple[PublicFile, ...]
+
+
+def _vit_bench_101(filename: str) -> tuple[str, ...]:
+    commit = "69ccf82bfa8897ce3c955a700a5b0f046d8e5f87"
+    # The owner has been known by both names; SHA-256 makes either good enough.
+    return tuple(f"{owner}/Auto-Prox-AAAI24/{commit}/gt_results/{filename}" for owner in ("lliai", "lilujunai"))
+
+
+def _ood_vit_nas(size: str) -> tuple[str, ...]:
+    folder = "vovantuan1999a/OoD-ViT-NAS/af1e221d950fc00d0c24e52a468fddcd80f3945a/architecture_infors"
+    return (f"{folder}/1k_Vit_Architecture_from_AutoFM_{size}.json",)
+
+
+def _hytas(scene: str) -> tuple[str, ...]:
+    return (f"zhoufangqin/HyTAS/19d34ca4f9c01e01c6f100f57deec06f0517fccf/results/{scene}_2000_new_all.csv",)
+
+
+CATALOGUE: tuple[PublicSource, ...] = (
+    PublicSource(
+        name="vit-bench-101",
+        about="100 AutoFormers and 100 PiTs, trained on CIFAR-100, Flowers and Chaoyang (Auto-Prox, AAAI 2024)",
+        licence="Apache-2.0",
+        files=(
+            PublicFile(
+                benchmark="vit-bench-101-autoformer",
+                sha256="712ad277546d9f7f565ce07885be7e0b98dcd8d0724fdd1120f595b517436eca",
+                size=26_671,
+                paths=_vit_bench_101("gt_autoformer.pth"),
+            ),
+            PublicFile(
+                benchmark="vit-bench-101-pit",
+                sha256="bdda89841d4105f99ab759e3243e7a2402929ba7a8430dac12a50256aa533bb2",
+                size=12_271,
+                paths=_vit_bench_101("gt_pit.pth"),
+            ),
+        ),
+    ),
+    PublicSource(
+        name="ood-vit-nas",
+        about="1,001 AutoFormers each of the tiny and small supernet on ImageNet, inherited weights (arXiv 2501.03782)",
+        licence="none stated",
+        files=(
+            PublicFile(
+                benchmark="ood-vit-nas-tiny",
+                sha256="5e07b49782d4f808c81fa565bcff5432293f832b8822224469f69edb380a1e70",
+                size=391_651,
+                paths=_ood_vit_nas("tiny"),
+            ),
+            PublicFile(
+                benchmark="ood-vit-nas-small",
+                sha256="d70fb30822848d71ce88efcff071973dce7f2256bc1a5eb663fcc138ca6ee789",
+                size=358_361,
+                paths=_ood_vit_nas("small"),
+            ),
+        ),
+    ),
+    PublicSource(
+        name="hytas",
+        about="2,000 hyperspectral ViTs on each of three scenes, with 14 proxies: tabular (HyTAS, ECCV 2024)",
+        licence="none stated",
+        files=(
+            PublicFile(
+                benchmark="hytas-indian",
+                sha256="c4a63362233d788313733ba337b1380d5dac0c729240bf4d22536e1891c7d3da",
+                size=678_412,
+                paths=_hytas("indian"),
+            ),
+            PublicFile(
+                benchmark="hytas-houston",
+                sha256="d21f27b43712afdfa4ae0f2b909a029e1f32d3fbc763720783ec8b1adf1ba13a",
+                size=667_418,
+                paths=_hytas("houston"),
+            ),
+            PublicFile(
+                benchmark="hytas-ksc",
+                sha256="221351532ad58739994f7f0aa294b36ca2bd0384a5a7bb5e361676f3f5dfe032",
+                size=679_265,
+                paths=_hytas("ksc"),
+            ),
+        ),
+    ),
+)
