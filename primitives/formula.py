@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 
 from autoprox.primitives.kinds import NET, FormulaError, Kind, derived_shape, matrix
-from autoprox.primitives.operations import OPERATIONS, Operation
+from autoprox.primitives.operations import MAX, OPERATIONS, Operation
 from autoprox.primitives.statistics import Terminal, terminal
 
 #: Limits on what is read, so that a hostile formula costs nothing. Evolved formulas stay far below them.
@@ -51,7 +51,12 @@ class Formula:
     @property
     def is_complete(self) -> bool:
         """Whether it is one number for the network, read from the network (a bare number is not)."""
-        return self.kind == NET and any(isinstance(node.head, Terminal) for node in self.nodes())
+        return self.kind == NET and not self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it reads no statistic: a number, or arithmetic on numbers."""
+        return not any(isinstance(node.head, Terminal) for node in self.nodes())
 
     @property
     def is_constant(self) -> bool:
@@ -88,8 +93,7 @@ class Formula:
     def latex(self) -> str:
         """LaTeX source, for math mode."""
         if isinstance(self.head, Operation):
-            signs = (_PRECEDENCE.get(self.head.infix, 0),) * 2
-            parts = [_latex_argument(self.head, arg, sign) for arg, sign in zip(self.args, signs, strict=False)]
+            parts = [_latex_argument(self.head, position, arg) for position, arg in enumerate(self.args)]
             return self.head.latex.format(*parts)
         if isinstance(self.head, Terminal):
             return self.head.latex
@@ -132,13 +136,37 @@ class Formula:
         return graph
 
 
-def _latex_argument(operation: Operation, arg: Formula, precedence: int) -> str:
-    inner = arg.head.infix if isinstance(arg.head, Operation) else ""
-    if operation.infix == "/" or (operation.infix and _PRECEDENCE.get(inner, 3) > precedence):
-        return arg.latex
-    loose = bool(inner and inner != "/") or (isinstance(arg.head, float) and arg.head < 0)
-    bare = operation.latex.count(r"\left(") or operation.latex.count(r"\left|") or operation.latex.count(r"\left\|")
-    return rf"\left({arg.latex}\right)" if loose and not bare else arg.latex
+def _latex_bond(node: Formula) -> str:
+    """What the LaTeX of a node is to its surroundings: a sum, a product, a sign before an open argument, or closed."""
+    if not isinstance(node.head, Operation):
+        return "sum" if isinstance(node.head, float) and node.head < 0 else "closed"
+    template = node.head.latex
+    if template == "{0}":
+        return _latex_bond(node.args[0])
+    if template.startswith("-") or node.head.infix in ("+", "-"):
+        return "sum"
+    if all(_enclosed(template, position) for position in range(len(node.args))):
+        return "closed"
+    return "prefix" if template.endswith("{0}") else "product"
+
+
+def _enclosed(template: str, position: int) -> bool:
+    before = template.split(f"{{{position}}}")[0]
+    return before.count(r"\left") > before.count(r"\right") or before.count("{{") > before.count("}}")
+
+
+def _latex_argument(operation: Operation, position: int, arg: Formula) -> str:
+    """The argument, in brackets where the reader could take it to end elsewhere."""
+    template = operation.latex
+    if _enclosed(template, position) or template == "{0}":
+        clear = {"sum", "product", "prefix", "closed"}
+    elif operation.infix in ("+", "-") or template.startswith("-"):
+        clear = {"product", "prefix", "closed"} | ({"sum"} if operation.infix and position == 0 else set())
+    elif template.endswith("{0}"):
+        clear = {"prefix", "closed"}
+    else:
+        clear = {"closed"} | ({"product"} if operation.infix == "*" and position == 0 else set())
+    return arg.latex if _latex_bond(arg) in clear else rf"\left({arg.latex}\right)"
 
 
 def number_text(value: float) -> str:
@@ -148,8 +176,8 @@ def number_text(value: float) -> str:
 
 def constant(value: float) -> Formula:
     """A number. It combines with values of any kind. Raises FormulaError unless finite and at most 1e30."""
-    if not math.isfinite(value) or abs(value) > 1e30:
-        raise FormulaError(f"the constant {value!r} is not a finite number of magnitude at most 1e30")
+    if not abs(value) <= MAX:  # not a number neither
+        raise FormulaError(f"the constant {reprlib.repr(value)} is not a finite number of magnitude at most 1e30")
     value = float(value) + 0.0  # no negative zero: it would print as 0
     return Formula(head=value, text=number_text(value))
 
@@ -183,11 +211,11 @@ def result_kind(operation: Operation, args: Sequence[Formula]) -> Kind:
             return first
         case "normalise" if first.level == "matrix":
             return first
-        case "derive" if first.level == "matrix":
+        case "derive" if first.level == "matrix" and (first.stacked or not operation.per_sample):
             return matrix(derived_shape(first.shape, operation.derives), first.role)
         case "product" if first.level == "matrix" and first == args[1].kind:
             return matrix(derived_shape(first.shape, operation.derives), first.role)
-        case "spectrum" if first.level == "matrix":
+        case "spectrum" if first.level == "matrix" and (first.stacked or not operation.per_sample):
             return first.reduced
         case "reduce" if first != NET:
             return first.reduced
@@ -197,12 +225,16 @@ def result_kind(operation: Operation, args: Sequence[Formula]) -> Kind:
             return NET
         case "binary":
             return _combined_kind(operation, *args)
-    wanted = {
-        "product": "two matrices of one shape and role",
-        "reduce": "a matrix or numbers per layer",
-        "along_depth": "numbers per layer",
-        "aggregate": "numbers per layer",
-    }.get(operation.family, "a matrix")
+    wanted = (
+        "a matrix with samples or mini-batches in its rows"
+        if operation.per_sample
+        else {
+            "product": "two matrices of one shape and role",
+            "reduce": "a matrix or numbers per layer",
+            "along_depth": "numbers per layer",
+            "aggregate": "numbers per layer",
+        }.get(operation.family, "a matrix")
+    )
     raise FormulaError(f"'{operation.name}' takes {wanted}, not {' and '.join(str(arg.kind) for arg in args)}")
 
 
@@ -210,7 +242,7 @@ def _combined_kind(operation: Operation, a: Formula, b: Formula) -> Kind:
     if a.kind == b.kind:
         return a.kind
     for one, other in ((a, b), (b, a)):
-        if one.is_constant or (one.kind == NET and other.kind.level == "layer"):
+        if one.kind == NET and (other.kind.level == "layer" or one.is_closed):
             return other.kind
     fix = "reduce the matrices first" if "matrix" in (a.kind.level, b.kind.level) else "aggregate over layers first"
     raise FormulaError(f"'{operation.name}' cannot combine {a.kind} with {b.kind}: {fix}, or use one role")
@@ -244,7 +276,7 @@ def from_json(data: object, operations: Mapping[str, Operation] = OPERATIONS) ->
             raise FormulaError(f"node {number}: {error}") from None
     root = data.get("root")
     if type(root) is not int or not 0 <= root < len(built):
-        raise FormulaError(f"the root {root!r} is not the index of a node")
+        raise FormulaError(f"the root {reprlib.repr(root)} is not the index of a node")
     return built[root]
 
 
@@ -252,12 +284,12 @@ def _node_from_json(entry: object, built: Sequence[Formula], operations: Mapping
     match entry:
         case {"op": str(name), "args": list(args)}:
             if name not in operations:
-                raise FormulaError(f"unknown operation '{name[:40]}'")
+                raise FormulaError(f"unknown operation {reprlib.repr(name)}")
             if not all(type(i) is int and 0 <= i < len(built) for i in args):
-                raise FormulaError(f"arguments {args!r:.80} are not indices of earlier nodes")
+                raise FormulaError(f"arguments {reprlib.repr(args)} are not indices of earlier nodes")
             return apply(operations[name], *(built[i] for i in args))
         case {"statistic": str(name), "marks": list(marks)} if all(isinstance(mark, str) for mark in marks):
             return statistic(name, *marks)
         case {"constant": float() | int() as value} if not isinstance(value, bool):
-            return constant(float(value))
-    raise FormulaError(f"{entry!r:.80} is neither an operation, a statistic nor a constant")
+            return constant(value)
+    raise FormulaError(f"{reprlib.repr(entry)} is neither an operation, a statistic nor a constant")

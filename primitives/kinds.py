@@ -47,8 +47,8 @@ class Kind:
 
     `matrix`: one 2-D tensor for each layer of `role`; `shape` says which matrices agree elementwise (`weight`
     out × in, `stacked` that for each mini-batch, `act` samples·tokens × features, `attn` samples·heads·tokens ×
-    tokens; `weight.gram` and the like are computed from these). `layer`: one number for each layer, `slots` of
-    them in every block. `net`: one number for the architecture.
+    tokens; `weight.gram`, `act.batch` (one sample) and the like are computed from these). `layer`: one number for
+    each layer, `slots` of them in every block. `net`: one number for the architecture.
 
     Layers of different roles combine when every block has equally many of them, in forward order:
     qkv with fc1, proj with fc2.
@@ -65,6 +65,12 @@ class Kind:
         if self.level == "layer":
             return f"Layer({self.slots} per block)"
         return "Net"
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the rows of the matrix are samples or mini-batches, one below the other."""
+        base, *changes = self.shape.split(".")
+        return base in ("stacked", "act", "attn") and not {"columns", "batch"} & set(changes)
 
     @property
     def reduced(self) -> Kind:

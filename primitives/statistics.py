@@ -12,6 +12,7 @@ from autoprox.primitives.kinds import (
     ROLES,
     FormulaError,
     Kind,
+    derived_shape,
     layer,
     matrix,
     role_slots,
@@ -100,7 +101,9 @@ class Terminal:
     def kind(self) -> Kind:
         """matrix(shape, role), layer(slots) or net."""
         if self.statistic.level == "matrix":
-            return matrix(self.statistic.shape, self.role)
+            shape = self.statistic.shape
+            one_sample = self.probe == "synflow" and shape in ("act", "attn")
+            return matrix(derived_shape(shape, "batch") if one_sample else shape, self.role)
         return layer(len(role_slots(self.role))) if self.statistic.level == "layer" else NET
 
     def __str__(self) -> str:
@@ -122,11 +125,13 @@ def terminal(name: str, *marks: str) -> Terminal:
     does not exist or does not apply.
     """
     if name not in STATISTICS:
-        raise FormulaError(f"unknown statistic '{name}'; there are {', '.join(STATISTICS)}")
+        raise FormulaError(f"unknown statistic '{name[:40]}'; there are {', '.join(STATISTICS)}")
     statistic = STATISTICS[name]
     roles = tuple(ROLES) if statistic.level in ("matrix", "layer") and name != "attn" else ()
-    # `tokens` runs the network but is the same number under every probe.
+    # `tokens` runs the network but is the same number under every probe; synflow has one sample, so no mini-batches.
     probes = tuple(PROBES) if statistic.probed and statistic.level == "matrix" else ()
+    if statistic.shape == "stacked":
+        probes = tuple(probe for probe in probes if probe != "synflow")
     role, probe = "", ""
     for mark in marks:
         if mark in roles and not role:
@@ -137,7 +142,7 @@ def terminal(name: str, *marks: str) -> Terminal:
             allowed = " and ".join(
                 f"one {what} of {', '.join(names)}" for what, names in (("role", roles), ("probe", probes)) if names
             )
-            raise FormulaError(f"'{name}' takes {allowed or 'no role or probe'}, not '{mark}'")
+            raise FormulaError(f"'{name}' takes {allowed or 'no role or probe'}, not '{mark[:40]}'")
     if name == "attn":
         role = ATTENTION_ROLE
     return Terminal(statistic, role or ("all" if roles else ""), probe or ("data" if probes else ""))

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from autoprox.primitives.formula import MAX_DEPTH, Formula, apply, constant, statistic
 from autoprox.primitives.kinds import FormulaError
-from autoprox.primitives.operations import OPERATIONS, Operation
+from autoprox.primitives.operations import OPERATIONS, SIGNS, Operation
 from autoprox.primitives.statistics import STATISTICS
 
-#: Longest text that is read. Evolved formulas have a few hundred characters.
-MAX_LENGTH = 10_000
+#: Longest text that is read: more than MAX_SIZE nodes print as. Evolved formulas have a few hundred characters.
+MAX_LENGTH = 50_000
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/(),\[\]]))",
     re.ASCII,
 )
+
+
+_SPACE = " \t\n\r\f\v"  # what re.ASCII takes for white space
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,13 @@ class _Parser:
         self.at = 0
         self.nesting = 0
 
-    def _tokenise(self):
+    def _tokenise(self) -> Iterator[_Token]:
         position = 0
-        end = len(self.text.rstrip())
+        end = len(self.text.rstrip(_SPACE))
         while position < end:
             match = _TOKEN.match(self.text, position)
             if match is None:
-                start = position + len(self.text[position:]) - len(self.text[position:].lstrip())
+                start = len(self.text) - len(self.text[position:].lstrip(_SPACE))
                 raise FormulaError(_pointed(f"{self.text[start]!r} has no meaning here", self.text, start, 1))
             kind = match.lastgroup or ""
             yield _Token(kind, match[kind], match.start(kind))
@@ -100,22 +103,24 @@ class _Parser:
         return formula
 
     def expression(self) -> Formula:
-        return self.chain(self.term, {"+": "add", "-": "sub"})
+        return self.chain(self.term, "+-")
 
     def term(self) -> Formula:
-        return self.chain(self.factor, {"*": "mul", "/": "div"})
+        return self.chain(self.factor, "*/")
 
-    def chain(self, operand, signs: Mapping[str, str]) -> Formula:
+    def chain(self, operand: Callable[[], Formula], signs: str) -> Formula:
         left = operand()
         while self.token.kind == "sign" and self.token.text in signs:
             sign = self.token
             self.at += 1
-            left = self.checked(sign, self.operations[signs[sign.text]], left, operand())
+            left = self.checked(sign, SIGNS[sign.text], left, operand())
         return left
 
-    def checked(self, token: _Token, operation: Operation, *args: Formula) -> Formula:
+    def checked(self, token: _Token, name: str, *args: Formula) -> Formula:
+        if name not in self.operations:
+            raise self.fail(_unknown(name, "operation", self.operations), token)
         try:
-            return apply(operation, *args)
+            return apply(self.operations[name], *args)
         except FormulaError as error:
             raise self.fail(str(error), token) from None
 
@@ -143,7 +148,7 @@ class _Parser:
             if self.token.kind == "number":
                 self.at += 1
                 return self.number(self.tokens[self.at - 1], -1.0)
-            return self.checked(token, self.operations["neg"], self.factor())
+            return self.checked(token, "neg", self.factor())
         self.at -= 1
         found = f"'{token.text}'" if token.text else "the end"
         raise self.fail(f"expected a statistic, an operation or a number, found {found}", token)
@@ -162,7 +167,7 @@ class _Parser:
         while self.take(","):
             args.append(self.expression())
         self.expect(")", f"to close '{name.text}('")
-        return self.checked(name, self.operations[name.text], *args)
+        return self.checked(name, name.text, *args)
 
     def terminal(self, name: _Token) -> Formula:
         if name.text not in STATISTICS:
@@ -182,7 +187,7 @@ class _Parser:
         try:
             return statistic(name.text, *(mark.text for mark in marks))
         except FormulaError as error:
-            wrong = next((mark for mark in marks if f"not '{mark.text}'" in str(error)), name)
+            wrong = next((mark for mark in reversed(marks) if f"not '{mark.text[:40]}'" in str(error)), name)
             raise self.fail(str(error), wrong) from None
 
 
@@ -195,7 +200,7 @@ def _unknown(name: str, what: str, known: Mapping[str, object]) -> str:
 def _pointed(message: str, text: str, start: int, length: int) -> str:
     """The message, then the line of the text around the place, then a caret under it."""
     first, last = max(0, start - 60), min(len(text), start + 40)
-    window = re.sub(r"\s", " ", text[first:last])
+    window = "".join(character if character.isprintable() else " " for character in text[first:last])
     before, after = "…" * (first > 0), "…" * (last < len(text))
     caret = " " * (len(before) + start - first) + "^" * min(length, last - start or 1)
     return f"{message} (column {start + 1})\n  {before}{window}{after}\n  {caret}"
