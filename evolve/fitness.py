@@ -1,0 +1,162 @@
+"""Fitness: how well scores rank architectures on several tasks at once, and what counts as no score at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from deap import base
+from scipy.stats import kendalltau
+
+from autoprox.bench_cache.benchmark import SPLITS, Benchmark
+from autoprox.bench_cache.files import BenchmarkError
+from autoprox.bench_cache.scorer import Progress, Scorer
+from autoprox.primitives.formula import Formula
+
+#: A formula that leaves more than this fraction of pairs of architectures tied has no fitness: it would be judged
+#: on the few pairs that it happens to tell apart.
+MAX_TIED = 0.1
+
+#: Ways to make one number of the tasks' taus.
+COMBINATIONS = {
+    "mean": "weighted mean over the tasks",
+    "min": "the worst task",
+    "mean-spread": "weighted mean minus the standard deviation over the tasks",
+}
+
+
+@dataclass(frozen=True)
+class Invalid:
+    """Why a formula has no fitness."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A formula's Kendall tau-b on every task of one split, and the joint fitness made of them."""
+
+    taus: tuple[float, ...]
+    joint: float
+
+
+Outcome = Judgement | Invalid
+
+
+class Fitness(base.Fitness):
+    """DEAP fitness of a formula: joint tau, and at equal tau the smaller tree. Without values it is invalid."""
+
+    weights = (1.0, -1.0)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One column of accuracies of one benchmark."""
+
+    benchmark: int
+    name: str
+    weight: float = 1.0
+
+
+def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
+    """Kendall's tau-b over the architectures whose accuracy is not missing; NaN if either is constant.
+
+    τ_b = (C − D) / √((P − T_x)(P − T_y)), with C concordant and D discordant pairs of all P, and T tied ones.
+    """
+    there = ~np.isnan(accuracies)
+    return float(kendalltau(scores[there], accuracies[there], method="asymptotic").statistic)
+
+
+def tied_fraction(scores: np.ndarray) -> float:
+    """The fraction of pairs with equal scores."""
+    counts = np.unique(scores, return_counts=True)[1]
+    pairs = len(scores) * (len(scores) - 1)
+    return float((counts * (counts - 1)).sum() / pairs) if pairs else 1.0
+
+
+def combined(taus: Sequence[float], weights: Sequence[float], combination: str) -> float:
+    """The joint fitness: see COMBINATIONS."""
+    if combination == "min":
+        return float(min(taus))
+    mean = float(np.average(taus, weights=weights))
+    return mean - float(np.std(taus)) if combination == "mean-spread" else mean
+
+
+class Judge:
+    """Formulas judged on the tasks of one or more benchmarks, split by split."""
+
+    def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
+        self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
+        self.weights = [task.weight for task in tasks]
+        self._splits = [scorer.benchmark.splits() for scorer in scorers]
+
+    def benchmark(self, task: Task) -> Benchmark:
+        """The benchmark that a task belongs to."""
+        return self.scorers[task.benchmark].benchmark
+
+    def architectures(self, number: int, split: str) -> np.ndarray:
+        """Indices of a benchmark's architectures in the split."""
+        return self._splits[number][split]
+
+    def accuracies(self, task: Task, split: str) -> np.ndarray:
+        """The task's accuracies on the split, NaN where missing."""
+        return self.benchmark(task).tasks[task.name][self.architectures(task.benchmark, split)]
+
+    def scores(self, formulas: Sequence[Formula], split: str, progress: Progress | None = None) -> list[np.ndarray]:
+        """For each benchmark, the scores as formulas × architectures of the split."""
+        return [
+            scorer.scores(formulas, self.architectures(number, split), progress)
+            for number, scorer in enumerate(self.scorers)
+        ]
+
+    def judge(
+        self, formulas: Sequence[Formula], split: str = "evolve", progress: Progress | None = None
+    ) -> list[Outcome]:
+        """Each formula's judgement on the split, or why it has none."""
+        scores = self.scores(formulas, split, progress)
+        return [self._outcome([of_one[row] for of_one in scores], split) for row in range(len(formulas))]
+
+    def _outcome(self, scores: Sequence[np.ndarray], split: str) -> Outcome:
+        for number, values in enumerate(scores):
+            tied = tied_fraction(values)
+            if tied > MAX_TIED:
+                name = self.scorers[number].benchmark.name
+                return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
+        taus = tuple(kendall(scores[task.benchmark], self.accuracies(task, split)) for task in self.tasks)
+        if any(np.isnan(taus)):
+            return Invalid("the accuracies of a task are constant")
+        return Judgement(taus, combined(taus, self.weights, self.combination))
+
+
+def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:
+    """The tasks that any pattern names (`*` and `?` as in file names), benchmark by benchmark; all without patterns.
+
+    Raises BenchmarkError for a pattern that names nothing, and for a task with too few accuracies to split.
+    """
+    from fnmatch import fnmatchcase
+
+    unused = [p for p in patterns if not any(fnmatchcase(name, p) for b in benchmarks for name in b.tasks)]
+    if unused:
+        known = ", ".join(dict.fromkeys(name for benchmark in benchmarks for name in benchmark.tasks))
+        raise BenchmarkError(f"no task is called '{unused[0]}'; there are {known}")
+    tasks = [
+        Task(number, name)
+        for number, benchmark in enumerate(benchmarks)
+        for name in benchmark.tasks
+        if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    for task in tasks:
+        _check_enough(benchmarks[task.benchmark], task.name)
+    return tasks
+
+
+def _check_enough(benchmark: Benchmark, name: str) -> None:
+    splits: Mapping[str, np.ndarray] = benchmark.splits()
+    for split in SPLITS:
+        accuracies = benchmark.tasks[name][splits[split]]
+        if len(np.unique(accuracies[~np.isnan(accuracies)])) < 3:
+            raise BenchmarkError(
+                f"task '{name}' of {benchmark.name} has fewer than 3 distinct accuracies in its {split} split; "
+                "leave it out with --tasks"
+            )

@@ -1,0 +1,299 @@
+"""Grammars: which formulas evolution may write, as DEAP primitive sets, and the random variation of their trees.
+
+A tree is a `gp.PrimitiveTree`: a list of nodes in prefix order. Node names say operation and kind, for example
+`abs: Matrix(weight of msa)`, so a tree is saved as its names and read back by looking them up; nothing is evaluated.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from deap import gp
+
+from autoprox.primitives.formula import Formula, apply, constant, result_kind, statistic
+from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
+from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation, Vocabulary
+
+#: What the terminals of evolved formulas are: (statistic, probe), kept on disk for each network.
+TERMINALS = (
+    ("weight", ""),
+    ("weight_grad", "noise"),
+    ("weight_grad", "synflow"),
+    ("act", "noise"),
+    ("act_grad", "noise"),
+    ("attn", "noise"),
+)
+LAYER_TERMINALS = ("fan_in", "fan_out", "heads", "tokens", "position")
+NET_TERMINALS = ("params", "flops", "depth", "width")
+CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
+
+#: No evolved tree is taller or larger. What wins has a fraction of this.
+MAX_HEIGHT = 9
+MAX_NODES = 40
+
+#: Chance that a branch of a random tree ends before the tree's full height.
+EARLY_END = 0.2
+
+Builder = Callable[..., Formula]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A primitive set, how its nodes become formulas, and how its trees vary.
+
+    `builders[name]` makes a node's formula from its arguments' formulas; `heights[type]` is the height of the
+    lowest tree of a type.
+    """
+
+    name: str
+    pset: gp.PrimitiveSetTyped
+    builders: Mapping[str, Builder]
+    heights: Mapping[type, int]
+
+    def formula(self, tree: Sequence) -> Formula:
+        """The formula that a tree stands for."""
+        stack: list[Formula] = []
+        for node in reversed(tree):
+            args = [stack.pop() for _ in range(node.arity)]
+            stack.append(self.builders[node.name](*args))
+        return stack.pop()
+
+    def grow(self, kind: type, low: int, high: int) -> list:
+        """A random tree of a type, about `low` to `high` levels high (more where the type has no lower tree).
+
+        One height is drawn; a branch that has reached `low` may end early. Draws from the global generator, as
+        DEAP's operators do.
+        """
+        return self._grow(kind, low, max(random.randint(low, high), self.heights[kind]))
+
+    def _grow(self, kind: type, low: int, height: int) -> list:
+        terminals = self.pset.terminals[kind]
+        fitting = [p for p in self.pset.primitives[kind] if self._height(p) <= height]
+        if terminals and (not fitting or (low <= 0 and random.random() < EARLY_END)):
+            return [random.choice(terminals)]
+        node = random.choice(fitting)
+        return [node, *(n for arg in node.args for n in self._grow(arg, low - 1, height - 1))]
+
+    def _height(self, primitive: gp.Primitive) -> int:
+        return 1 + max(self.heights[arg] for arg in primitive.args)
+
+    def read(self, names: Sequence[str]) -> gp.PrimitiveTree:
+        """The tree that `names` saved. Raises FormulaError if they are not one complete tree of this grammar."""
+        unknown = [name for name in names if name not in self.pset.mapping]
+        if unknown:
+            raise FormulaError(f"grammar {self.name} has no node '{unknown[0][:60]}'")
+        nodes = [self.pset.mapping[name] for name in names]
+        open_types = [self.pset.ret]
+        for node in nodes:
+            if not open_types or open_types.pop() is not node.ret:
+                raise FormulaError(f"'{' '.join(names)[:80]}' is not one tree of grammar {self.name}")
+            open_types += reversed(getattr(node, "args", ()))
+        if open_types:
+            raise FormulaError(f"'{' '.join(names)[:80]}' is not a whole tree of grammar {self.name}")
+        return gp.PrimitiveTree(nodes)
+
+
+def grammar(name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False) -> Grammar:
+    """The grammar by name: `typed`, the whole language, or `auto-prox`, the genotype of arXiv 2312.09059.
+
+    Without `costly`, operations that are cubic in the width (singular values, Gram matrices) are left out.
+    Raises ValueError for another name.
+    """
+    if name not in GRAMMARS:
+        raise ValueError(f"unknown grammar '{name}'; there are {', '.join(GRAMMARS)}")
+    return _GRAMMARS[name]({n: o for n, o in operations.items() if costly or not o.costly})
+
+
+class _Builder:
+    """Collects the nodes of a grammar. One Python class stands for each kind, as DEAP's typed trees need."""
+
+    def __init__(self, name: str, returns: str) -> None:
+        self.types: dict[str, type] = {}
+        self.pset = gp.PrimitiveSetTyped(name, [], self.type(returns))
+        self.builders: dict[str, Builder] = {}
+
+    def type(self, name: str) -> type:
+        return self.types.setdefault(name, type(name, (), {}))
+
+    def primitive(self, name: str, args: Sequence[str], returns: str, builder: Builder) -> None:
+        self.pset.addPrimitive(builder, [self.type(arg) for arg in args], self.type(returns), name)
+        self.builders[name] = builder
+
+    def terminal(self, name: str, returns: str, formula: Formula) -> None:
+        self.pset.addTerminal(formula, self.type(returns), name)
+        self.builders[name] = lambda: formula
+
+    def grammar(self) -> Grammar:
+        heights = dict.fromkeys((t for t in self.types.values() if self.pset.terminals[t]), 0)
+        while True:  # a type's lowest tree, by repeated relaxation
+            found = {
+                kind: 1 + min(max(heights[arg] for arg in p.args) for p in usable)
+                for kind in self.types.values()
+                if kind not in heights
+                and (usable := [p for p in self.pset.primitives[kind] if all(arg in heights for arg in p.args)])
+            }
+            if not found:
+                return Grammar(self.pset.name, self.pset, self.builders, heights)
+            heights.update(found)
+
+
+def _typed(operations: Mapping[str, Operation]) -> Grammar:
+    """Every operation on every kind it takes: matrices by shape and role, numbers per layer, numbers per network."""
+    build = _Builder("typed", str(NET))
+    for kind, formula in _typed_terminals():
+        build.terminal(str(formula), str(kind), formula)
+    for value in CONSTANTS:
+        build.terminal(constant(value).text, "Constant", constant(value))
+    kinds = list(dict.fromkeys(kind for kind, _ in _typed_terminals()))
+    done: set[Kind] = set()
+    while kinds:
+        kind = kinds.pop(0)
+        if kind in done:
+            continue
+        done.add(kind)
+        for operation in operations.values():
+            for args, builder in _typings(operation, kind):
+                returned = result_kind(operation, [_stand_in(arg) for arg in args])
+                label = f"{operation.name}: {', '.join(_type_name(arg) for arg in args)}"
+                build.primitive(label, [_type_name(arg) for arg in args], str(returned), builder)
+                kinds.append(returned)
+    return build.grammar()
+
+
+def _typed_terminals() -> Iterable[tuple[Kind, Formula]]:
+    for name, probe in TERMINALS:
+        marks = [[probe]] if name == "attn" else [[role, probe] for role in ROLES]
+        for mark in marks:
+            formula = statistic(name, *filter(None, mark))
+            yield formula.kind, formula
+    for name in LAYER_TERMINALS:
+        for role in ROLES:
+            yield statistic(name, role).kind, statistic(name, role)
+    for name in NET_TERMINALS:
+        yield NET, statistic(name)
+
+
+#: The pseudo-kind of a constant: it combines with layers and nets only, because scaling a matrix rarely matters.
+_CONSTANT = Kind("constant")
+
+
+def _type_name(kind: Kind) -> str:
+    return "Constant" if kind == _CONSTANT else str(kind)
+
+
+def _stand_in(kind: Kind) -> Formula:
+    """A formula of the kind, to ask the typing rules about."""
+    return constant(2.0) if kind == _CONSTANT else Formula(head=statistic("params").head, kind=kind, text="x")
+
+
+def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...], Builder]]:
+    """The argument kinds, the first of them `kind`, on which the grammar uses the operation."""
+    derived = "." in kind.shape
+    if operation.arity == 1:
+        candidates: list[tuple[Kind, ...]] = [(kind,)]
+        if operation.name == "identity" or (derived and operation.family == "derive"):
+            return
+    else:
+        candidates = [] if derived else [(kind, kind)]
+        if operation.family == "binary" and kind.level != "matrix":
+            candidates.append((kind, _CONSTANT))
+        if operation.family == "binary" and kind.level == "layer":
+            candidates.append((kind, NET))
+    for args in candidates:
+        try:
+            result_kind(operation, [_stand_in(arg) for arg in args])
+        except FormulaError:
+            continue
+        yield args, functools.partial(apply, operation)
+
+
+def _auto_prox(operations: Mapping[str, Operation]) -> Grammar:
+    """Two inputs, two unaries each, one binary, mean over layers (Auto-Prox, arXiv 2312.09059).
+
+    An input is one tensor for each linear layer. The unaries act on each tensor; what is still a tensor after both
+    is averaged; the binary acts on the two numbers of a layer. After a unary that already gives a number, only
+    element-wise ones can follow.
+    """
+    build = _Builder("auto-prox", "Net")
+    unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]
+    average, binaries = operations["mean"], [operations[name] for name in dict.fromkeys(AUTO_PROX_BINARIES)]
+    for name, probe in TERMINALS:
+        if name != "attn":
+            build.terminal(
+                str(statistic(name, *filter(None, [probe]))), "Input", statistic(name, *filter(None, [probe]))
+            )
+    for op in unaries:
+        reduces = op.family in ("reduce", "spectrum")
+        build.primitive(f"first {op.name}", ["Input"], "Number" if reduces else "Tensor", functools.partial(apply, op))
+        if reduces:
+            build.primitive(f"second {op.name}", ["Tensor"], "Side", functools.partial(apply, op))
+            continue
+        build.primitive(f"second {op.name}, averaged", ["Tensor"], "Side", _averaged(average, op))
+        if op.family == "map":
+            build.primitive(f"second {op.name} of a number", ["Number"], "Side", functools.partial(apply, op))
+    for op in binaries:
+        build.primitive(op.name, ["Side", "Side"], "Layers", functools.partial(apply, op))
+    build.primitive("mean over layers", ["Layers"], "Net", functools.partial(apply, average))
+    return build.grammar()
+
+
+def _averaged(average: Operation, op: Operation) -> Builder:
+    return lambda arg: apply(average, apply(op, arg))
+
+
+_GRAMMARS = {"typed": _typed, "auto-prox": _auto_prox}
+#: The grammars by name.
+GRAMMARS = tuple(_GRAMMARS)
+
+
+def crossover(first: gp.PrimitiveTree, second: gp.PrimitiveTree) -> gp.PrimitiveTree:
+    """One-point subtree crossover: a copy of `first` with a subtree of `second` of the same type in it.
+
+    DEAP's own typed `cxOnePoint` draws the type from a set of classes, whose order depends on what was imported
+    before; here types stand in the order of the tree.
+    """
+    places: dict[type, list[int]] = {}
+    for index, node in enumerate(first):
+        places.setdefault(node.ret, []).append(index)
+    donors = [index for index, node in enumerate(second) if node.ret in places]
+    donor = random.choice(donors)
+    place = random.choice(places[second[donor].ret])
+    child = gp.PrimitiveTree(first)
+    child[first.searchSubtree(place)] = second[second.searchSubtree(donor)]
+    return child
+
+
+def other_role(tree: gp.PrimitiveTree, pset: gp.PrimitiveSetTyped) -> gp.PrimitiveTree:
+    """A copy of the tree in which one statistic, with the operations on its matrices, reads another group of layers.
+
+    Only groups with as many layers in a block fit: msa and mlp, or qkv, proj, fc1 and fc2.
+    """
+    child = gp.PrimitiveTree(tree)
+    spans = []
+    for index, node in enumerate(child):
+        span = child.searchSubtree(index)
+        roles = {role for role in ROLES for part in child[span] if _names_role(part.name, role)}
+        if node.ret.__name__.startswith("Layer") and len(roles) == 1:
+            spans.append((span, roles.pop()))
+    if not spans:
+        return child
+    span, role = random.choice(spans)
+    others = [other for other in ROLES if other != role and len(ROLES[other]) == len(ROLES[role])]
+    if others:
+        other = random.choice(others)
+        child[span] = [pset.mapping[_with_role(node.name, role, other)] for node in child[span]]
+    return child
+
+
+def _names_role(name: str, role: str) -> bool:
+    return name != _with_role(name, role, "")
+
+
+def _with_role(name: str, role: str, other: str) -> str:
+    """A node's name with one role in place of another: in `[msa]`, `[msa, noise]` and `Matrix(weight of msa)`."""
+    for before, after in (("[", "]"), ("[", ","), (" of ", ")")):
+        name = name.replace(f"{before}{role}{after}", f"{before}{other}{after}")
+    return name

@@ -1,0 +1,284 @@
+"""The loop: founders, then generations by one of two strategies, each written in its journal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from deap import base, gp, tools
+
+from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
+from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, Grammar, crossover, other_role
+from autoprox.evolve.journal import Journal
+from autoprox.primitives.canonical import canonical
+from autoprox.primitives.formula import Formula
+from autoprox.primitives.kinds import FormulaError
+
+
+class SettingsError(ValueError):
+    """A setting of a run that cannot be; the message names it and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run's result depends on, and nothing else.
+
+    `benchmarks` name the benchmarks with a digest of their contents, `tasks` are `benchmark:task`. `retries`: how
+    often a rejected child is varied again. `batch`: samples of the probes. `costly`: whether operations cubic in
+    the width (singular values, Gram matrices) are in the grammar.
+    """
+
+    benchmarks: tuple[tuple[str, str], ...]
+    tasks: tuple[str, ...]
+    generations: int = 200
+    population: int = 50
+    seed: int = 0
+    grammar: str = "typed"
+    strategy: str = "elitist"
+    joint: str = "mean"
+    retries: int = 1
+    batch: int = 2
+    costly: bool = False
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < lowest:
+                raise SettingsError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")
+        for name, known in (("grammar", GRAMMARS), ("strategy", tuple(STRATEGIES)), ("joint", tuple(COMBINATIONS))):
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(known)}")
+
+
+class Individual(gp.PrimitiveTree):
+    """A tree with its formula, canonical form and fitness (invalid until evaluated, and if it has none)."""
+
+    def __init__(self, tree: Sequence[Any], formula: Formula) -> None:
+        super().__init__(tree)
+        self.formula = formula
+        self.canonical = canonical(formula)
+        self.fitness = Fitness()
+        self.outcome: Outcome = Invalid("not evaluated")
+
+
+class Breeder:
+    """Makes, varies and evaluates individuals. Each canonical form is judged once in a run."""
+
+    def __init__(self, grammar: Grammar, judge: Judge) -> None:
+        self.grammar, self.judge = grammar, judge
+        self.memo: dict[str, Outcome] = {}
+        self.judged: list[str] = []  # canonical forms judged since the journal was last written
+        self.toolbox = base.Toolbox()
+        self.toolbox.register("grow", grammar.grow, low=0, high=3)
+        self.toolbox.register("expr", lambda pset, type_: self.toolbox.grow(type_))
+        self.toolbox.register("subtree", gp.mutUniform, expr=self.toolbox.expr, pset=grammar.pset)
+        self.toolbox.register("replace", gp.mutNodeReplacement, pset=grammar.pset)
+        self.toolbox.register("insert", gp.mutInsert, pset=grammar.pset)
+        self.toolbox.register("shrink", gp.mutShrink)
+        self.toolbox.register("other_role", lambda tree: (other_role(tree, grammar.pset),))
+        self.toolbox.register("mate", crossover)
+        self.toolbox.register("select", tools.selTournament, tournsize=3)
+
+    def founder(self) -> Individual:
+        """A random individual."""
+        while True:
+            found = self._individual(self.grammar.grow(self.grammar.pset.ret, 2, 6))
+            if found is not None:
+                return found
+
+    def mutant(self, parent: Individual) -> Individual:
+        """The parent with one random change: a new subtree, another node, one more or fewer, another role."""
+        change = random.choice(("subtree", "subtree", "replace", "replace", "insert", "shrink", "other_role"))
+        return self._varied(lambda: getattr(self.toolbox, change)(gp.PrimitiveTree(parent))[0])
+
+    def child(self, parent: Individual, population: Sequence[Individual]) -> Individual:
+        """A variation of the parent, not yet judged: a mutant, or with odds .35 a cross with another individual."""
+        if random.random() < 0.35:
+            mate = random.choice(population)
+            return self._varied(lambda: self.toolbox.mate(parent, mate)) if mate is not parent else self.mutant(parent)
+        return self.mutant(parent)
+
+    def _varied(self, vary: Callable[[], Sequence[Any]]) -> Individual:
+        """The first variation of a few that is allowed and new; else a founder, which keeps a stuck run moving."""
+        for _ in range(10):
+            found = self._individual(vary())
+            if found is not None and found.canonical.text not in self.memo:
+                return found
+        return self.founder()
+
+    def _individual(self, tree: Sequence[Any]) -> Individual | None:
+        if len(tree) > MAX_NODES or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
+            return None
+        try:
+            found = Individual(tree, self.grammar.formula(tree))
+        except FormulaError:  # constants that fold to something out of range
+            return None
+        return found if found.canonical.is_complete else None
+
+    def evaluate(self, individuals: Iterable[Individual]) -> None:
+        """Judge all that are new, as one graph, and give every individual its fitness."""
+        individuals = list(individuals)
+        new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
+        for formula, outcome in zip(new, self.judge.judge(new) if new else [], strict=True):
+            self.memo[formula.text] = outcome
+            self.judged.append(formula.text)
+        for individual in individuals:
+            self.assign(individual)
+
+    def assign(self, individual: Individual) -> None:
+        """Give an individual the fitness of its canonical form, which has been judged."""
+        individual.outcome = self.memo[individual.canonical.text]
+        if isinstance(individual.outcome, Judgement):
+            individual.fitness.values = (round(individual.outcome.joint, 9), float(individual.canonical.size))
+
+
+def best_distinct(individuals: Iterable[Individual], count: int) -> list[Individual]:
+    """The best `count` valid individuals, best first; of those that rank every task alike, the smallest only."""
+    kept: dict[tuple[float, ...], Individual] = {}
+    ordered = sorted(individuals, key=lambda i: i.canonical.text)
+    for individual in sorted(ordered, key=lambda i: i.fitness.wvalues, reverse=True):
+        if isinstance(individual.outcome, Judgement):
+            kept.setdefault(individual.outcome.taus, individual)
+    return list(kept.values())[:count]
+
+
+def elitist(population: list[Individual], breeder: Breeder, settings: Settings) -> list[Individual]:
+    """One generation that keeps the best, whoever they are.
+
+    ::
+
+        parents ← as many as the population, by tournaments of 3
+        repeat 1 + retries times:
+            children ← a variation of each parent;  evaluate them together
+            admit each child that beats the worst of the population
+            parents ← the parents of the others
+        population ← the best distinct of population and admitted
+    """
+    worst = population[-1]
+    admitted: list[Individual] = []
+    parents = breeder.toolbox.select(population, settings.population)
+    for _ in range(1 + settings.retries):
+        children = [breeder.child(parent, population) for parent in parents]
+        breeder.evaluate(children)
+        admitted += [child for child in children if child.fitness > worst.fitness]
+        parents = [p for p, child in zip(parents, children, strict=True) if not child.fitness > worst.fitness]
+        if not parents:
+            break
+    return best_distinct([*population, *admitted], settings.population)
+
+
+def auto_prox(population: list[Individual], breeder: Breeder, settings: Settings) -> list[Individual]:
+    """One generation of Auto-Prox's loop (arXiv 2312.09059, Algorithm 1): as many steps as the population is large.
+
+    ::
+
+        pool ← a random half of the population
+        parent ← a random one of the 5 best of the pool
+        child ← mutate(parent), again up to `retries` times until JCM(child) ≥ JCM(parent)
+        if it passed: append the child, drop the lowest of the population
+
+    Pool ratio, k and margin (0) are not published; these are ours.
+    """
+    population = list(population)
+    for _ in range(settings.population):
+        pool = random.sample(population, max(2, len(population) // 2))
+        parent = random.choice(tools.selBest(pool, 5))
+        for _ in range(1 + settings.retries):
+            child = breeder.mutant(parent)
+            breeder.evaluate([child])
+            if child.fitness >= parent.fitness:
+                population = best_distinct([*population, child], settings.population)
+                break
+    return population
+
+
+STRATEGIES = {"elitist": elitist, "auto-prox": auto_prox}
+
+
+@contextmanager
+def seeded(*what: object) -> Iterator[None]:
+    """The global random generator, which DEAP draws from, seeded inside and as it was afterwards."""
+    state = random.getstate()
+    random.seed("/".join(map(str, what)))  # a string is hashed by SHA-512: the same on every machine
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def found(breeder: Breeder, settings: Settings) -> list[Individual]:
+    """The first population: random individuals, as many valid and distinct ones as asked for."""
+    population: list[Individual] = []
+    for _ in range(50):
+        newcomers = [breeder.founder() for _ in range(settings.population)]
+        breeder.evaluate(newcomers)
+        population = best_distinct([*population, *newcomers], settings.population)
+        if len(population) == settings.population:
+            return population
+    raise SettingsError(
+        f"found only {len(population)} distinct valid formulas of {settings.population}; use a smaller population"
+    )
+
+
+def evolve(
+    breeder: Breeder, settings: Settings, journal: Journal, on_generation: Callable[[dict[str, Any]], None]
+) -> list[Individual]:
+    """Evolve up to generation `settings.generations`, going on where the journal ends. The last population, best first.
+
+    ::
+
+        population ← random founders                                (generation 0)
+        for each generation: population ← strategy(population);  write the journal
+
+    Every generation draws from a generator of its own, seeded by run seed and generation number, so a resumed run
+    is the uninterrupted one.
+    """
+    population = restore(breeder, journal)
+    for generation in range(len(journal.generations), settings.generations + 1):
+        with seeded(settings.seed, generation):
+            if generation == 0:
+                population = found(breeder, settings)
+            else:
+                population = STRATEGIES[settings.strategy](population, breeder, settings)
+        record = _record(generation, population, breeder)
+        journal.append(record)
+        on_generation(record)
+    return population
+
+
+def _record(generation: int, population: Sequence[Individual], breeder: Breeder) -> dict[str, Any]:
+    """The journal's line of a generation; takes the list of what was judged since the last one."""
+    best = population[0]
+    assert isinstance(best.outcome, Judgement)
+    validation = breeder.judge.judge([best.canonical], "validation")[0]
+    judged, breeder.judged = breeder.judged, []
+    outcomes = [(text, breeder.memo[text]) for text in judged]
+    return {
+        "generation": generation,
+        "best": {
+            "formula": best.canonical.text,
+            "joint": best.outcome.joint,
+            "validation": validation.joint if isinstance(validation, Judgement) else None,
+        },
+        "unique": len(breeder.memo),
+        "population": [[node.name for node in individual] for individual in population],
+        "judged": [[text, o.reason if isinstance(o, Invalid) else [o.joint, *o.taus]] for text, o in outcomes],
+    }
+
+
+def restore(breeder: Breeder, journal: Journal) -> list[Individual]:
+    """The population and memo as they were when the journal's last generation was written."""
+    for generation in journal.generations:
+        for text, outcome in generation["judged"]:
+            valid = isinstance(outcome, list)
+            breeder.memo[text] = Judgement(tuple(outcome[1:]), outcome[0]) if valid else Invalid(outcome)
+    if not journal.generations:
+        return []
+    trees = [breeder.grammar.read(names) for names in journal.generations[-1]["population"]]
+    population = [Individual(tree, breeder.grammar.formula(tree)) for tree in trees]
+    for individual in population:
+        breeder.assign(individual)
+    return population
