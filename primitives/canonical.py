@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from autoprox.primitives.formula import Formula, apply, constant
-from autoprox.primitives.operations import OPERATIONS, Operation
+from autoprox.primitives.operations import MAX, OPERATIONS, TINY, Operation
 
 
 def canonical(formula: Formula) -> Formula:
@@ -62,8 +62,8 @@ def _without_neutral(operation: Operation, a: Formula, b: Formula) -> Formula | 
 def _folded(operation: Operation, args: tuple[Formula, ...]) -> Formula:
     if operation.family not in ("map", "binary"):
         return apply(operation, *args)  # refused by the kinds: a constant has no layers
-    value = operation.function(*(torch.tensor(arg.head, dtype=torch.float64) for arg in args))
-    return constant(float(value))
+    value = float(operation.function(*(torch.tensor(arg.head, dtype=torch.float64) for arg in args)))
+    return constant(value) if abs(value) <= MAX else apply(operation, *args)
 
 
 def _stripped(root: Formula) -> Formula:
@@ -117,8 +117,8 @@ def _decreasing_argument(root: Formula) -> Formula | None:
 
 
 def _positive(node: Formula) -> bool:
-    return isinstance(node.head, float) and node.head > 0
+    return isinstance(node.head, float) and node.head > TINY  # less counts as zero in a division
 
 
 def _negative(node: Formula) -> bool:
-    return isinstance(node.head, float) and node.head < 0
+    return isinstance(node.head, float) and node.head < -TINY

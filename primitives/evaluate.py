@@ -8,12 +8,14 @@ the arithmetic on these numbers, in float64 (`finish`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.layers import LayerError
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import Terminal
@@ -60,7 +62,7 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
     """Each single-slot reduction's numbers, one for each block.
 
     The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
-    matrices are in cache. Raises KeyError for a statistic that was not read.
+    matrices are in cache. Raises LayerError for a statistic that the reading does not have.
     """
     by_slot: dict[str, list[Formula]] = {}
     for reduction in wanted:
@@ -68,13 +70,21 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
     values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
     for slot, group in by_slot.items():
         terminals = dict.fromkeys(t for reduction in group for t in reduction.terminals())
-        leaves = {t: reading.matrices[t.statistic.name, t.probe, slot] for t in terminals}
+        leaves = {t: _read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in terminals}
         samples = {t: reading.samples[t.statistic.name, t.probe] for t in terminals}
         for block in range(len(next(iter(leaves.values())))):
             memo: dict[Formula, Tensor] = {}
             for reduction in group:
                 values[reduction].append(float(_matrix_value(reduction, block, leaves, samples, memo)))
     return values
+
+
+def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
+    if key not in statistics:
+        name, *marks = (key,) if isinstance(key, str) else (part for part in key if part)
+        shown = f"{name}[{', '.join(marks)}]" if marks else name
+        raise LayerError(f"the formula reads {shown}, which this model does not have in every block, or was not read")
+    return statistics[key]
 
 
 def _matrix_value(
@@ -95,7 +105,8 @@ def _matrix_value(
         else:
             value = node.head.function(*args)
     else:
-        value = torch.tensor(node.head)
+        device = next(iter(leaves.values()))[block].device
+        value = torch.tensor(node.head, dtype=torch.float64, device=device)  # takes the type of what it meets
     memo[node] = value
     return value
 
@@ -139,16 +150,16 @@ def slot_parts(node: Formula) -> tuple[Formula, ...]:
 def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> list[float]:
     """A single-slot part's numbers on one network: a layer statistic as read, or a reduction as computed."""
     if isinstance(part.head, Terminal):
-        return reading.layers[part.head.statistic.name, part.head.role]
+        return _read(reading.layers, (part.head.statistic.name, part.head.role))
     return reduced[part]
 
 
 def evaluate(formula: Formula, reading: Reading) -> float:
-    """The value of a complete formula on one network's statistics."""
+    """The value of a complete formula on one network's statistics. Raises LayerError where it lacks one."""
     reduced = reduce_layers(reductions([formula]), reading)
     value = finish(
         formula,
         lambda node: layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))[None],
-        lambda name: torch.tensor(reading.net[name], dtype=torch.float64).reshape(1, 1, 1),
+        lambda name: torch.tensor(_read(reading.net, name), dtype=torch.float64).reshape(1, 1, 1),
     )
     return float(value)

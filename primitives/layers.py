@@ -77,21 +77,27 @@ def _found_blocks(modules, names, attention, softmax) -> tuple[Block, ...]:
 
 
 def _named_block(number: int, given: Mapping[str, object], modules: Mapping[str, torch.nn.Module]) -> Block:
-    unknown = set(given) - {*SLOTS, "softmax", "heads"}
+    if not isinstance(given, Mapping):
+        raise LayerError(f"layers[{number}]: {given!r:.80} is no mapping from {', '.join(SLOTS)} to names of modules")
+    unknown = {str(key) for key in given} - {*SLOTS, "softmax", "heads"}
     if unknown:
         raise LayerError(f"layers[{number}]: unknown key '{min(unknown)}'; use {', '.join(SLOTS)}, softmax, heads")
     linears = {}
     for slot in SLOTS:
         names = given.get(slot, ())
-        paths = (names,) if isinstance(names, str) else tuple(names)  # type: ignore[call-overload]
+        paths = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, list | tuple) else (names,)
         for path in paths:
+            if not isinstance(path, str):
+                raise LayerError(f"layers[{number}]['{slot}']: {path!r} is not the name of a module")
             if not isinstance(modules.get(path), torch.nn.Linear):
                 found = f"is a {type(modules[path]).__name__}, not a Linear" if path in modules else "does not exist"
                 raise LayerError(f"layers[{number}]['{slot}']: module '{path}' {found}")
         if paths:
             linears[slot] = paths
+        if len({modules[path].weight.shape[1] for path in paths}) > 1:
+            raise LayerError(f"layers[{number}]['{slot}']: {', '.join(paths)} do not have equally many input features")
     softmax, heads = given.get("softmax", ""), given.get("heads", 0)
-    if softmax and softmax not in modules:
+    if softmax and (not isinstance(softmax, str) or softmax not in modules):
         raise LayerError(f"layers[{number}]['softmax']: module '{softmax}' does not exist")
     if type(heads) is not int or heads < 0:
         raise LayerError(f"layers[{number}]['heads']: {heads!r} is not a number of heads")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox.primitives.layers import SLOTS, Block, LayerError
@@ -44,36 +45,69 @@ def read_statistics(
 
     `inputs` is the batch, samples first; the probe `noise` uses its shape, `synflow` its shape but for one sample.
     `targets` are class numbers; without them the loss is against seeded random classes. Nothing is run that no
-    wanted statistic needs. The model runs in evaluation mode with detached parameters, and its parameters,
-    gradients, buffers, modes, hooks and the random generators are left as they were, also after an error.
-    Raises LayerError for what the model does not have.
+    wanted statistic needs. The model runs in evaluation mode with detached parameters and copies of its buffers, and
+    its parameters, gradients, buffers, modes, hooks and the random generators are left as they were, also after an
+    error. Raises LayerError for what the model does not have, and for a batch that does not fit.
     """
-    names = set(wanted)
+    wanted = set(wanted)
+    names = {name for name, _ in wanted}
+    shapes = bool(names & {"tokens", "flops"})
+    runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
+    _check_blocks(blocks, wanted, names)
     reading = Reading()
-    with untouched(model, seed):
-        _read_structure(reading, model, blocks, {name for name, _ in names})
-        runs = {probe: {name for name, p in names if p == probe} for probe in ("data", "noise", "synflow")}
-        if inputs is None and (any(runs.values()) or names & {("tokens", ""), ("flops", "")}):
-            raise LayerError("this formula runs the network: give it a batch of inputs")
-        if inputs is not None and names & {("tokens", ""), ("flops", "")}:
-            _read_shapes(reading, model, blocks, inputs)
-        for probe, statistics in runs.items():
-            if statistics and inputs is not None:
-                x, y = _batch(probe, inputs, targets, seed)
-                _read_probe(reading, model, blocks, probe, statistics, x, y, seed)
+    with untouched(model):
+        _read_structure(reading, model, blocks, names)
+        if shapes or any(runs.values()):
+            x = _checked_batch(inputs, targets, "weight_grad_batches" in names)
+            if shapes:
+                _read_shapes(reading, model, blocks, x, seed)
+            for probe, statistics in runs.items():
+                if statistics:
+                    _read_probe(reading, model, blocks, probe, statistics, *_batch(probe, x, targets, seed), seed)
     return reading
 
 
+#: The probes that run the network.
+PROBED = ("data", "noise", "synflow")
+
+
+def _check_blocks(blocks: Sequence[Block], wanted: set[tuple[str, str]], names: set[str]) -> None:
+    """Refuse what cannot be read before anything runs."""
+    if ("weight_grad_batches", "synflow") in wanted:
+        raise LayerError("weight_grad_batches: synflow runs one sample, which has no mini-batches; use data or noise")
+    if "heads" in names and not all(block.heads for block in blocks):
+        raise LayerError(
+            "heads: this model does not show its number of heads; pass layers=[{..., 'heads': NUMBER}, ...]"
+        )
+    if "attn" in names and not all(block.softmax for block in blocks):
+        raise LayerError(
+            "attn: this model does not show its attention probabilities: its blocks have no softmax module; "
+            "if they have one of another name, pass layers=[{..., 'softmax': NAME}, ...]"
+        )
+
+
+def _checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
+    if inputs is None:
+        raise LayerError("this formula runs the network: give it a batch of inputs")
+    if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
+        raise LayerError("the batch of inputs must be a tensor, samples first, with at least one sample")
+    if halved and len(inputs) % 2:
+        raise LayerError(f"weight_grad_batches halves the batch: give an even number of samples, not {len(inputs)}")
+    if targets is not None and (targets.shape != inputs.shape[:1] or targets.is_floating_point()):
+        raise LayerError(
+            f"targets must be {len(inputs)} class numbers, one for each sample, "
+            f"not a tensor of shape {tuple(targets.shape)} and {targets.dtype}"
+        )
+    return inputs.detach()
+
+
 @contextmanager
-def untouched(model: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Evaluation mode, seeded generators and gradients on inside; everything as before afterwards."""
+def untouched(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode and gradients on inside; modes and random generators as before afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     state = random.getstate()
     try:
-        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
-            torch.manual_seed(seed)
-            random.seed(seed)
+        with torch.random.fork_rng(_cuda_devices(model)), torch.inference_mode(False), torch.enable_grad():
             for module, _ in modes:
                 module.training = False
             yield
@@ -83,23 +117,36 @@ def untouched(model: torch.nn.Module, seed: int) -> Iterator[None]:
             module.training = mode
 
 
+def _cuda_devices(model: torch.nn.Module) -> list[int]:
+    return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+
+
+def _forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:
+    """The model's output with these parameters: the same whatever ran before, and its buffers stay as they are."""
+    random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    for device in _cuda_devices(model):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    return torch.func.functional_call(model, {**parameters, **buffers}, (x.clone(),))
+
+
+def _slots(blocks: Sequence[Block]) -> list[str]:
+    """The slots that every block has."""
+    return [slot for slot in SLOTS if all(slot in block.linears for block in blocks)]
+
+
 def _read_structure(reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], names: set[str]) -> None:
     """What can be read without running the model."""
     reading.net["params"] = float(sum(p.numel() for p in model.parameters()))
     reading.net["depth"] = float(len(blocks))
-    for slot in SLOTS:
-        if not all(slot in block.linears for block in blocks):
-            continue
-        weights = [
-            torch.cat([model.get_submodule(path).weight.detach() for path in block.linears[slot]])
-            if len(block.linears[slot]) > 1
-            else model.get_submodule(block.linears[slot][0]).weight.detach()
-            for block in blocks
-        ]
+    for slot in _slots(blocks):
+        weights = [[model.get_submodule(path).weight.detach() for path in block.linears[slot]] for block in blocks]
         if "weight" in names:
-            reading.matrices["weight", "", slot] = [_real(weight) for weight in weights]
-        reading.layers["fan_in", slot] = [float(weight.shape[1]) for weight in weights]
-        reading.layers["fan_out", slot] = [float(weight.shape[0]) for weight in weights]
+            reading.matrices["weight", "", slot] = [_joined(parts, 0) for parts in weights]
+        reading.layers["fan_in", slot] = [float(parts[0].shape[1]) for parts in weights]
+        reading.layers["fan_out", slot] = [float(sum(part.shape[0] for part in parts)) for parts in weights]
         reading.layers["position", slot] = [(number + 1) / len(blocks) for number in range(len(blocks))]
         if all(block.heads for block in blocks):
             reading.layers["heads", slot] = [float(block.heads) for block in blocks]
@@ -108,25 +155,28 @@ def _read_structure(reading: Reading, model: torch.nn.Module, blocks: Sequence[B
     reading.samples["weight", ""] = 1
 
 
-def _read_shapes(reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], inputs: Tensor) -> None:
+def _read_shapes(reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], inputs: Tensor, seed: int) -> None:
     """Tokens of every layer, and multiply-adds as torch's own counter counts them, on one all-zero sample."""
     counter = FlopCounterMode(display=False)
-    with _captured(model, blocks, with_softmax=False) as seen, torch.no_grad(), counter:
-        model(torch.zeros_like(inputs[:1]))
+    slots = _slots(blocks)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    paths = [block.linears[slot][0] for block in blocks for slot in slots]
+    # The counter does not know the fused attention of every device, but it does know the products it consists of.
+    with _captured(model, paths) as seen, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        _forward(model, parameters, torch.zeros_like(inputs[:1]), seed)
     reading.net["flops"] = counter.get_total_flops() / 2
-    for slot in SLOTS:
-        if all(slot in block.linears for block in blocks):
-            outputs = [seen[block.linears[slot][0]] for block in blocks]
-            reading.layers["tokens", slot] = [float(out.numel() // out.shape[-1]) for out in outputs]
+    for slot in slots:
+        outputs = [seen[block.linears[slot][0]] for block in blocks]
+        reading.layers["tokens", slot] = [float(out.numel() // out.shape[-1]) for out in outputs]
 
 
 def _batch(probe: str, inputs: Tensor, targets: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
     if probe == "data":
-        return inputs.clone() if inputs.is_inference() else inputs, targets
+        return inputs, targets
     if probe == "synflow":
         return torch.ones_like(inputs[:1]), None
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(inputs.shape, generator=generator).to(inputs), None
+    return torch.randn(inputs.shape, generator=generator, dtype=torch.float32, device="cpu").to(inputs), None
 
 
 def _read_probe(
@@ -140,20 +190,17 @@ def _read_probe(
     seed: int,
 ) -> None:
     """One run, and one for each half of the batch where gradients by mini-batch are wanted."""
+    y = _random_targets(len(x), seed) if y is None else y.clone()
     plain = names - {"weight_grad_batches"}
     if plain:
-        found = _run(model, blocks, probe, plain, x, y, seed)
-        for (name, slot), tensors in found.items():
+        for (name, slot), tensors in _run(model, blocks, probe, plain, x, y, seed).items():
             reading.matrices[name, probe, slot] = tensors
         for name in plain:
             reading.samples[name, probe] = 1 if name == "weight_grad" else len(x)
     if "weight_grad_batches" in names:
-        if probe == "synflow" or len(x) % 2:
-            raise LayerError("weight_grad_batches needs a batch of even size, under the probe data or noise")
-        targets = _targets(y, len(x), seed)
         halves = [
             _run(model, blocks, probe, {"weight_grad"}, part, labels, seed)
-            for part, labels in zip(x.chunk(2), targets.chunk(2), strict=True)
+            for part, labels in zip(x.chunk(2), y.chunk(2), strict=True)
         ]
         for name, slot in halves[0]:
             both = zip(halves[0][name, slot], halves[1][name, slot], strict=True)
@@ -161,25 +208,36 @@ def _read_probe(
         reading.samples["weight_grad_batches", probe] = 2
 
 
-def _targets(y: Tensor | None, samples: int, seed: int) -> Tensor:
-    """The targets, or numbers that become random classes once the number of classes is known."""
-    if y is not None:
-        return y
+def _random_targets(samples: int, seed: int) -> Tensor:
+    """Numbers in [0, 1) that become random classes once the number of classes is known."""
     generator = torch.Generator().manual_seed(seed + 1)
-    return torch.rand(samples, generator=generator)
+    return torch.rand(samples, generator=generator, dtype=torch.float32, device="cpu")
 
 
-def _loss(output: object, probe: str, y: Tensor | None, seed: int) -> Tensor:
+def _loss(output: object, probe: str, y: Tensor) -> Tensor:
     logits = getattr(output, "logits", output)
     logits = logits[0] if isinstance(logits, tuple) else logits
     if not isinstance(logits, Tensor):
         raise LayerError(f"the model returns {type(output).__name__}; class scores (samples × classes) are needed")
+    if not logits.requires_grad:
+        raise LayerError(
+            "no gradient reaches the model's layers: its forward pass detaches them, or runs under no_grad"
+        )
     if probe == "synflow":
         return logits.sum()
-    y = _targets(y, len(logits), seed)
-    if y.is_floating_point():
-        y = (y * logits.shape[-1]).long()
-    return functional.cross_entropy(logits, y.to(logits.device))
+    if logits.ndim != 2 or len(logits) != len(y):
+        raise LayerError(
+            f"the model returns a tensor of shape {tuple(logits.shape)} for {len(y)} samples; "
+            "class scores (samples × classes) are needed"
+        )
+    classes = logits.shape[1]
+    y = (y * classes if y.is_floating_point() else y).to(logits.device).long()
+    if not 0 <= int(y.min()) <= int(y.max()) < classes:
+        raise LayerError(
+            f"targets must be class numbers from 0 to {classes - 1}, as the model has {classes} classes; "
+            f"there are some from {int(y.min())} to {int(y.max())}"
+        )
+    return functional.cross_entropy(_real(logits), y)
 
 
 def _run(
@@ -188,58 +246,75 @@ def _run(
     probe: str,
     names: set[str],
     x: Tensor,
-    y: Tensor | None,
+    y: Tensor,
     seed: int,
 ) -> dict[tuple[str, str], list[Tensor]]:
     """Forward, and backward where a gradient is wanted: (statistic, slot) → one matrix for each block."""
-    slots = [slot for slot in SLOTS if all(slot in block.linears for block in blocks)]
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    slots = _slots(blocks)
+    linears = [path for block in blocks for slot in slots for path in block.linears[slot]]
+    parameters = {name: p.clone() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
     if probe == "synflow":
         parameters = {name: p.abs() for name, p in parameters.items()}
     gradient = bool(names & {"weight_grad", "act_grad"})
-    leaves = [f"{path}.weight" for block in blocks for slot in slots for path in block.linears[slot]]
-    leaves = [name for name in leaves if name in parameters]
+    weights = _weight_names(model, linears)
     if gradient:
-        parameters.update({name: parameters[name].requires_grad_() for name in leaves})
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with _captured(model, blocks, with_softmax="attn" in names) as seen, torch.set_grad_enabled(gradient):
-        output = torch.func.functional_call(model, {**parameters, **buffers}, (x,))
-        of: dict[str, Tensor] = {}
+        for name in weights.values():
+            parameters[name].requires_grad_()
+    paths = linears if names & {"act", "act_grad"} else []
+    paths = paths + [block.softmax for block in blocks if "attn" in names]
+    of: dict[tuple[str, str], Tensor] = {}
+    with _captured(model, paths) as seen, torch.set_grad_enabled(gradient):
+        output = _forward(model, parameters, x, seed)
         if gradient:
-            sources = {}
+            sources = {("act_grad", path): seen[path] for path in linears if "act_grad" in names}
             if "weight_grad" in names:
-                sources.update({f"weight_grad {name}": parameters[name] for name in leaves})
-            if "act_grad" in names:
-                paths = [path for block in blocks for slot in slots for path in block.linears[slot]]
-                sources.update({f"act_grad {path}.weight": seen[path] for path in paths})
-            grads = torch.autograd.grad(_loss(output, probe, y, seed), list(sources.values()), allow_unused=True)
+                sources |= {("weight_grad", path): parameters[_weight_name(weights, path)] for path in linears}
+            grads = torch.autograd.grad(_loss(output, probe, y), list(sources.values()), allow_unused=True)
             for (key, source), grad in zip(sources.items(), grads, strict=True):
                 of[key] = torch.zeros_like(source) if grad is None else grad
-    of.update({f"act {path}.weight": out.detach() for path, out in seen.items()})
-    found: dict[tuple[str, str], list[Tensor]] = {}
-    for name in sorted(names - {"attn"}):
-        axis = 0 if name == "weight_grad" else 1
-        for slot in slots:
-            parts = [[_flat(of[f"{name} {path}.weight"]) for path in block.linears[slot]] for block in blocks]
-            found[name, slot] = [_real(p[0] if len(p) == 1 else torch.cat(p, axis)) for p in parts]
+    of |= {("act", path): output.detach() for path, output in seen.items()}
+    found = {
+        (name, slot): [
+            _joined([_flat(of[name, path]) for path in block.linears[slot]], 0 if name == "weight_grad" else 1)
+            for block in blocks
+        ]
+        for name in sorted(names - {"attn"})
+        for slot in slots
+    }
     if "attn" in names:
-        if not all(block.softmax for block in blocks):
-            raise LayerError("attn: this model does not show its attention probabilities (no softmax module)")
-        found["attn", "attn"] = [_real(_flat(seen[block.softmax].detach())) for block in blocks]
+        found["attn", "attn"] = [_real(_flat(of["act", block.softmax])) for block in blocks]
     return found
 
 
+def _weight_names(model: torch.nn.Module, linears: Iterable[str]) -> dict[str, str]:
+    """path → the name of its weight among the parameters; layers may share one. Computed weights have none."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    found = {path: names.get(id(model.get_submodule(path).weight)) for path in linears}
+    return {path: name for path, name in found.items() if name is not None}
+
+
+def _weight_name(weights: Mapping[str, str], path: str) -> str:
+    if path not in weights:
+        raise LayerError(f"weight_grad: the weight of '{path}' is computed from others, not a parameter of the model")
+    return weights[path]
+
+
 @contextmanager
-def _captured(model: torch.nn.Module, blocks: Sequence[Block], with_softmax: bool) -> Iterator[Mapping[str, Tensor]]:
-    """Outputs of the blocks' linears (and softmaxes) by path, as forward passes inside the context produce them."""
-    paths = [path for block in blocks for slot in block.linears.values() for path in slot]
-    if with_softmax:
-        paths += [block.softmax for block in blocks if block.softmax]
-    seen: dict[str, Tensor] = {}
+def _captured(model: torch.nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
+    """The modules' outputs by path, as a forward pass inside the context produces them.
+
+    What follows in the network gets a copy, because it might change it in place.
+    """
+    seen = _Seen()
 
     def keeper(path: str):
-        def keep(module, args, output) -> None:
+        def keep(module, args, output):
+            if not isinstance(output, Tensor):
+                raise LayerError(f"module '{path}' gives {type(output).__name__}, not a tensor")
+            if output.is_floating_point() and torch.is_grad_enabled() and not output.requires_grad:
+                output.requires_grad_()
             seen[path] = output
+            return output.clone()
 
         return keep
 
@@ -251,6 +326,17 @@ def _captured(model: torch.nn.Module, blocks: Sequence[Block], with_softmax: boo
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Seen(dict[str, Tensor]):
+    """Outputs by path."""
+
+    def __missing__(self, path: str) -> Tensor:
+        raise LayerError(f"layer '{path}' does not run in the model's forward pass, so it has no output to read")
+
+
+def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
+    return _real(parts[0] if len(parts) == 1 else torch.cat(list(parts), axis))
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ _ALL = (
     Statistic("heads", "layer", r"h", "attention heads of the layer's block"),
     Statistic("tokens", "layer", r"n", "tokens in the layer's output", probed=True),
     Statistic("position", "layer", r"\tfrac{l}{L}", "block number over the number of blocks, 1/L to 1"),
-    Statistic("params", "net", r"|\theta|", "trainable parameters of the network"),
+    Statistic("params", "net", r"|\theta|", "parameters of the network"),
     Statistic("flops", "net", r"\mathrm{FLOPs}", "multiply-adds of one forward pass of one sample"),
     Statistic("depth", "net", r"L", "number of transformer blocks"),
     Statistic("width", "net", r"\bar{d}", "embedding dimension, mean over the blocks"),
