@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -76,7 +77,14 @@ def one_thread() -> Iterator[None]:
 
 def local_pool(workers: int) -> Executor | None:
     """A pool of fresh processes; None, meaning this process, for one worker."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers > 1 else None
+    if workers == 1:
+        return None
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; the one that gives out the work decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Scorer:

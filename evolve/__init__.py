@@ -1,1 +1,44 @@
-"""."""
+"""Evolution of formulas: fitness, grammars, strategies, the loop, its journal and the final report."""
+
+from autoprox.evolve.fitness import COMBINATIONS, Invalid, Judge, Judgement, Task, choose_tasks, kendall
+from autoprox.evolve.grammar import GRAMMARS, Grammar, grammar
+from autoprox.evolve.journal import Journal, JournalError
+from autoprox.evolve.loop import (
+    STRATEGIES,
+    Breeder,
+    Individual,
+    Settings,
+    SettingsError,
+    best_distinct,
+    evolve,
+    restore,
+)
+from autoprox.evolve.report import FORMULA, MEAN, Report, Row, report
+
+__all__ = [
+    "COMBINATIONS",
+    "FORMULA",
+    "GRAMMARS",
+    "MEAN",
+    "STRATEGIES",
+    "Breeder",
+    "Grammar",
+    "Individual",
+    "Invalid",
+    "Journal",
+    "JournalError",
+    "Judge",
+    "Judgement",
+    "Report",
+    "Row",
+    "Settings",
+    "SettingsError",
+    "Task",
+    "best_distinct",
+    "choose_tasks",
+    "evolve",
+    "grammar",
+    "kendall",
+    "report",
+    "restore",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -236,7 +236,7 @@ def evolve(
     Every generation draws from a generator of its own, seeded by run seed and generation number, so a resumed run
     is the uninterrupted one.
     """
-    population = restore(breeder, journal)
+    population = restore(breeder, journal.generations)
     for generation in range(len(journal.generations), settings.generations + 1):
         with seeded(settings.seed, generation):
             if generation == 0:
@@ -269,15 +269,15 @@ def _record(generation: int, population: Sequence[Individual], breeder: Breeder)
     }
 
 
-def restore(breeder: Breeder, journal: Journal) -> list[Individual]:
-    """The population and memo as they were when the journal's last generation was written."""
-    for generation in journal.generations:
+def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[Individual]:
+    """The population and memo as they were when the last of the journal's generations was written."""
+    for generation in generations:
         for text, outcome in generation["judged"]:
             valid = isinstance(outcome, list)
             breeder.memo[text] = Judgement(tuple(outcome[1:]), outcome[0]) if valid else Invalid(outcome)
-    if not journal.generations:
+    if not generations:
         return []
-    trees = [breeder.grammar.read(names) for names in journal.generations[-1]["population"]]
+    trees = [breeder.grammar.read(names) for names in generations[-1]["population"]]
     population = [Individual(tree, breeder.grammar.formula(tree)) for tree in trees]
     for individual in population:
         breeder.assign(individual)

@@ -1,0 +1,285 @@
+"""`autoprox evolve`: evolve a proxy in the terminal, with a live table and a verdict at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.files import BenchmarkError
+from autoprox.bench_cache.library import installed, load_benchmark
+from autoprox.evolve import COMBINATIONS, FORMULA, GRAMMARS, MEAN, STRATEGIES, Report, Settings, SettingsError
+from autoprox.run import JOURNAL, Result, Watch, go, read_settings, start
+
+#: What is evolved on without --bench, once it is downloaded or imported.
+DEFAULT_BENCHMARKS = ("vit-bench-101-autoformer", "vit-bench-101-pit")
+DEFAULT_TASKS = ("*_kd",)
+
+_DEFAULTS = Settings((), ())
+
+
+@click.command()
+@click.option("--bench", "benches", multiple=True, metavar="NAME|FILE", help="Benchmark to evolve on; repeatable.")
+@click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
+@click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True)
+@click.option("--population", type=int, default=_DEFAULTS.population, show_default=True)
+@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
+@click.option(
+    "--grammar",
+    type=click.Choice(GRAMMARS),
+    default=_DEFAULTS.grammar,
+    show_default=True,
+    help="typed: the whole language; auto-prox: the genotype of the paper.",
+)
+@click.option("--strategy", type=click.Choice(list(STRATEGIES)), default=_DEFAULTS.strategy, show_default=True)
+@click.option(
+    "--joint",
+    type=click.Choice(list(COMBINATIONS)),
+    default=_DEFAULTS.joint,
+    show_default=True,
+    help="How the tasks' taus become one fitness.",
+)
+@click.option(
+    "--retries",
+    type=int,
+    default=_DEFAULTS.retries,
+    show_default=True,
+    help="How often a rejected child is varied again.",
+)
+@click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples of the probes.")
+@click.option("--costly", is_flag=True, help="Also evolve with singular values and Gram matrices: much slower.")
+@click.option("--workers", type=int, default=os.cpu_count() or 1, show_default="one a core", help="Processes.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: runs/NUMBER]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
+@click.pass_context
+def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
+           **choices: Any) -> None:  # fmt: skip
+    """Evolve a formula that ranks untrained vision transformers as training would.
+
+    Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
+    finalists; the test split is looked at once, at the end.
+    """
+    console = Console(width=None if Console().is_terminal else 140)
+    if workers < 1:
+        raise SettingsError(f"workers is {workers}; it must be at least 1")
+    if resume:
+        out = out or _last_run()
+        generations = _agreed(context, out, benches, tasks, choices)
+    else:
+        out = out or _next_run()
+        benchmarks = [load_benchmark(ref) for ref in benches] or _default_benchmarks()
+        patterns = [name for name in tasks.split(",") if name] or ([] if benches else list(DEFAULT_TASKS))
+        start(benchmarks, patterns, out, **choices)
+        generations = None
+    settings = read_settings(out)
+    console.print(_heading(settings, out, generations), highlight=False)
+    with _Screen(console, settings.generations if generations is None else generations) as screen:
+        result = go(out, generations=generations, workers=workers, watch=screen.watch())
+    _print_result(console, result, out)
+
+
+def _agreed(context: click.Context, out: Path, benches: Sequence[str], tasks: str, choices: Mapping[str, Any]) -> int:
+    """The generation to resume to. What a run's result depends on cannot change half-way."""
+    stored = asdict(read_settings(out))
+    given = {n for n in choices if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    for name in sorted(given - {"generations"}):
+        if choices[name] != stored[name]:
+            raise SettingsError(f"the run in {out} has --{name} {stored[name]}; resume it without --{name}")
+    if benches or tasks:
+        raise SettingsError(f"the run in {out} has its benchmarks and tasks; resume it without --bench and --tasks")
+    return choices["generations"] if "generations" in given else stored["generations"]
+
+
+def _default_benchmarks() -> list[Benchmark]:
+    have = {found.name: found.benchmark for found in installed()}
+    benchmarks = [benchmark for name in DEFAULT_BENCHMARKS if (benchmark := have.get(name)) is not None]
+    if len(benchmarks) < len(DEFAULT_BENCHMARKS):
+        raise BenchmarkError(
+            "no benchmark given, and vit-bench-101 is not here: run 'autoprox bench download vit-bench-101', "
+            "or name one with --bench"
+        )
+    return benchmarks
+
+
+def _runs() -> list[Path]:
+    return sorted((p for p in Path("runs").glob("*") if p.name.isdigit()), key=lambda path: int(path.name))
+
+
+def _next_run() -> Path:
+    runs = _runs()
+    return Path("runs") / f"{int(runs[-1].name) + 1 if runs else 1:03d}"
+
+
+def _last_run() -> Path:
+    runs = [path for path in _runs() if (path / JOURNAL).exists()]
+    if not runs:
+        raise SettingsError("there is no run in runs/ to resume; name its directory with --out")
+    return runs[-1]
+
+
+def _heading(settings: Settings, out: Path, generations: int | None) -> str:
+    return (
+        f"[bold]autoprox evolve[/] → {out}\n"
+        f"tasks {', '.join(settings.tasks)}\n"
+        f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
+        f"population {settings.population}, "
+        f"generations {settings.generations if generations is None else generations}, "
+        f"seed {settings.seed}"
+    )
+
+
+class _Screen:
+    """The progress bar while statistics are built, then the live table; plain lines where there is no terminal."""
+
+    ROWS = 12
+
+    def __init__(self, console: Console, generations: int) -> None:
+        self.console, self.generations = console, generations
+        self.records: list[tuple[Mapping[str, Any], float, float]] = []
+        self.begun: tuple[float, int, int] | None = None
+        self.bar: Progress | None = None
+        self.live: Live | None = None
+
+    def __enter__(self) -> _Screen:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop_bar()
+        if self.live:
+            self.live.stop()
+
+    def watch(self) -> Watch:
+        """The callbacks for `go`."""
+        return Watch(self.building, self.generation, self.reporting)
+
+    def building(self, done: int, of: int) -> None:
+        if self.bar is None:
+            columns = (TextColumn("building statistics"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+            self.bar.start()
+            self.bar.add_task("", total=of)
+            if not self.console.is_terminal:
+                self.console.print(f"building statistics of {of} networks")
+        self.bar.update(self.bar.task_ids[0], completed=done, total=of)
+        if done == of:
+            self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def generation(self, record: Mapping[str, Any]) -> None:
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = (now, record["generation"], record["unique"])
+        began, first, unique = self.begun
+        elapsed = now - began
+        rate = (record["unique"] - unique) / elapsed if elapsed else 0.0
+        done = record["generation"] - first
+        left = elapsed / done * (self.generations - record["generation"]) if done else float("nan")
+        self.records.append((record, rate, left))
+        if not self.console.is_terminal:
+            self.console.print(_line(*self.records[-1]), highlight=False, soft_wrap=True)
+            return
+        if self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=4)
+            self.live.start()
+        self.live.update(self._table())
+
+    def reporting(self) -> None:
+        if self.live:
+            self.live.stop()
+        self.console.print("judging the finalists on validation, and the chosen one once on test", style="dim")
+
+    def _table(self) -> Table:
+        table = Table(box=None, header_style="dim")
+        for name in ("generation", "best joint τ", "validation τ", "unique", "evals/s", "left"):
+            table.add_column(name, justify="right")
+        table.add_column("best formula", overflow="ellipsis", no_wrap=True)
+        for record, rate, left in self.records[-self.ROWS :]:
+            best = record["best"]
+            table.add_row(
+                f"{record['generation']}/{self.generations}", f"{best['joint']:.3f}", _number(best["validation"]),
+                f"{record['unique']:,}", f"{rate:.1f}", _duration(left), best["formula"],
+            )  # fmt: skip
+        return table
+
+
+def _line(record: Mapping[str, Any], rate: float, left: float) -> str:
+    best = record["best"]
+    return (
+        f"generation {record['generation']}  joint τ {best['joint']:.3f}  validation τ {_number(best['validation'])}  "
+        f"unique {record['unique']}  {rate:.1f} evals/s  left {_duration(left)}  {best['formula']}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "–"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _print_result(console: Console, result: Result, out: Path) -> None:
+    console.print()
+    console.print("[bold]formula[/]  ", end="")
+    console.print(result.proxy.formula.text, markup=False, highlight=False, soft_wrap=True)
+    for split in dict.fromkeys(row.split for row in result.report.rows):
+        console.print(_report_table(result.report, split))
+    split = "test" if result.finished else "validation"
+    lead = result.report.lead(split)
+    verb = "above" if lead.difference > 0 else "below"
+    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
+    console.print(
+        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
+        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f}).",
+        highlight=False,
+    )
+    if not result.finished:
+        console.print(
+            f"Interrupted after generation {result.generations}: the test split was not looked at. "
+            f"Go on with: autoprox evolve --resume --out {out}",
+            highlight=False,
+        )
+    console.print(
+        f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl", highlight=False
+    )
+    console.print(f"Next: autoprox export {out} --to python --out proxy.py", highlight=False)
+
+
+def _report_table(report: Report, split: str) -> Table:
+    rows = [row for row in report.rows if row.split == split]
+    tasks = list(dict.fromkeys((row.benchmark, row.task) for row in rows))
+    counts = {(row.benchmark, row.task): row.architectures for row in rows}
+    table = Table(
+        title=f"Kendall τ-b on {split} (95 % bootstrap interval; partial τ given params)", title_justify="left"
+    )
+    table.add_column("task")
+    table.add_column("n", justify="right")
+    predictors = list(dict.fromkeys(row.predictor for row in rows))
+    for predictor in predictors:
+        table.add_column(predictor, justify="right", style="bold" if predictor == FORMULA else "")
+    for benchmark, task in tasks:
+        cells = [report.row(predictor, split, task, benchmark) for predictor in predictors]
+        name = "mean of tasks" if task == MEAN and not benchmark else f"{benchmark} {task}"
+        table.add_row(name, str(counts[benchmark, task]), *(_cell(row) for row in cells), end_section=False)
+    return table
+
+
+def _cell(row: Any) -> str:
+    partial = "" if row.partial is None else f"\npartial {row.partial:.3f}"
+    return f"{row.tau:.3f} ({row.low:.2f} to {row.high:.2f}){partial}"

@@ -1,0 +1,262 @@
+"""Run: one evolution from benchmarks to a proxy with its verdict, in a directory that can be resumed.
+
+A run directory holds `journal.jsonl` (everything the result depends on), `benchmarks/` (copies, so that the run stands
+alone), `proxy.json` (the best formula so far, rewritten every generation), `generations.csv`, and at the end
+`report.json` and `report.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from autoprox import __version__
+from autoprox.bench_cache.benchmark import SPLITS, Benchmark
+from autoprox.bench_cache.files import write_atomically
+from autoprox.bench_cache.library import data_home
+from autoprox.bench_cache.scorer import Scorer, local_pool
+from autoprox.evolve import (
+    FORMULA,
+    Breeder,
+    Individual,
+    Journal,
+    JournalError,
+    Judge,
+    Judgement,
+    Report,
+    Row,
+    Settings,
+    SettingsError,
+    Task,
+    best_distinct,
+    choose_tasks,
+    evolve,
+    grammar,
+    report,
+    restore,
+)
+from autoprox.evolve.grammar import TERMINALS
+from autoprox.primitives import OPERATIONS, Formula, apply, statistic
+from autoprox.proxy import PROXY_FILE, Proxy
+
+JOURNAL = "journal.jsonl"
+#: How many of the last population, by fitness, are compared on the validation split.
+FINALISTS = 10
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a run tells while it works: the statistics being built (done, of), and each generation's record."""
+
+    building: Callable[[int, int], None] = lambda done, of: None
+    generation: Callable[[Mapping[str, Any]], None] = lambda record: None
+    reporting: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. `report` has the splits that were looked at: without test if the run was interrupted."""
+
+    proxy: Proxy
+    report: Report
+    finished: bool
+    generations: int
+
+
+def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any) -> Settings:
+    """Begin a run directory: settings into the journal, benchmarks beside it.
+
+    `tasks` are names or patterns (see `choose_tasks`); `choices` are further fields of Settings. Raises JournalError
+    if there is a run already, SettingsError or BenchmarkError for settings that cannot be.
+    """
+    names = [benchmark.name for benchmark in benchmarks]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
+    chosen = choose_tasks(benchmarks, tasks)
+    settings = Settings(
+        benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),
+        tasks=tuple(f"{names[task.benchmark]}:{task.name}" for task in chosen),
+        **choices,
+    )
+    Journal.create(out / JOURNAL, asdict(settings))
+    for benchmark in benchmarks:
+        benchmark.save(out / "benchmarks" / f"{benchmark.name}.json")
+    return settings
+
+
+def read_settings(out: Path) -> Settings:
+    """The settings of the run in a directory. Raises JournalError if there is none or they cannot be read."""
+    stored = Journal.open(out / JOURNAL).settings
+    try:
+        known = {field.name for field in fields(Settings)}
+        values = {name: _tupled(value) for name, value in stored.items() if name in known}
+        return Settings(**values)
+    except (TypeError, AttributeError) as error:
+        raise JournalError(f"{out / JOURNAL}: the settings on line 1 cannot be read ({error})") from None
+
+
+def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Watch | None = None) -> Result:
+    """Carry the run in a directory to its end, from wherever its journal ends.
+
+    `generations` goes further, or less far, than the settings say. Interrupted (KeyboardInterrupt), it keeps the
+    generations that are complete and reports without a look at the test split.
+    """
+    watch = watch or Watch()
+    settings = read_settings(out)
+    if generations is not None:
+        settings = Settings(**{**asdict(settings), "generations": generations})
+    journal = Journal.open(out / JOURNAL)
+    benchmarks = [_stored_benchmark(out, name, digest) for name, digest in settings.benchmarks]
+    pool = local_pool(workers)
+    try:
+        judge = _judge(settings, benchmarks, pool)
+        breeder = Breeder(grammar(settings.grammar, costly=settings.costly), judge)
+        write_generations(out, journal.generations)
+        return _carry_on(out, settings, journal, breeder, watch)
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
+    judge = breeder.judge
+    records = list(journal.generations)
+
+    def written(record: dict[str, Any]) -> None:
+        records.append(record)
+        write_generations(out, records)
+        _save_best(out, settings, record)
+        watch.generation(record)
+
+    finished = True
+    try:
+        wanted = [_reads(name, probe) for name, probe in TERMINALS]
+        for number, scorer in enumerate(judge.scorers):
+            scorer.prepare(wanted, judge.architectures(number, "evolve"), watch.building)
+        population = evolve(breeder, settings, journal, written)
+    except KeyboardInterrupt:
+        if not records:
+            raise
+        finished = False
+        population = restore(breeder, records)
+    watch.reporting()
+    chosen = choose(breeder.judge, population)
+    verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2], settings.seed)
+    proxy = _proxy(settings, chosen, verdict, len(records) - 1)
+    proxy.save(out / PROXY_FILE)
+    save_report(out, settings, chosen, verdict)
+    return Result(proxy, verdict, finished, len(records) - 1)
+
+
+def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
+    """Of the best by fitness, the formula with the highest joint tau on the validation split."""
+    finalists = [individual.canonical for individual in best_distinct(population, FINALISTS)]
+    outcomes = judge.judge(finalists, "validation")
+    ranked = [outcome.joint if isinstance(outcome, Judgement) else -2.0 for outcome in outcomes]
+    return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
+
+
+def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool) -> Judge:
+    scorers = [
+        Scorer(
+            benchmark,
+            data_home() / "statistics",
+            batch=settings.batch,
+            kept=benchmark.splits()["evolve"],
+            executor=pool,
+        )
+        for benchmark in benchmarks
+    ]
+    numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
+    tasks = [Task(numbers[name], task) for name, task in (text.split(":", 1) for text in settings.tasks)]
+    return Judge(scorers, tasks, settings.joint)
+
+
+def _reads(name: str, probe: str) -> Formula:
+    """A formula that reads this statistic of all layers."""
+    return apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
+
+
+def _stored_benchmark(out: Path, name: str, digest: str) -> Benchmark:
+    path = out / "benchmarks" / f"{name}.json"
+    benchmark = Benchmark.load(path)
+    if _digest(benchmark) != digest:
+        raise JournalError(f"{path} is not the benchmark that the run was started with; start again with another --out")
+    return benchmark
+
+
+def _digest(benchmark: Benchmark) -> str:
+    return hashlib.sha256(benchmark.to_bytes()).hexdigest()
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+
+
+def _save_best(out: Path, settings: Settings, record: Mapping[str, Any]) -> None:
+    """The best formula so far, so that a run stopped in any way leaves a proxy."""
+    best = record["best"]
+    provenance = _provenance(settings, record["generation"])
+    provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
+    provenance["note"] = "best so far on the evolve split; the run has not finished"
+    Proxy.from_formula(best["formula"], "evolved", provenance).save(out / PROXY_FILE)
+
+
+def _proxy(settings: Settings, formula: Formula, verdict: Report, generation: int) -> Proxy:
+    provenance = _provenance(settings, generation)
+    rows = [row for row in verdict.rows if row.predictor == FORMULA]
+    provenance["tau"] = {
+        split: {_task_name(row): round(row.tau, 4) for row in rows if row.split == split}
+        for split in dict.fromkeys(row.split for row in rows)
+    }
+    return Proxy(formula, "evolved", provenance)
+
+
+def _provenance(settings: Settings, generation: int) -> dict[str, Any]:
+    return {
+        "benchmarks": [name for name, _ in settings.benchmarks],
+        "tasks": list(settings.tasks),
+        "seed": settings.seed,
+        "generations": generation,
+        "settings": asdict(settings),
+        "version": __version__,
+    }
+
+
+def _task_name(row: Row) -> str:
+    return f"{row.benchmark}:{row.task}" if row.benchmark else row.task
+
+
+def save_report(out: Path, settings: Settings, formula: Formula, verdict: Report) -> None:
+    """`report.json` and `report.csv`: every row, and the formula's lead over params."""
+    rows = [asdict(row) for row in verdict.rows]
+    record = {
+        "formula": formula.text,
+        "settings": asdict(settings),
+        "rows": rows,
+        "lead_over_params": [asdict(lead) for lead in verdict.leads],
+    }
+    write_atomically(out / "report.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_atomically(out / "report.csv", _csv(rows))
+
+
+def write_generations(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """`generations.csv`: one line for each generation of the journal."""
+    rows = [{"generation": r["generation"], "unique": r["unique"], **r["best"]} for r in records]
+    if rows:
+        write_atomically(out / "generations.csv", _csv(rows))
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

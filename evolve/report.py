@@ -1,0 +1,184 @@
+"""Report: what a formula is worth beside the obvious, on every split, with the uncertainty of each number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE
+from autoprox.evolve.fitness import Judge, kendall
+from autoprox.primitives.formula import Formula
+
+#: What the formula's row is called.
+FORMULA = "formula"
+#: What the row of the weighted mean over tasks is called.
+MEAN = "mean"
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One predictor on one task of one split.
+
+    `tau`: Kendall tau-b; `low`, `high`: its 95 % bootstrap interval over architectures; `partial`: Kendall's partial
+    tau given params (None for params itself); `architectures`: how many have an accuracy. The task `mean` is the
+    weighted mean over tasks.
+    """
+
+    predictor: str
+    split: str
+    benchmark: str
+    task: str
+    architectures: int
+    tau: float
+    low: float
+    high: float
+    partial: float | None
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far the formula's mean tau on a split is above params', with the 95 % interval of the paired bootstrap."""
+
+    split: str
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows, and the formula's lead over params on each split."""
+
+    rows: tuple[Row, ...]
+    leads: tuple[Lead, ...]
+
+    def row(self, predictor: str, split: str, task: str = MEAN, benchmark: str = "") -> Row:
+        """The one row with these names. Raises KeyError if there is none."""
+        for row in self.rows:
+            if (row.predictor, row.split, row.task, row.benchmark) == (predictor, split, task, benchmark):
+                return row
+        raise KeyError((predictor, split, task, benchmark))
+
+    def lead(self, split: str) -> Lead:
+        """The lead on a split. Raises KeyError if the split was not reported."""
+        for lead in self.leads:
+            if lead.split == split:
+                return lead
+        raise KeyError(split)
+
+
+def partial_tau(xy: float, xz: float, yz: float) -> float:
+    """Kendall's partial tau of x and y given z: (τ_xy − τ_xz τ_yz) / √((1 − τ_xz²)(1 − τ_yz²)); 0 if z fixes either."""
+    left = (1 - xz * xz) * (1 - yz * yz)
+    return float((xy - xz * yz) / np.sqrt(left)) if left > 1e-12 else 0.0
+
+
+def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed: int = 0) -> Report:
+    """Judge a formula and params, FLOPs, depth and width on the same architectures of each split."""
+    rows: list[Row] = []
+    leads: list[Lead] = []
+    for split in splits:
+        scores = judge.scores([formula], split)
+        predictors: dict[str, list[np.ndarray]] = {FORMULA: [of_one[0] for of_one in scores]}
+        for name in STRUCTURE:
+            predictors[name] = [
+                scorer.benchmark.structure()[name][judge.architectures(number, split)]
+                for number, scorer in enumerate(judge.scorers)
+            ]
+        resampled = _resampled(judge, predictors, split, seed)
+        rows += _rows(judge, predictors, resampled, split)
+        leads.append(_lead(judge, predictors, resampled, split))
+    return Report(tuple(rows), tuple(leads))
+
+
+def _rows(
+    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], resampled: Mapping[str, np.ndarray], split: str
+) -> list[Row]:
+    taus = _taus(judge, predictors, split)
+    rows = []
+    for predictor in predictors:
+        partials = []
+        for number, task in enumerate(judge.tasks):
+            values = predictors[predictor][task.benchmark]
+            of_params = kendall(values, predictors["params"][task.benchmark])
+            partials.append(
+                None
+                if predictor == "params"
+                else partial_tau(taus[predictor][number], of_params, taus["params"][number])
+            )
+            low, high = _interval(resampled[predictor][:, number])
+            count = int((~np.isnan(judge.accuracies(task, split))).sum())
+            name = judge.benchmark(task).name
+            tau = taus[predictor][number]
+            rows.append(Row(predictor, split, name, task.name, count, tau, low, high, partials[-1]))
+        low, high = _interval(_means(judge, resampled[predictor]))
+        count = sum(len(judge.architectures(number, split)) for number in range(len(judge.scorers)))
+        known = [partial for partial in partials if partial is not None]
+        mean_partial = float(np.average(known, weights=judge.weights)) if known else None
+        tau = float(np.average(taus[predictor], weights=judge.weights))
+        rows.append(Row(predictor, split, "", MEAN, count, tau, low, high, mean_partial))
+    return rows
+
+
+def _lead(
+    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], resampled: Mapping[str, np.ndarray], split: str
+) -> Lead:
+    taus = _taus(judge, predictors, split)
+    difference = np.average(np.subtract(taus[FORMULA], taus["params"]), weights=judge.weights)
+    low, high = _interval(_means(judge, resampled[FORMULA]) - _means(judge, resampled["params"]))
+    return Lead(split, float(difference), low, high)
+
+
+def _taus(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str) -> dict[str, list[float]]:
+    """Each predictor's tau on each task; a constant predictor ranks nothing and has 0."""
+    return {
+        name: [
+            float(np.nan_to_num(kendall(values[task.benchmark], judge.accuracies(task, split)))) for task in judge.tasks
+        ]
+        for name, values in predictors.items()
+    }
+
+
+def _means(judge: Judge, taus: np.ndarray) -> np.ndarray:
+    return np.average(taus, axis=1, weights=judge.weights)
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _resampled(
+    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str, seed: int
+) -> dict[str, np.ndarray]:
+    """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves all that share them."""
+    rng = np.random.default_rng(seed)
+    draws = [
+        rng.integers(0, len(judge.architectures(n, split)), (RESAMPLES, len(judge.architectures(n, split))))
+        for n in range(len(judge.scorers))
+    ]
+    result = {name: np.zeros((RESAMPLES, len(judge.tasks))) for name in predictors}
+    for number, task in enumerate(judge.tasks):
+        accuracies = judge.accuracies(task, split)
+        present = ~np.isnan(accuracies)
+        truth = order_matrix(accuracies)
+        orders = {name: order_matrix(values[task.benchmark]) for name, values in predictors.items()}
+        for resample, draw in enumerate(draws[task.benchmark]):
+            at = np.ix_(draw[present[draw]], draw[present[draw]])
+            for name, order in orders.items():
+                result[name][resample, number] = tau_of_orders(order[at], truth[at])
+    return result
+
+
+def order_matrix(values: np.ndarray) -> np.ndarray:
+    """sign(v_i − v_j) for every pair."""
+    return np.sign(values[:, None] - values[None, :])
+
+
+def tau_of_orders(a: np.ndarray, b: np.ndarray) -> float:
+    """Kendall's tau-b from two order matrices: Σ ab / √(Σ a² Σ b²); 0 if either is constant."""
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    return float((a * b).sum() / scale) if scale else 0.0
