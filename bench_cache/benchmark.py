@@ -63,7 +63,7 @@ class Benchmark:
         name: how commands call it, and its file; letters, digits, `.`, `_` and `-`, at most 64.
         space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built.
         spec: the input and classes its networks are built for; None exactly when `space` is.
-        source: where it came from, in words.
+        source: where it came from, in words, on one line.
         architectures: distinct; of the space's type, or `Settings`.
         tasks: accuracy in percent by task, float64 of shape (architectures,), NaN where missing.
         columns: further numbers of a tabular benchmark (proxies, sizes), of the same shape, NaN where missing.
@@ -89,6 +89,8 @@ class Benchmark:
             raise BenchmarkError("a benchmark has at least one record and one task")
         if len(self.tasks) > MAX_TASKS:
             raise BenchmarkError(f"{len(self.tasks)} tasks; a benchmark has at most {MAX_TASKS}")
+        if not self.source.isprintable():
+            raise BenchmarkError(f"source {quoted(self.source)} is not one line of text")
         object.__setattr__(self, "architectures", tuple(self.architectures))
         for part, highest in (("tasks", 100.0), ("columns", math.inf)):
             arrays = {name: self._checked(name, values, highest) for name, values in getattr(self, part).items()}

@@ -85,7 +85,8 @@ def _unknown(name: str) -> str:
         if name == source.name:
             members = " or ".join(file.benchmark for file in source.files)
             return f"{name} is several benchmarks; name one: {members} (`autoprox bench download {name}` gets them)"
-    close = get_close_matches(name, [*here, *sources], n=1)
+    known = [*here, *sources]
+    close = [entry for entry in known if entry.startswith(name)] or get_close_matches(name, known, n=1)
     return (
         f"unknown benchmark {quoted(name)}"
         + (f" (did you mean {close[0]}?)" if close else "")

@@ -1,0 +1,184 @@
+"""`autoprox bench`: import, download, list and show benchmarks."""
+
+import math
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark
+from autoprox.bench_cache.catalogue import CATALOGUE, RAW_GITHUB, PublicFile
+from autoprox.bench_cache.describe import Description, describe
+from autoprox.bench_cache.download import download, get_source
+from autoprox.bench_cache.library import benchmarks_dir, install, installed, load_benchmark
+from autoprox.bench_cache.readers import read_benchmark
+
+
+@click.group()
+def bench() -> None:
+    """Import, download, list and show benchmarks: architectures with their trained accuracies."""
+
+
+@bench.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
+@click.option("--name", help="Name to give it, in place of the file's own or the public benchmark's.")
+def import_(file: Path, out: Path | None, name: str | None) -> None:
+    """Convert FILE (ViT-Bench-101 .pth, OoD-ViT-NAS .json, HyTAS .csv, or our JSON) to the JSON format of autoprox.
+
+    Without --out it becomes one of your benchmarks, which every --bench finds by name.
+    """
+    benchmark = read_benchmark(file, name)
+    if out is None:
+        out = install(benchmark)
+    else:
+        benchmark.save(out)
+    tasks = ", ".join(benchmark.tasks)
+    _console().print(
+        f"{benchmark.name}: {len(benchmark)} architectures, tasks {tasks}, written to {out}", soft_wrap=True
+    )
+
+
+@bench.command("show")
+@click.argument("benchmark")
+def show(benchmark: str) -> None:
+    """Print what there is to know of BENCHMARK, a file or a name, and warn of labels that look shuffled."""
+    description = describe(load_benchmark(benchmark))
+    console = _console()
+    console.print(_heading(description), soft_wrap=True)
+    tables = (_accuracy_table, _missing_table, _structure_table, _between_table)
+    for table in (draw(description) for draw in tables):
+        if table.rows:
+            console.print(table)
+    for warning in description.warnings:
+        console.print(Text(f"\nwarning: {warning}", style="bold yellow"), soft_wrap=True)
+
+
+@bench.command("download")
+@click.argument("source")
+@click.option("--base", default=RAW_GITHUB, show_default=True, help="Address of a mirror with the same paths.")
+def download_(source: str, base: str) -> None:
+    """Fetch the public files of SOURCE (see `bench list`), check them, and add them to your benchmarks."""
+    found = get_source(source)
+    console = _console()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[problem]}"))
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(file: PublicFile, here: int, problem: str) -> None:
+            if file.benchmark not in tasks:
+                tasks[file.benchmark] = bars.add_task(file.benchmark, total=file.size, problem="")
+            bars.update(tasks[file.benchmark], completed=here, problem=f"{problem}; again" if problem else "")
+
+        benchmarks = download(found, progress, base)
+    for benchmark in benchmarks:
+        console.print(
+            f"{benchmark.name}: {len(benchmark)} architectures, tasks {', '.join(benchmark.tasks)}", soft_wrap=True
+        )
+    console.print(f"in {benchmarks_dir()}; licence of the files: {found.licence}", soft_wrap=True)
+
+
+@bench.command("list")
+def list_() -> None:
+    """List your benchmarks, and the public ones that can be downloaded."""
+    console, here = _console(), installed()
+    mine = _words_table("your benchmarks", "name", "space", "architectures", "tasks")
+    for entry in here:
+        if entry.benchmark is None:
+            mine.add_row(entry.name, "", "", Text(f"cannot be read: {entry.problem}", style="red"))
+        else:
+            space, tasks = entry.benchmark.space or "tabular", ", ".join(entry.benchmark.tasks)
+            mine.add_row(entry.name, space, str(len(entry.benchmark)), tasks)
+    console.print(mine if here else f"no benchmarks in {benchmarks_dir()} yet", soft_wrap=not here)
+    public = _words_table("to download", "name", "benchmarks (✓ yours)", "what", "licence")
+    names = {entry.name for entry in here}
+    for source in CATALOGUE:
+        members = "\n".join(f"{f.benchmark}{' ✓' if f.benchmark in names else ''}" for f in source.files)
+        public.add_row(source.name, members, source.about, source.licence)
+    console.print(public)
+
+
+def _words_table(title: str, *columns: str) -> Table:
+    table = _plain_table(title)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number < 2, overflow="fold")
+    return table
+
+
+def _console() -> Console:
+    """Return a console for what commands print: names and paths as they are, never read as markup."""
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def _summary(benchmark: Benchmark) -> str:
+    return f"{benchmark.name}: {len(benchmark)} architectures, tasks {', '.join(benchmark.tasks)}"
+
+
+def _heading(description: Description) -> str:
+    spec = description.spec
+    built = "tabular: its networks cannot be built"
+    if spec is not None:
+        built = (
+            f"space {description.space}, built for {spec.image_size} px, {spec.in_channels} channels, "
+            f"{spec.num_classes} classes, patches of {spec.patch_size}"
+        )
+    sizes = ", ".join(f"{description.splits[split]} {split}" for split in SPLITS)
+    head = f"{description.name}: {description.architectures} architectures ({sizes})"
+    return f"{head}\n{built}\nfrom {description.source}"
+
+
+def _accuracy_table(description: Description) -> Table:
+    table = _table("accuracy in percent", "task", "labelled", "lowest", "median", "highest", "distinct", "tied")
+    for facts in description.tasks:
+        range_ = (_decimal(value) for value in (facts.lowest, facts.median, facts.highest))
+        table.add_row(facts.task, str(facts.labelled), *range_, str(facts.distinct), str(facts.tied))
+    return table
+
+
+def _missing_table(description: Description) -> Table:
+    table = _table("missing accuracies, and labelled architectures by split", "task", "missing", *SPLITS)
+    for facts in description.tasks:
+        if facts.missing:
+            table.add_row(facts.task, str(facts.missing), *(str(facts.splits[split]) for split in SPLITS))
+    return table
+
+
+def _structure_table(description: Description) -> Table:
+    table = _table("Kendall's tau-b with structure, and what all of it explains", "task", *STRUCTURE, "closest", "R²")
+    for facts in description.tasks:
+        taus = (_tau(facts.tau[fact]) if fact in facts.tau else "–" for fact in STRUCTURE)
+        name = Text(facts.task, style="yellow" if facts.warning else "")
+        table.add_row(name, *taus, facts.check.strongest or "–", _decimal(facts.check.r2))
+    return table
+
+
+def _between_table(description: Description) -> Table:
+    names = [f"{number} {facts.task}" for number, facts in enumerate(description.tasks, start=1)]
+    table = _table("Kendall's tau-b between tasks", "task", *(str(number) for number in range(1, len(names))))
+    for row, facts in enumerate(description.tasks[1:], start=1):
+        others = (other.task for other in description.tasks[:row])
+        table.add_row(names[row], *(_tau(description.tau_between[other, facts.task]) for other in others))
+    return table
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    table = _plain_table(title)
+    table.add_column(first, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
+
+
+def _plain_table(title: str) -> Table:
+    return Table(title=f"\n{title}", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
+def _decimal(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
+
+
+def _tau(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.3f}"
