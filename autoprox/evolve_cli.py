@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from autoprox.bench_cache.benchmark import Benchmark
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.library import installed, load_benchmark
-from autoprox.evolve import COMBINATIONS, FORMULA, GRAMMARS, MEAN, STRATEGIES, Report, Settings, SettingsError
+from autoprox.evolve import COMBINATIONS, FORMULA, GRAMMARS, MEAN, STRATEGIES, Report, Row, Settings, SettingsError
 from autoprox.run import JOURNAL, Result, Watch, go, read_settings, start
 
 #: What is evolved on without --bench, once it is downloaded or imported.
@@ -69,7 +71,7 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
     finalists; the test split is looked at once, at the end.
     """
-    console = Console(width=None if Console().is_terminal else 140)
+    console = Console(width=None if Console().is_terminal else 110)
     if workers < 1:
         raise SettingsError(f"workers is {workers}; it must be at least 1")
     if resume:
@@ -190,7 +192,7 @@ class _Screen:
         left = elapsed / done * (self.generations - record["generation"]) if done else float("nan")
         self.records.append((record, rate, left))
         if not self.console.is_terminal:
-            self.console.print(_line(*self.records[-1]), highlight=False, soft_wrap=True)
+            self.console.print(_line(*self.records[-1]), markup=False, highlight=False, soft_wrap=True)
             return
         if self.live is None:
             self.live = Live(console=self.console, refresh_per_second=4)
@@ -211,7 +213,7 @@ class _Screen:
             best = record["best"]
             table.add_row(
                 f"{record['generation']}/{self.generations}", f"{best['joint']:.3f}", _number(best["validation"]),
-                f"{record['unique']:,}", f"{rate:.1f}", _duration(left), best["formula"],
+                f"{record['unique']:,}", f"{rate:.1f}", _duration(left), Text(best["formula"]),
             )  # fmt: skip
         return table
 
@@ -262,24 +264,34 @@ def _print_result(console: Console, result: Result, out: Path) -> None:
 
 
 def _report_table(report: Report, split: str) -> Table:
+    """Tasks by predictors: tau with its interval below, and the formula's partial tau given params."""
     rows = [row for row in report.rows if row.split == split]
-    tasks = list(dict.fromkeys((row.benchmark, row.task) for row in rows))
-    counts = {(row.benchmark, row.task): row.architectures for row in rows}
-    table = Table(
-        title=f"Kendall τ-b on {split} (95 % bootstrap interval; partial τ given params)", title_justify="left"
-    )
+    predictors = list(dict.fromkeys(row.predictor for row in rows))
+    title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     table.add_column("task")
     table.add_column("n", justify="right")
-    predictors = list(dict.fromkeys(row.predictor for row in rows))
     for predictor in predictors:
         table.add_column(predictor, justify="right", style="bold" if predictor == FORMULA else "")
-    for benchmark, task in tasks:
-        cells = [report.row(predictor, split, task, benchmark) for predictor in predictors]
-        name = "mean of tasks" if task == MEAN and not benchmark else f"{benchmark} {task}"
-        table.add_row(name, str(counts[benchmark, task]), *(_cell(row) for row in cells), end_section=False)
+    table.add_column("formula\ngiven params", justify="right")
+    for benchmark, tasks in _by_benchmark(rows).items():
+        table.add_row(Text(benchmark or "all tasks", style="dim"))
+        for task in tasks:
+            cells = [report.row(predictor, split, task, benchmark) for predictor in predictors]
+            partial = f"{cells[0].partial:.3f}" if cells[0].partial is not None else ""
+            table.add_row(f"  {task}", str(cells[0].architectures), *(_cell(row) for row in cells), partial)
     return table
 
 
-def _cell(row: Any) -> str:
-    partial = "" if row.partial is None else f"\npartial {row.partial:.3f}"
-    return f"{row.tau:.3f} ({row.low:.2f} to {row.high:.2f}){partial}"
+def _by_benchmark(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Tasks by benchmark, in order; the mean over all tasks last, under no benchmark."""
+    found: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.task == MEAN and not row.benchmark):
+        tasks = found.setdefault(row.benchmark, [])
+        if row.task not in tasks:
+            tasks.append(row.task)
+    return found
+
+
+def _cell(row: Row) -> str:
+    return f"{row.tau:.3f}\n{row.low:.2f}..{row.high:.2f}"
