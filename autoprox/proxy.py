@@ -1,0 +1,264 @@
+"""Proxy: a formula with its provenance, which scores and ranks models, and is saved and found again."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+import torch
+from torch import Tensor
+
+from autoprox.bench_cache.files import write_atomically
+from autoprox.primitives import (
+    OPERATIONS,
+    STATISTICS,
+    Block,
+    Formula,
+    FormulaError,
+    LayerError,
+    Operation,
+    Reading,
+    evaluate,
+    find_blocks,
+    from_json,
+    parse,
+    read_statistics,
+    requirements,
+)
+from autoprox.primitives.kinds import role_slots
+from autoprox.proxies import SHIPPED
+
+#: The name of the proxy's file in a run directory.
+PROXY_FILE = "proxy.json"
+
+FORMAT = "autoprox-proxy"
+VERSION = 1
+_MAX_BYTES = 16 * 2**20
+
+#: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
+Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
+
+#: A model, or a function without arguments that builds it.
+Model = torch.nn.Module | Callable[[], torch.nn.Module]
+
+
+class ProxyError(ValueError):
+    """A proxy that cannot be made, found or read, or that has no score for a model; one line says why."""
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """A zero-cost proxy: a complete formula, a name, and where it came from. A higher score is a better model.
+
+    `provenance` is JSON-able and free-form: it is kept, shown and exported, and never changes a score. `evolve`
+    writes what it takes to judge and repeat the run: `benchmarks` (names), `tasks`, `seed`, `tau` (for each split,
+    Kendall's tau-b by task), `version` (of autoprox). Shipped proxies have `source` and `note`. Floats that are not
+    finite become null and tuples lists, as in JSON.
+
+    Raises ProxyError for an incomplete formula, and for provenance that is not JSON.
+    """
+
+    formula: Formula
+    name: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not self.formula.is_complete:
+            raise ProxyError(f"'{self.formula}' is {self.formula.kind} and not one number read from a network")
+        try:
+            plain = orjson.loads(orjson.dumps(dict(self.provenance)))
+        except (orjson.JSONEncodeError, TypeError, ValueError) as error:
+            raise ProxyError(f"the provenance is no JSON object: {error}") from None
+        object.__setattr__(self, "provenance", MappingProxyType(plain))
+
+    def __reduce__(self):
+        return Proxy, (self.formula, self.name, dict(self.provenance))  # a mapping proxy cannot be pickled
+
+    @classmethod
+    def from_formula(
+        cls,
+        formula: str | Formula,
+        name: str = "",
+        provenance: Mapping[str, Any] | None = None,
+        operations: Mapping[str, Operation] = OPERATIONS,
+    ) -> Proxy:
+        """The proxy of a formula or of its text. Raises FormulaError, which points at the place, or ProxyError."""
+        parsed = formula if isinstance(formula, Formula) else parse(formula, operations)
+        return cls(parsed, name, provenance or {})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> Proxy:
+        """The proxy that `save` wrote; `formula` alone, without `graph`, will do in a file written by hand.
+
+        Raises ProxyError, one line with the path and the reason, for anything that is not a proxy of this version;
+        OSError where the file cannot be read.
+        """
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        try:
+            if len(data) > _MAX_BYTES:
+                raise ProxyError(f"more than {_MAX_BYTES // 2**20} MiB; no proxy is that large")
+            return cls._from_record(orjson.loads(data), operations)
+        except orjson.JSONDecodeError as error:
+            reason = f"it is not JSON, or cut off ({error}); export or evolve the proxy again"
+        except FormulaError as error:
+            reason = f"its formula cannot be read: {str(error).splitlines()[0]}"
+        except ProxyError as error:
+            reason = str(error)
+        raise ProxyError(f"{os.fspath(path)}: {reason}")
+
+    @classmethod
+    def _from_record(cls, record: object, operations: Mapping[str, Operation]) -> Proxy:
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise ProxyError(f'it is not a proxy file: these say "format": "{FORMAT}"')
+        version = record.get("version")
+        if version != VERSION or type(version) is not int:
+            raise ProxyError(f"it has version {version!r:.40} of the format, this autoprox reads {VERSION}; update it")
+        text, name, provenance = record.get("formula"), record.get("name", ""), record.get("provenance", {})
+        if not isinstance(text, str) or not isinstance(name, str) or not isinstance(provenance, dict):
+            raise ProxyError("its formula or name is no text, or its provenance no object; export the proxy again")
+        if "graph" not in record:
+            return cls(parse(text, operations), name, provenance)
+        formula = from_json(record["graph"], operations)
+        if formula.text != text:
+            raise ProxyError(f"its formula and its graph differ; the graph is {formula.text:.80}; remove one of them")
+        return cls(formula, name, provenance)
+
+    def to_json(self) -> bytes:
+        """The bytes of a proxy file: the formula as text and as `Formula.to_json`, the name and the provenance."""
+        record = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "formula": self.formula.text,
+            "graph": self.formula.to_json(),
+            "provenance": dict(self.provenance),
+        }
+        return orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the proxy's file, whole or not at all."""
+        write_atomically(Path(path), self.to_json())
+
+    @property
+    def reads(self) -> Reads:
+        """What the formula reads from a model, in order of first use."""
+        terminals = self.formula.terminals()
+        return tuple((t.statistic.name, t.probe, role_slots(t.role) if t.role else ()) for t in terminals)
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Sequence[Mapping[str, object]] | None = None,
+        seed: int = 0,
+    ) -> float:
+        """The formula's value on a model, which is left bit for bit as it was; higher is better.
+
+        `inputs` is a batch, samples first, on the model's device, and `targets` its class numbers; a formula that
+        runs no forward pass needs neither, and without targets the loss is against random classes drawn from `seed`.
+        `layers` names the layers of each block where `find_blocks` does not find them. Raises LayerError for what
+        the model lacks, and ProxyError where a statistic that the formula reads is not finite.
+        """
+        if not isinstance(model, torch.nn.Module):
+            raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
+        if targets is not None and not isinstance(targets, Tensor):
+            raise ProxyError(f"targets must be a torch.Tensor of class numbers, not a {type(targets).__name__}")
+        blocks = find_blocks(model, layers)
+        reading = read_statistics(model, blocks, requirements([self.formula]), inputs, targets, seed)
+        require(reading, blocks, self.reads)
+        value = evaluate(self.formula, reading)
+        if not math.isfinite(value):
+            raise ProxyError(f"the score is {value}: an operation of '{self.formula.text:.80}' is not total")
+        return value
+
+    def rank(
+        self,
+        models: Iterable[Model] | Mapping[Any, Model],
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Sequence[Mapping[str, object]] | None = None,
+        seed: int = 0,
+    ) -> list[tuple[Any, float]]:
+        """`(key, score)` of every model, best first, equal scores in the given order.
+
+        The key is the model's position, or its name in a mapping. An entry may be a function that builds the model:
+        it is called when its turn comes, and one such model is alive at a time. An error names the model.
+        """
+        if isinstance(models, torch.nn.Module):
+            raise ProxyError("rank takes several models: put them in a list or a dict")
+        entries = models.items() if isinstance(models, Mapping) else enumerate(models)
+        scores = []
+        for key, entry in entries:
+            try:
+                model = entry if isinstance(entry, torch.nn.Module) or not callable(entry) else entry()
+                scores.append((key, self.score(model, inputs, targets, layers=layers, seed=seed)))
+            except (ProxyError, LayerError) as error:
+                raise type(error)(f"model {key!r}: {error}") from error
+            model = entry = None  # before the next one is built
+        return sorted(scores, key=lambda item: -item[1])
+
+
+def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
+    """Raise LayerError if the model lacks a statistic, ProxyError if one has entries that are NaN or infinite."""
+    for name, probe, slots in reads:
+        if not slots and name not in reading.net:
+            raise LayerError(f"the formula reads '{name}', which this model does not show; see layers=")
+        for slot in slots:
+            matrices = reading.matrices.get((name, probe, slot))
+            if matrices is None and (name, slot) not in reading.layers:
+                raise LayerError(
+                    f"the formula reads '{name}' of '{slot}'; not every block has one; name them with layers=[...]"
+                )
+            for number, matrix in enumerate(matrices or ()):
+                wrong = matrix.numel() - int(torch.isfinite(matrix).sum())
+                if wrong:
+                    path = ", ".join(blocks[number].linears.get(slot, (blocks[number].softmax,)))
+                    raise ProxyError(
+                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
+                        "look at the model's initial weights and at the inputs"
+                    )
+
+
+def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> Proxy:
+    """The proxy that a user means: a shipped name, a run directory, a proxy file, or the formula itself.
+
+    They are tried in this order, so that a name means the same in every directory; write `./snip` for a file called
+    snip. Raises ProxyError, one line with the closest name, or FormulaError, which points at the place.
+    """
+    text = os.fspath(ref)
+    if isinstance(ref, str) and ref in SHIPPED:
+        shipped = SHIPPED[ref]
+        return Proxy.from_formula(shipped.formula, ref, {"source": shipped.source, "note": shipped.note})
+    path = os.path.expanduser(text)
+    if os.path.isdir(path):
+        if not os.path.exists(os.path.join(path, PROXY_FILE)):
+            raise ProxyError(f"{text}: this directory holds no {PROXY_FILE}; is it one that `autoprox evolve` made?")
+        return Proxy.load(os.path.join(path, PROXY_FILE), operations)
+    if os.path.exists(path):
+        return Proxy.load(path, operations)
+    try:
+        return Proxy.from_formula(text, operations=operations)
+    except FormulaError:
+        if not _is_name(text, operations):
+            raise
+    close = difflib.get_close_matches(text, [*SHIPPED, *STATISTICS], n=1)
+    hint = f"did you mean '{close[0]}'?" if close else "`autoprox proxies` lists the shipped ones"
+    raise ProxyError(f"'{text:.80}' is no shipped proxy, run directory, proxy file or formula; {hint}")
+
+
+def _is_name(text: str, operations: Mapping[str, Operation]) -> bool:
+    """Whether a text that is no formula was meant as a name or a path: no brackets, and no word of the language."""
+    words = re.findall(r"\w+", text)
+    return bool(re.fullmatch(r"[\w./~-]+", text)) and not any(w in STATISTICS or w in operations for w in words)
