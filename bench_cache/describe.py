@@ -1,5 +1,6 @@
 """What there is to know of a benchmark before evolving on it, as plain data, and whether its labels can be its own."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -230,4 +231,4 @@ def _chunks(total: int, size: int) -> list[int]:
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
     """Return Kendall's tau-b over the architectures that have both; NaN where it is undefined."""
     both = ~(np.isnan(a) | np.isnan(b))
-    return float(kendalltau(a[both], b[both]).statistic)
+    return float(kendalltau(a[both], b[both]).statistic) if both.sum() > 1 else math.nan
