@@ -39,6 +39,10 @@ def linears(model: TinyVit, *names: str) -> list[nn.Linear]:
     return [block.get_submodule(name) for block in model.blocks for name in names or LINEARS]
 
 
+def number(value: Tensor) -> float:
+    return float(value.detach())
+
+
 def with_gradients(model: TinyVit, probe: str = "data") -> TinyVit:
     model = copy.deepcopy(model)
     inputs, targets = batch()
@@ -56,7 +60,7 @@ def synflow_of(log: bool) -> Callable[[TinyVit], float]:
         found = with_gradients(model, "synflow")
         terms = [layer.weight * (layer.weight.grad + 1).log() if log else layer.weight * layer.weight.grad
                  for layer in linears(found)]  # fmt: skip
-        return float(sum(term.abs().sum() for term in terms))
+        return number(sum(term.abs().sum() for term in terms))
 
     return score
 
@@ -68,14 +72,14 @@ def dss(model: TinyVit) -> float:
         for layer in linears(found, "attn.qkv", "attn.proj")
     )
     saliency = sum((layer.weight.grad * layer.weight).abs().sum() for layer in linears(found, "mlp.fc1", "mlp.fc2"))
-    return float(diversity + saliency)
+    return number(diversity + saliency)
 
 
 def auto_prox_a(model: TinyVit) -> float:
     found = with_gradients(model, "synflow")
     msa = sum(layer.weight.grad.abs().sum() for layer in linears(found, "attn.qkv", "attn.proj"))
     mlp = sum(layer.weight.grad.sigmoid().mean() for layer in linears(found, "mlp.fc1", "mlp.fc2"))
-    return float(msa + mlp)
+    return number(msa + mlp)
 
 
 def auto_prox(model: TinyVit) -> float:
@@ -92,7 +96,7 @@ def auto_prox(model: TinyVit) -> float:
     for layer, output in zip(linears(model), outputs, strict=True):
         weight = layer.weight
         scaled = (weight - weight.min()) / (weight.max() - weight.min())
-        scores.append(float(scaled.norm() + output.grad.sigmoid().sqrt().mean()))
+        scores.append(number(scaled.norm() + output.grad.sigmoid().sqrt().mean()))
     return float(np.mean(scores))
 
 
@@ -116,7 +120,7 @@ def pruner_zero(model: TinyVit) -> float:
     for layer in linears(with_gradients(model)):
         gradient = layer.weight.grad.abs()
         scaled = (gradient - gradient.min()) / (gradient.max() - gradient.min())
-        total += float(((layer.weight * layer.weight).abs() * scaled).sum())
+        total += number(((layer.weight * layer.weight).abs() * scaled).sum())
     return total
 
 
@@ -134,7 +138,7 @@ def pattern_count(model: TinyVit) -> float:
 
 
 def snip(model: TinyVit) -> float:
-    return float(sum((layer.weight * layer.weight.grad).abs().sum() for layer in linears(with_gradients(model))))
+    return number(sum((layer.weight * layer.weight.grad).abs().sum() for layer in linears(with_gradients(model))))
 
 
 REFERENCES: dict[str, Callable[[TinyVit], float]] = {
@@ -143,8 +147,8 @@ REFERENCES: dict[str, Callable[[TinyVit], float]] = {
     "flops": lambda model: 4 * 48 * 6 + 2 * (4 * (6 * 18 + 6 * 6 + 2 * 6 * 9) + 2 * 4 * 4 * 6) + 6 * 5,
     "depth": lambda model: 2.0,
     "width": lambda model: 6.0,
-    "l2-norm": lambda model: float(sum(layer.weight.detach().norm() for layer in linears(model))),
-    "grad-norm": lambda model: float(sum(layer.weight.grad.norm() for layer in linears(with_gradients(model)))),
+    "l2-norm": lambda model: number(sum(layer.weight.norm() for layer in linears(model))),
+    "grad-norm": lambda model: number(sum(layer.weight.grad.norm() for layer in linears(with_gradients(model)))),
     "snip": snip,
     "synflow": synflow_of(log=False),
     "logsynflow": synflow_of(log=True),
