@@ -21,14 +21,13 @@ TINY = 1e-30
 
 
 def saturate(x: Tensor) -> Tensor:
-    """x limited to ±MAX."""
-    return x.clamp(-MAX, MAX)
+    """x limited to ±MAX, in place: x is always a tensor that was just computed."""
+    return x.clamp_(-MAX, MAX)
 
 
 def ratio(a: Tensor, b: Tensor) -> Tensor:
     """a / b, and 0 where |b| ≤ TINY."""
-    safe = b.abs() > TINY
-    return saturate(torch.where(safe, a / torch.where(safe, b, 1.0), 0.0))
+    return saturate(a / torch.where(b.abs() > TINY, b, math.inf))
 
 
 def identity(x: Tensor) -> Tensor:
@@ -99,13 +98,13 @@ def sign(x: Tensor) -> Tensor:
 def zscore(x: Tensor) -> Tensor:
     """(x − mean) / standard deviation, over the whole matrix"""
     std, mean = torch.std_mean(x, dim=(-2, -1), correction=0, keepdim=True)
-    return ratio(saturate(x - mean), saturate(std).expand_as(x))
+    return ratio(saturate(x - mean), saturate(std))
 
 
 def minmax(x: Tensor) -> Tensor:
     """(x − min) / (max − min), over the whole matrix"""
     low, high = x.amin((-2, -1), keepdim=True), x.amax((-2, -1), keepdim=True)
-    return ratio(saturate(x - low), saturate(high - low).expand_as(x))
+    return ratio(saturate(x - low), saturate(high - low))
 
 
 def softmax(x: Tensor) -> Tensor:
@@ -224,7 +223,7 @@ def spectral(x: Tensor) -> Tensor:
 def effective_rank(x: Tensor) -> Tensor:
     """exp H(σ / Σ σ), H the entropy; 0 for a zero matrix (Roy and Vetterli 2007)"""
     sigma = squared_singular_values(x).sqrt()
-    p = ratio(sigma, sigma.sum(-1, keepdim=True).expand_as(sigma))
+    p = ratio(sigma, sigma.sum(-1, keepdim=True))
     rank = torch.special.entr(p).sum(-1).exp()
     return torch.where(p.sum(-1) > 0, rank, 0.0).to(x.dtype)
 
@@ -586,7 +585,7 @@ OPERATIONS = Vocabulary(
         costly=True,
     ),
     Operation("depth_difference", "along_depth", depth_difference, r"\Delta_l {0}"),
-    Operation("depth_weighted", "aggregate", depth_weighted, r"\sum_l \tfrac{{l}}{{L}} {0}"),
+    Operation("depth_weighted", "aggregate", depth_weighted, r"\sum_l \frac{{l}}{{L}} {0}"),
     Operation("add", "binary", add, r"{0} + {1}", infix="+", commutative=True),
     Operation("sub", "binary", subtract, r"{0} - {1}", infix="-"),
     Operation("mul", "binary", multiply, r"{0} \cdot {1}", infix="*", commutative=True),
