@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark
+from autoprox.bench_cache.cache import clear
 from autoprox.bench_cache.catalogue import CATALOGUE, RAW_GITHUB, PublicFile
 from autoprox.bench_cache.describe import Description, describe
 from autoprox.bench_cache.download import download, get_source
-from autoprox.bench_cache.library import benchmarks_dir, install, installed, load_benchmark
+from autoprox.bench_cache.library import benchmarks_dir, data_home, install, installed, load_benchmark
 from autoprox.bench_cache.readers import read_benchmark
 
 
@@ -101,6 +102,15 @@ def list_() -> None:
     console.print(public)
 
 
+@bench.command()
+@click.option("--all", "everything", is_flag=True, help="Also what the installed version would use again.")
+def clean(everything: bool) -> None:
+    """Remove cached statistics: those of other versions of autoprox or torch, or all of them."""
+    root = data_home() / "statistics"
+    freed = clear(root, everything=everything)
+    _console().print(f"freed {freed / 1e9:.1f} GB in {root}", soft_wrap=True)
+
+
 def _words_table(title: str, *columns: str) -> Table:
     table = _plain_table(title)
     for number, column in enumerate(columns):
@@ -139,7 +149,7 @@ def _accuracy_table(description: Description) -> Table:
 
 
 def _missing_table(description: Description) -> Table:
-    table = _table("missing accuracies, and labelled architectures by split", "task", "missing", *SPLITS)
+    table = _table("missing, and labelled by split", "task", "missing", *SPLITS)
     for facts in description.tasks:
         if facts.missing:
             table.add_row(facts.task, str(facts.missing), *(str(facts.splits[split]) for split in SPLITS))
@@ -147,7 +157,7 @@ def _missing_table(description: Description) -> Table:
 
 
 def _structure_table(description: Description) -> Table:
-    table = _table("Kendall's tau-b with structure, and what all of it explains", "task", *STRUCTURE, "closest", "R²")
+    table = _table("Kendall's tau-b with structure", "task", *STRUCTURE, "closest", "R²")
     for facts in description.tasks:
         taus = (_tau(facts.tau[fact]) if fact in facts.tau else "–" for fact in STRUCTURE)
         name = Text(facts.task, style="yellow" if facts.warning else "")
@@ -173,7 +183,10 @@ def _table(title: str, first: str, *numbers: str) -> Table:
 
 
 def _plain_table(title: str) -> Table:
-    return Table(title=f"\n{title}", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    width = len(title)  # at least, or the title would wrap
+    return Table(
+        title=f"\n{title}", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False, min_width=width
+    )
 
 
 def _decimal(value: float) -> str:

@@ -34,7 +34,7 @@ class Entry:
 #: name → command. To add one, write its module and its line here.
 COMMANDS: Mapping[str, Entry] = MappingProxyType(
     {
-        "bench": Entry("autoprox.bench_cli", "bench", "Benchmarks: import, show, download, list."),
+        "bench": Entry("autoprox.bench_cli", "bench", "Benchmarks: import, show, download, list, clean."),
         "evolve": Entry("autoprox.evolve_cli", "evolve", "Evolve a formula that ranks untrained vision transformers."),
         "export": Entry(
             "autoprox.export_cli", "export_command", "Write a proxy as text, LaTeX, a picture, Python, ..."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib.util
 import inspect
 import symtable
@@ -50,7 +51,11 @@ class Definition:
     module: str
     line: int
     source: str
-    uses: tuple[str, ...]
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """The global names in its code and in its annotations."""
+        return _free_names(self.source)
 
     @property
     def is_constant(self) -> bool:
@@ -87,9 +92,10 @@ def bundle(
 def call_text(function: Callable[..., object]) -> str:
     """The expression by which a file that has `import torch` and the bundle of the function calls it."""
     name = getattr(function, "__name__", "")
-    for namespace in ("torch", "torch.special", "torch.nn.functional"):
-        if name and getattr(sys.modules.get(namespace), name, None) is function:
-            return f"{namespace}.{name}"
+    for namespace, prefix in (("torch", ""), ("torch.special", "special_"), ("torch.nn.functional", "")):
+        short = name.removeprefix(prefix)
+        if short and getattr(sys.modules.get(namespace), short, None) is function:
+            return f"{namespace}.{short}"
     if not (inspect.isfunction(function) or inspect.isclass(function)) or not name.isidentifier():
         raise SourceError(f"{function!r:.80} is no function with a name: write it with `def` at the top of a module")
     return name
@@ -167,10 +173,10 @@ class _Collector:
             raise SourceError(f"'{name}' needs {what}: define it at the top level of a module")
         try:
             source = textwrap.dedent(inspect.getsource(function))
-            node = ast.parse(source).body[0]
+            ast.parse(source)
         except (OSError, SyntaxError):
             raise SourceError(f"there is no source of the function '{name}': define it in a file") from None
-        definition = Definition(_LOOSE, code.co_firstlineno, source.rstrip(), _free_names(node))
+        definition = Definition(_LOOSE, code.co_firstlineno, source.rstrip())
         if self.claim(name, f"{code.co_filename}, line {code.co_firstlineno}"):
             self.definitions[f"{_LOOSE} {name}", code.co_firstlineno] = definition
             for used in definition.uses:
@@ -194,7 +200,7 @@ class _Collector:
                 self.add(value)
         elif isinstance(value, int | float | str):
             if self.claim(name, f"{home}, {name}"):
-                self.definitions[f"{_LOOSE} {name}", 0] = Definition(_LOOSE, 0, f"{name} = {value!r}", ())
+                self.definitions[f"{_LOOSE} {name}", 0] = Definition(_LOOSE, 0, f"{name} = {value!r}")
         elif name in values or not hasattr(builtins, name):
             raise SourceError(f"'{name}' is used in {home}, which has no source file: define it in a file")
 
@@ -228,16 +234,21 @@ def _parsed(name: str) -> _Module | None:
         source = inspect.getsource(sys.modules[name])
     except (KeyError, OSError, TypeError):
         return None
+    return _parsed_source(name, sys.modules[name].__package__ or "", source)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed_source(name: str, package: str, source: str) -> _Module:
     lines, module = source.splitlines(), _Module()
     for node in ast.parse(source).body:
-        for imported in _imports(node, name):
+        for imported in _imports(node, package):
             module.imports.setdefault(imported.bound, []).append(imported)
         for bound in _bound_names(node):
-            module.definitions[bound] = Definition(name, node.lineno, _segment(node, lines), _free_names(node))
+            module.definitions[bound] = Definition(name, node.lineno, _segment(node, lines))
     return module
 
 
-def _imports(statement: ast.stmt, home: str) -> Iterable[Import]:
+def _imports(statement: ast.stmt, package: str) -> Iterable[Import]:
     """The imports of a top-level statement; those under `if` and `try` count."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return
@@ -246,9 +257,9 @@ def _imports(statement: ast.stmt, home: str) -> Iterable[Import]:
             for alias in node.names:
                 yield Import(alias.name, "", alias.asname or alias.name.partition(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            package = importlib.util.resolve_name("." * node.level + (node.module or ""), sys.modules[home].__package__)
+            module = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
-                yield Import(package, alias.name, alias.asname or alias.name)
+                yield Import(module, alias.name, alias.asname or alias.name)
 
 
 def _bound_names(node: ast.stmt) -> list[str]:
@@ -266,10 +277,11 @@ def _segment(node: ast.stmt, lines: list[str]) -> str:
     return "\n".join(lines[first : node.end_lineno])
 
 
-def _free_names(node: ast.stmt) -> tuple[str, ...]:
+@functools.lru_cache(maxsize=1024)
+def _free_names(source: str) -> tuple[str, ...]:
     """The global names that a definition uses, in its code and in its annotations."""
     stripped = _StripAnnotations()
-    bare = stripped.visit(ast.parse(ast.unparse(node)))
+    bare = stripped.visit(ast.parse(source))
     names = dict.fromkeys(name.id for a in stripped.annotations for name in ast.walk(a) if isinstance(name, ast.Name))
 
     def walk(table: symtable.SymbolTable) -> None:

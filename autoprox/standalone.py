@@ -98,8 +98,9 @@ def layer_table(reading: Reading, name: str, slots: Sequence[str]) -> Tensor:
 
 
 def _reads(proxy: Proxy) -> str:
-    rows = "".join(f"    ({_quoted(name)}, {_quoted(probe)}, {_tuple(slots)}),\n" for name, probe, slots in proxy.reads)
-    return f"# What the formula reads: statistic, probe, layers of a block.\nREADS = (\n{rows})"
+    rows = [f"({_quoted(name)}, {_quoted(probe)}, {_tuple(slots)})," for name, probe, slots in proxy.reads]
+    value = rows[0] if len(rows) == 1 else "\n" + "".join(f"    {row}\n" for row in rows)
+    return f"# What the formula reads: statistic, probe, layers of a block.\nREADS = ({value})"
 
 
 def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """Cached statistics: a network is built and probed once, then formulas run on what was kept.
 
-An entry is a directory named by the SHA-256 of everything the statistics depend on: space, architecture, input, batch
-size, seed, the source of the networks and probes, and torch's version. It holds one safetensors file for each
-(statistic, probe), with a checksum of every tensor in its metadata, and `structure.json` for the numbers per layer
-and per network. Files appear whole or not at all; what fails its checksum is read from the network again.
+An entry is a directory named by everything the statistics depend on: a digest of torch's version and the source of
+the networks and probes, then the SHA-256 of space, architecture, input, batch size and seed. It holds one safetensors file for each
+(statistic, probe), with a checksum of every tensor and one of these checksums in its metadata, and `structure.json`
+for the numbers per layer and per network. Files appear whole or not at all; what fails its checksum is read from the
+network again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from autoprox.bench_cache import autoformer, models, pit, space
+from autoprox.bench_cache import autoformer, models, pit, space, spaces
 from autoprox.bench_cache.files import BenchmarkError, write_atomically
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.primitives import Reading, find_blocks, layers, probe, read_statistics
@@ -51,13 +53,12 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """The SHA-256 that names the cache entry."""
+        """The SHA-256 that names the cache entry, under the code version."""
         facts = {
             "arch": get_space(self.space).key(self.arch),
             "spec": asdict(self.spec),
             "batch": self.batch,
             "seed": self.seed,
-            "code": code_version(),
         }
         return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -81,8 +82,8 @@ class Subject:
 def code_version() -> str:
     """A digest of the source that decides what a statistic is, and of torch's version."""
     digest = hashlib.sha256(torch.__version__.encode())
-    for module in (space, models, autoformer, pit, layers, probe):
-        digest.update(Path(str(module.__file__)).read_bytes())
+    for file in (__file__, *(m.__file__ for m in (space, spaces, models, autoformer, pit, layers, probe))):
+        digest.update(Path(str(file)).read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -107,7 +108,7 @@ class StatisticsCache:
         the network, and kept if `keep`.
         """
         matrices = list(dict.fromkeys(matrices))
-        entry = self.root / subject.key[:2] / subject.key
+        entry = self._entry(subject)
         shapes = SHAPES & set(numbers)
         reading = self._read_structure(entry, shapes)
         pairs = dict.fromkeys((name, name_of_probe) for name, name_of_probe, _ in matrices)
@@ -121,15 +122,19 @@ class StatisticsCache:
             return found
         fresh = subject.probe(missing | {(name, "") for name in shapes})
         if keep:
-            self._keep(entry, fresh, missing)
+            self._keep_matrices(entry, fresh, missing)
+            if reading is None:
+                self._keep_structure(entry, fresh)
         found.matrices.update({key: value for key, value in fresh.matrices.items() if key[:2] in missing})
         found.samples.update(fresh.samples)
         found.layers.update(fresh.layers)
         found.net.update(fresh.net)
         return found
 
-    def _keep(self, entry: Path, fresh: Reading, pairs: set[tuple[str, str]]) -> None:
-        entry.mkdir(parents=True, exist_ok=True)
+    def _entry(self, subject: Subject) -> Path:
+        return self.root / code_version() / subject.key
+
+    def _keep_matrices(self, entry: Path, fresh: Reading, pairs: set[tuple[str, str]]) -> None:
         for name, probe_name in pairs:
             tensors = {
                 f"{slot}/{block}": tensor.contiguous()
@@ -139,16 +144,15 @@ class StatisticsCache:
             }
             checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
             facts = {"samples": str(fresh.samples[name, probe_name]), "checksums": json.dumps(checksums)}
+            facts["seal"] = _seal(facts)
             write_atomically(_matrix_file(entry, name, probe_name), save(tensors, facts))
+
+    def _keep_structure(self, entry: Path, fresh: Reading) -> None:
         payload = orjson.dumps(
             {"net": fresh.net, "layers": {"/".join(key): numbers for key, numbers in fresh.layers.items()}}
         )
-        complete = "flops" in fresh.net
-        if complete or not (entry / "structure.json").exists():
-            write_atomically(
-                entry / "structure.json",
-                orjson.dumps({"checksum": xxhash.xxh3_128_hexdigest(payload), "payload": payload.decode()}),
-            )
+        record = {"checksum": xxhash.xxh3_128_hexdigest(payload), "payload": payload.decode()}
+        write_atomically(entry / "structure.json", orjson.dumps(record))
 
     def _read_structure(self, entry: Path, shapes: Iterable[str]) -> Reading | None:
         """The numbers per layer and network; None if absent, damaged or without the wanted shapes."""
@@ -158,12 +162,11 @@ class StatisticsCache:
             if xxhash.xxh3_128_hexdigest(payload) != stored["checksum"]:
                 return None
             data = orjson.loads(payload)
+            numbers = {tuple(key.split("/")): values for key, values in data["layers"].items()}
+            reading = Reading(layers=numbers, net=data["net"])  # type: ignore[arg-type]
         except (FileNotFoundError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
             return None
-        if shapes and "flops" not in data["net"]:
-            return None
-        numbers = {tuple(key.split("/")): values for key, values in data["layers"].items()}
-        return Reading(layers=numbers, net=data["net"])  # type: ignore[arg-type]
+        return None if shapes and "flops" not in reading.net else reading
 
     def _read_matrices(self, reading: Reading, entry: Path, name: str, probe_name: str, slots: Sequence[str]) -> bool:
         """Put the slots' matrices into the reading; whether they were there and sound."""
@@ -173,9 +176,10 @@ class StatisticsCache:
             identity = (str(path), stat.st_mtime_ns, stat.st_size)
             with safe_open(path, framework="pt") as file:
                 facts = file.metadata()
-                keys = file.keys() if identity not in self._trusted else ()
+                if facts["seal"] != _seal(facts):
+                    return False
                 checksums = json.loads(facts["checksums"])
-                if keys and (set(keys) != set(checksums) or not _all_sound(file, checksums)):
+                if identity not in self._trusted and not _all_sound(file, checksums):
                     return False
                 self._trusted.add(identity)
                 depth = sum(key.startswith(f"{slots[0]}/") for key in checksums)
@@ -188,10 +192,24 @@ class StatisticsCache:
             return False
         return True
 
+    def size(self, subject: Subject) -> int:
+        """Bytes on disk of what is kept of a network."""
+        return sum(file.stat().st_size for file in self._entry(subject).glob("*"))
+
     def has(self, subject: Subject, pairs: Iterable[tuple[str, str]]) -> bool:
         """Whether files for all the (statistic, probe) pairs are there; their soundness is checked when read."""
-        entry = self.root / subject.key[:2] / subject.key
+        entry = self._entry(subject)
         return all(_matrix_file(entry, name, probe_name).exists() for name, probe_name in pairs)
+
+
+def clear(root: Path, *, everything: bool = False) -> int:
+    """Remove the statistics that no current code reads, or everything; the bytes that became free."""
+    freed = 0
+    for folder in root.glob("*"):
+        if everything or folder.name != code_version():
+            freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            shutil.rmtree(folder)
+    return freed
 
 
 def slots_of(name: str) -> tuple[str, ...]:
@@ -209,8 +227,17 @@ def _matrix_file(entry: Path, name: str, probe_name: str) -> Path:
 
 
 def _checksum(tensor: Tensor) -> str:
-    return xxhash.xxh3_128_hexdigest(tensor.numpy())
+    digest = xxhash.xxh3_128(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.numpy())
+    return digest.hexdigest()
+
+
+def _seal(facts: Mapping[str, str]) -> str:
+    """The checksum of what a file's metadata say."""
+    return xxhash.xxh3_128_hexdigest(f"{facts['samples']} {facts['checksums']}".encode())
 
 
 def _all_sound(file: Any, checksums: Mapping[str, str]) -> bool:
+    if set(file.keys()) != set(checksums):
+        return False
     return all(_checksum(file.get_tensor(key)) == checksum for key, checksum in checksums.items())

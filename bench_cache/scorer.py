@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
@@ -49,13 +50,20 @@ def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
     }
 
 
+def prepared(task: Task) -> bool:
+    """Whether the statistics that the parts read are kept."""
+    return _cache(task.root).has(task.subject, _pairs(task))
+
+
 def prepare(task: Task) -> None:
-    """Build and keep the statistics that the parts read, unless they are there."""
-    pairs = {(t.statistic.name, t.probe) for part in task.parts for t in part.terminals()}
-    store = _cache(task.root)
+    """Build and keep the statistics that the parts read."""
     with one_thread():
-        if not store.has(task.subject, pairs):
-            store.read(task.subject, [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])], ("flops",))
+        matrices = [(*pair, slot) for pair in sorted(_pairs(task)) for slot in slots_of(pair[0])]
+        _cache(task.root).read(task.subject, matrices, ("flops",))
+
+
+def _pairs(task: Task) -> set[tuple[str, str]]:
+    return {(t.statistic.name, t.probe) for part in task.parts for t in part.terminals()}
 
 
 @cache
@@ -119,11 +127,27 @@ class Scorer:
         self._net: dict[str, np.ndarray] = {}
 
     def prepare(self, formulas: Iterable[Formula], indices: Iterable[int], progress: Progress | None = None) -> None:
-        """Build the cached statistics that the formulas read, for the architectures that are kept on disk."""
+        """Build the cached statistics that the formulas read, for the architectures that are kept on disk.
+
+        The first network shows how large the rest will be. Raises BenchmarkError if the disk has no room for that.
+        """
         parts = tuple(reductions(formulas))
         tasks = [Task(str(self.root), self.subjects[i], parts, (), True) for i in indices if int(i) in self.kept]
-        for _ in self._run(prepare, tasks, progress):
+        missing = [task for task in tasks if not prepared(task)]
+        if missing:
+            prepare(missing[0])
+            self._check_room(missing[0].subject, len(missing) - 1)
+        done = len(tasks) - max(len(missing) - 1, 0)
+        for _ in self._run(prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
+
+    def _check_room(self, subject: Subject, more: int) -> None:
+        needed, free = _cache(str(self.root)).size(subject) * more, shutil.disk_usage(self.root).free
+        if needed > free:
+            raise BenchmarkError(
+                f"the statistics of {self.benchmark.name} need another {needed / 1e9:.1f} GB in {self.root}, where "
+                f"{free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
+            )
 
     def scores(
         self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None

@@ -1,0 +1,268 @@
+"""Rating: a proxy's score of architectures, from closed forms or from the networks, by one or more processes."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprox.bench_cache.benchmark import STRUCTURE
+from autoprox.bench_cache.scorer import local_pool, one_thread
+from autoprox.bench_cache.spaces import InputSpec, Space
+from autoprox.primitives import Formula, Reading, evaluate, statistic
+from autoprox.primitives.statistics import Terminal
+from autoprox.proxy import Proxy, ProxyError, resolve
+
+#: What can be scored by: a proxy, what `resolve` finds one by, or any function of an untrained network.
+ScoreFunction = Callable[[torch.nn.Module], float]
+Scoring = Proxy | Formula | ScoreFunction | str | os.PathLike
+
+#: The seed of the initial weights. They follow from it and the architecture, so a score is the same in every search.
+WEIGHTS_SEED = 0
+
+
+class SearchError(ValueError):
+    """A search that cannot be: its settings, its limits, its batch or its score; one line says why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture with its closed forms (NaN where a table lacks one) and, once it is rated, its score.
+
+    `key` is the space's line of text for it. The score is None before it is rated, and where it has none, in which
+    case `problem` says why.
+    """
+
+    arch: Any
+    key: str
+    params: float
+    flops: float
+    depth: float
+    width: float
+    score: float | None = None
+    problem: str = ""
+
+
+def candidate(space: Space, arch: Any, spec: InputSpec) -> Candidate:
+    """An architecture of a space, not yet rated."""
+    sizes = space.params(arch, spec), space.flops(arch, spec)
+    return Candidate(arch, space.key(arch), *sizes, space.depth(arch), space.width(arch))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the networks are run on: images with their classes, or `samples` Gaussian ones.
+
+    With `images` (float32, samples × channels × size × size) and `targets` (integers, samples) a formula may read
+    the probe `data`; `samples` is then their number.
+
+    Raises SearchError for arrays that do not go together.
+    """
+
+    samples: int = 2
+    images: np.ndarray | None = None
+    targets: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.samples) is not int or self.samples < 1:
+            raise SearchError(f"a batch has {self.samples!r} samples; it must be a whole number of at least 1")
+        if (self.images is None) != (self.targets is None):
+            raise SearchError("a batch has both images and targets, or neither")
+        if self.images is None or self.targets is None:
+            return
+        images, targets = self.images, self.targets
+        if images.dtype != np.float32 or images.ndim != 4 or not len(images) or not np.isfinite(images).all():
+            raise SearchError(
+                "images must be finite float32 of shape samples × channels × size × size, "
+                f"not {images.dtype} of shape {images.shape}"
+            )
+        if targets.dtype.kind not in "iu" or targets.shape != images.shape[:1]:
+            raise SearchError(
+                f"targets must be {len(images)} class numbers, not {targets.dtype} of shape {targets.shape}"
+            )
+        object.__setattr__(self, "samples", len(images))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Batch:
+        """The batch in the bytes of an .npz file with the arrays `images` and `targets`; nothing else is read."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                if not isinstance(arrays, np.lib.npyio.NpzFile):
+                    raise SearchError("it is one array; save both with numpy.savez(FILE, images=..., targets=...)")
+                return cls(images=arrays["images"], targets=arrays["targets"])
+        except KeyError:
+            raise SearchError("it lacks images or targets; numpy.savez(FILE, images=..., targets=...)") from None
+        except SearchError:
+            raise
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise SearchError(f"it is no .npz file of plain arrays, or cut off ({str(error):.80})") from None
+
+    def check(self, spec: InputSpec) -> None:
+        """Raise SearchError if the networks built for `spec` cannot be run on the images."""
+        if self.images is None or self.targets is None:
+            return
+        shape = (spec.in_channels, spec.image_size, spec.image_size)
+        if self.images.shape[1:] != shape:
+            found = " × ".join(map(str, self.images.shape[1:]))
+            raise SearchError(f"the images are {found}, but the networks read {' × '.join(map(str, shape))}")
+        if not 0 <= self.targets.min() <= self.targets.max() < spec.num_classes:
+            raise SearchError(
+                f"the targets go from {self.targets.min()} to {self.targets.max()}, "
+                f"but the networks have the classes 0 to {spec.num_classes - 1}"
+            )
+
+    def tensors(self, spec: InputSpec) -> tuple[Tensor, Tensor | None]:
+        """Inputs and targets for `Proxy.score`; without images only the shape of the inputs counts."""
+        if self.images is None or self.targets is None:
+            return torch.zeros(self.samples, spec.in_channels, spec.image_size, spec.image_size), None
+        return torch.from_numpy(self.images), torch.from_numpy(self.targets.astype(np.int64))
+
+
+def scoring(score: Scoring, batch: Batch) -> Proxy | ScoreFunction:
+    """The proxy that is meant, or the function as it is.
+
+    Raises ProxyError or FormulaError where `resolve` does, and SearchError for a formula that reads the probe `data`
+    where the batch has no images.
+    """
+    if isinstance(score, Formula):
+        score = Proxy(score)
+    if not isinstance(score, Proxy):
+        if callable(score):
+            return score
+        score = resolve(score)
+    if batch.images is None and any(t.probe == "data" for t in score.formula.terminals()):
+        raise SearchError(
+            "the formula reads images (the probe 'data'), which a search does not have. Use Gaussian noise instead: "
+            f"{_on_noise(score.formula)}; or give it a batch of images (--batch-file)"
+        )
+    return score
+
+
+def _on_noise(formula: Formula) -> Formula:
+    """The same formula with the probe `noise` wherever it has `data`."""
+    replaced = {}
+    for node in formula.nodes():
+        if isinstance(node.head, Terminal) and node.head.probe == "data":
+            roles = [node.head.role] if node.head.statistic.name != "attn" else []
+            replaced[node] = statistic(node.head.statistic.name, *roles, "noise")
+    return formula.rebuilt(replaced)
+
+
+def reads_structure_only(score: Proxy | ScoreFunction) -> bool:
+    """Whether a score follows from params, FLOPs, depth and width, so that no network is needed."""
+    return isinstance(score, Proxy) and all(t.statistic.name in STRUCTURE for t in score.formula.terminals())
+
+
+class Rater:
+    """Scores of candidates, in their order; the same for any number of workers.
+
+    `space` and `spec` build the networks; they may be None for a proxy that `reads_structure_only`. Use it in a
+    `with` statement, which ends the worker processes.
+    """
+
+    def __init__(
+        self,
+        score: Proxy | ScoreFunction,
+        space: Space | None,
+        spec: InputSpec | None,
+        batch: Batch,
+        workers: int = 1,
+    ) -> None:
+        if type(workers) is not int or workers < 1:
+            raise SearchError(f"workers is {workers!r}; it must be a whole number of at least 1")
+        if spec is not None:
+            batch.check(spec)
+        self.score, self.space, self.spec, self.batch = score, space, spec, batch
+        self.workers = 1 if reads_structure_only(score) else workers
+        if self.workers > 1:
+            _check_sendable(score)
+        self.executor: Executor | None = None
+
+    def __enter__(self) -> Rater:
+        self.executor = local_pool(self.workers)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.executor is not None:
+            self.executor.shutdown(cancel_futures=True)
+
+    def __call__(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        """The candidates with their scores, each as soon as it and those before it are known."""
+        if isinstance(self.score, Proxy) and reads_structure_only(self.score):
+            yield from (_rated_by_structure(self.score, entry) for entry in candidates)
+            return
+        jobs = [_Job(self.score, self.space, entry.arch, self.spec, self.batch) for entry in candidates]
+        for entry, (score, problem) in zip(candidates, self._outcomes(jobs), strict=True):
+            yield replace(entry, score=score, problem=problem)
+
+    def _outcomes(self, jobs: Sequence[_Job]) -> Iterator[tuple[float | None, str]]:
+        if self.executor is None:
+            yield from map(_rate_network, jobs)
+            return
+        futures = [self.executor.submit(_rate_network, job) for job in jobs]
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool:
+            raise SearchError(
+                "a worker process ended before its time: out of memory, or started by a script that does not keep its "
+                "search under `if __name__ == '__main__':`; use fewer workers, or one"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _check_sendable(score: Proxy | ScoreFunction) -> None:
+    try:
+        pickle.dumps(score)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SearchError(
+            f"the score cannot be sent to other processes ({str(error):.80}): "
+            "define its functions at the top level of a module, or use one worker"
+        ) from None
+
+
+def _rated_by_structure(proxy: Proxy, entry: Candidate) -> Candidate:
+    facts = {name: float(getattr(entry, name)) for name in STRUCTURE}
+    missing = [t.statistic.name for t in proxy.formula.terminals() if math.isnan(facts[t.statistic.name])]
+    if missing:
+        return replace(entry, problem=f"its {missing[0]} is missing")
+    return replace(entry, score=evaluate(proxy.formula, Reading(net=facts)))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one worker does for one architecture."""
+
+    score: Proxy | ScoreFunction
+    space: Space | None
+    arch: Any
+    spec: InputSpec | None
+    batch: Batch
+
+
+def _rate_network(job: _Job) -> tuple[float | None, str]:
+    """The score, or None and why there is none. On one thread, so that sums are added in one order."""
+    assert job.space is not None
+    assert job.spec is not None
+    with one_thread():
+        model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
+        if not isinstance(job.score, Proxy):
+            value = float(job.score(model))
+            return (value, "") if math.isfinite(value) else (None, f"the score is {value}")
+        try:
+            return job.score.score(model, *job.batch.tensors(job.spec)), ""
+        except ProxyError as error:
+            return None, str(error)
