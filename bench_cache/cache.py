@@ -1,10 +1,10 @@
 """Cached statistics: a network is built and probed once, then formulas run on what was kept.
 
 An entry is a directory named by everything the statistics depend on: a digest of torch's version and the source of
-the networks and probes, then the SHA-256 of space, architecture, input, batch size and seed. It holds one safetensors file for each
-(statistic, probe), with a checksum of every tensor and one of these checksums in its metadata, and `structure.json`
-for the numbers per layer and per network. Files appear whole or not at all; what fails its checksum is read from the
-network again.
+the networks and probes, then the SHA-256 of space, architecture, input, batch size and seed. It holds one
+safetensors file for each (statistic, probe), with a checksum of every tensor and one of these checksums in its
+metadata, and `structure.json` for the numbers per layer and per network. Files appear whole or not at all; what
+fails its checksum is read from the network again.
 """
 
 from __future__ import annotations
