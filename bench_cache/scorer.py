@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,13 @@ from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, r
 from autoprox.primitives.formula import Formula
 
 Progress = Callable[[int, int], None]
+
+#: Bytes of parts' numbers that a scorer remembers; what was used longest ago is computed again when needed.
+REMEMBERED = 2**28
+
+
+class WorkerError(ValueError):
+    """A worker process that ended before its work was done."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +96,34 @@ def local_pool(workers: int) -> Executor | None:
     """A pool of fresh processes; None, meaning this process, for one worker."""
     if workers == 1:
         return None
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the one that gives out the work decides what it means."""
+def _begin_worker() -> None:
+    """Ctrl-C reaches every process of the terminal; the one that gives out the work decides what it means. A killed
+    one cannot tell its workers, which would wait for work for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Ctrl-C inside is answered afterwards, and not at all by processes started inside."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Scorer:
@@ -162,7 +193,14 @@ class Scorer:
             at = np.flatnonzero(self.depths[indices] == depth)
             for row, formula in enumerate(formulas):
                 result[row, at] = self._finish(formula, indices[at], int(depth))
+        self._forget()
         return result
+
+    def _forget(self) -> None:
+        """Drop the parts that were used longest ago, beyond what is remembered."""
+        size = sum(numbers.nbytes for numbers in self._parts.values())
+        while size > REMEMBERED:
+            size -= self._parts.pop(next(iter(self._parts))).nbytes
 
     def _finish(self, formula: Formula, indices: np.ndarray, depth: int) -> np.ndarray:
         def layers(node: Formula) -> Tensor:
@@ -180,7 +218,7 @@ class Scorer:
         """Fill in what is missing of the parts and numbers at the indices."""
         shape = (len(self.subjects), int(self.depths.max()))
         for part in parts:
-            self._parts.setdefault(part, np.full(shape, np.nan))
+            self._parts[part] = self._parts.pop(part) if part in self._parts else np.full(shape, np.nan)
         for name in numbers:
             self._net.setdefault(name, np.full(len(self.subjects), np.nan))
         tasks, places = [], []
@@ -205,12 +243,19 @@ class Scorer:
                 if progress:
                     progress(number + 1, len(tasks))
             return
-        futures: dict[Future, int] = {self.executor.submit(function, task): n for n, task in enumerate(tasks)}
+        futures: dict[Future, int] = {}
         try:
+            with interrupts_wait():
+                futures.update((self.executor.submit(function, task), n) for n, task in enumerate(tasks))
             for done, future in enumerate(as_completed(futures), 1):
                 yield futures[future], future.result()
                 if progress:
                     progress(done, len(tasks))
+        except BrokenExecutor as error:
+            raise WorkerError(
+                "a worker process died: it was killed, or there was no memory left; nothing that was finished is lost: "
+                "go on with --resume, and with fewer --workers if memory is short"
+            ) from error
         finally:
             for future in futures:
                 future.cancel()
