@@ -78,7 +78,7 @@ _ALL = (
     Statistic("fan_out", "layer", r"d^{\mathrm{out}}", "output features of the layer"),
     Statistic("heads", "layer", r"h", "attention heads of the layer's block"),
     Statistic("tokens", "layer", r"n", "tokens in the layer's output", probed=True),
-    Statistic("position", "layer", r"\tfrac{l}{L}", "block number over the number of blocks, 1/L to 1"),
+    Statistic("position", "layer", r"\frac{l}{L}", "block number over the number of blocks, 1/L to 1"),
     Statistic("params", "net", r"|\theta|", "parameters of the network"),
     Statistic("flops", "net", r"\mathrm{FLOPs}", "multiply-adds of one forward pass of one sample"),
     Statistic("depth", "net", r"L", "number of transformer blocks"),

@@ -58,8 +58,8 @@ class _Parser:
 
     def __init__(self, text: str, operations: Mapping[str, Operation]) -> None:
         self.text, self.operations = text, operations
-        self.tokens = list(self._tokenise())
-        self.at = 0
+        self.tokens = self._tokenise()
+        self.token = next(self.tokens)
         self.nesting = 0
 
     def _tokenise(self) -> Iterator[_Token]:
@@ -75,9 +75,11 @@ class _Parser:
             position = match.end()
         yield _Token("end", "", end)
 
-    @property
-    def token(self) -> _Token:
-        return self.tokens[self.at]
+    def advance(self) -> _Token:
+        """The current token; the next becomes the current one."""
+        token = self.token
+        self.token = next(self.tokens, token)
+        return token
 
     def fail(self, message: str, token: _Token | None = None) -> FormulaError:
         token = token or self.token
@@ -85,7 +87,7 @@ class _Parser:
 
     def take(self, sign: str) -> bool:
         if self.token.kind == "sign" and self.token.text == sign:
-            self.at += 1
+            self.advance()
             return True
         return False
 
@@ -111,8 +113,7 @@ class _Parser:
     def chain(self, operand: Callable[[], Formula], signs: str) -> Formula:
         left = operand()
         while self.token.kind == "sign" and self.token.text in signs:
-            sign = self.token
-            self.at += 1
+            sign = self.advance()
             left = self.checked(sign, SIGNS[sign.text], left, operand())
         return left
 
@@ -135,7 +136,10 @@ class _Parser:
 
     def primary(self) -> Formula:
         token = self.token
-        self.at += 1
+        if token.kind == "end" or (token.kind == "sign" and token.text not in "(-"):
+            found = f"'{token.text}'" if token.text else "the end"
+            raise self.fail(f"expected a statistic, an operation or a number, found {found}")
+        self.advance()
         if token.kind == "number":
             return self.number(token, 1.0)
         if token.kind == "name":
@@ -144,14 +148,9 @@ class _Parser:
             inside = self.expression()
             self.expect(")", "to close the bracket")
             return inside
-        if token.text == "-":
-            if self.token.kind == "number":
-                self.at += 1
-                return self.number(self.tokens[self.at - 1], -1.0)
-            return self.checked(token, "neg", self.factor())
-        self.at -= 1
-        found = f"'{token.text}'" if token.text else "the end"
-        raise self.fail(f"expected a statistic, an operation or a number, found {found}", token)
+        if self.token.kind == "number":
+            return self.number(self.advance(), -1.0)
+        return self.checked(token, "neg", self.factor())
 
     def number(self, token: _Token, sign: float) -> Formula:
         try:
@@ -179,8 +178,7 @@ class _Parser:
             while True:
                 if self.token.kind != "name":
                     raise self.fail("expected a role or a probe")
-                marks.append(self.token)
-                self.at += 1
+                marks.append(self.advance())
                 if not self.take(","):
                     break
             self.expect("]", f"to close '{name.text}['")
