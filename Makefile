@@ -3,21 +3,44 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The packages laid out as they are imported, for the type checker, which does not follow package-dir.
+TYPED := $(VENV)/typed
 
-.PHONY: install test test-all lint evolve clean
+# What `make evolve` runs. For example: make evolve GENERATIONS=200 POPULATION=50 SEED=1
+GENERATIONS ?= 30
+POPULATION ?= 30
+SEED ?= 0
+VB101 := ../shared/data/vit-bench-101
+
+.PHONY: install evolve test test-all lint clean
 
 install: $(STAMP)
 
 # Editable, so a second call reuses it and code changes need no reinstall.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("autoprox needs Python 3.11 or newer, this is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("autoprox needs Python 3.11 or newer, this is %d.%d" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# On ViT-Bench-101: the files in ../shared where they are, else downloaded once.
+evolve: $(STAMP)
+	@if [ -d $(VB101) ]; then \
+	  echo "evolving on $(VB101)"; \
+	  benches="--bench $(VB101)/gt_autoformer.pth --bench $(VB101)/gt_pit.pth"; \
+	else \
+	  echo "evolving on vit-bench-101, downloaded from its public repository"; \
+	  $(BIN)/autoprox bench download vit-bench-101 || exit $$?; \
+	  benches="--bench vit-bench-101-autoformer --bench vit-bench-101-pit"; \
+	fi; \
+	$(BIN)/autoprox evolve $$benches --tasks '*_kd' \
+	  --generations $(GENERATIONS) --population $(POPULATION) --seed $(SEED)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@rm -rf $(TYPED) && mkdir -p $(TYPED) && cp -R autoprox $(TYPED) && cp -R primitives evolve bench_cache $(TYPED)/autoprox
+	MYPYPATH=$(TYPED) $(BIN)/mypy -p autoprox
 
 test: lint
 	$(BIN)/python -m pytest -n 2

@@ -85,9 +85,10 @@ def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **ch
         tasks=tuple(f"{names[task.benchmark]}:{task.name}" for task in chosen),
         **choices,
     )
-    Journal.create(out / JOURNAL, asdict(settings))
+    Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
         benchmark.save(out / "benchmarks" / f"{benchmark.name}.json")
+    Journal.create(out / JOURNAL, asdict(settings))  # last: with it, there is a run
     return settings
 
 
@@ -220,14 +221,10 @@ def _proxy(settings: Settings, formula: Formula, verdict: Report, generation: in
 
 
 def _provenance(settings: Settings, generation: int) -> dict[str, Any]:
-    return {
-        "benchmarks": [name for name, _ in settings.benchmarks],
-        "tasks": list(settings.tasks),
-        "seed": settings.seed,
-        "generations": generation,
-        "settings": asdict(settings),
-        "version": __version__,
-    }
+    """What it takes to repeat the run; the benchmarks by name, their digests being in the journal."""
+    facts = asdict(settings)
+    facts["benchmarks"] = [name for name, _ in settings.benchmarks]
+    return {**facts, "generations": generation, "version": __version__}
 
 
 def _task_name(row: Row) -> str:
