@@ -108,22 +108,27 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
 
     `generations` goes further, or less far, than the settings say. Interrupted (KeyboardInterrupt), it keeps the
     generations that are complete and reports without a look at the test split.
+
+    Raises JournalError if there is no run, it cannot be gone on with, or another process is doing so; SettingsError
+    if it has more generations already; WorkerError if a worker process dies.
     """
-    watch = watch or Watch()
     settings = read_settings(out)
     if generations is not None:
         settings = Settings(**{**asdict(settings), "generations": generations})
-    journal = Journal.open(out / JOURNAL)
-    benchmarks = [_stored_benchmark(out, name, digest) for name, digest in settings.benchmarks]
-    pool = local_pool(workers)
-    try:
-        judge = _judge(settings, benchmarks, pool)
-        breeder = Breeder(grammar(settings.grammar, costly=settings.costly), judge)
-        write_generations(out, journal.generations)
-        return _carry_on(out, settings, journal, breeder, watch)
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+    with Journal.held(out / JOURNAL) as journal:
+        if len(journal.generations) > settings.generations + 1:
+            done = len(journal.generations) - 1
+            raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
+        benchmarks = [_stored_benchmark(out, name, digest) for name, digest in settings.benchmarks]
+        pool = local_pool(workers)
+        try:
+            judge = _judge(settings, benchmarks, pool)
+            breeder = Breeder(grammar(settings.grammar, costly=settings.costly), judge)
+            write_generations(out, journal.generations)
+            return _carry_on(out, settings, journal, breeder, watch or Watch())
+        finally:
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
 
 
 def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
