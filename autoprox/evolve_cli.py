@@ -20,6 +20,7 @@ from rich.text import Text
 from autoprox.bench_cache.benchmark import Benchmark
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.library import installed, load_benchmark
+from autoprox.cli import INTERRUPTED
 from autoprox.evolve import COMBINATIONS, FORMULA, GRAMMARS, MEAN, STRATEGIES, Report, Row, Settings, SettingsError
 from autoprox.run import JOURNAL, Result, Watch, go, read_settings, start
 
@@ -65,11 +66,11 @@ _DEFAULTS = Settings((), ())
 @click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
 @click.pass_context
 def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
-           **choices: Any) -> None:  # fmt: skip
+           **choices: Any) -> int:  # fmt: skip
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
-    finalists; the test split is looked at once, at the end.
+    finalists; the test split is looked at once, at the end. Ctrl-C ends early with the best so far.
     """
     console = Console(width=None if Console().is_terminal else 110)
     if workers < 1:
@@ -85,9 +86,14 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
         generations = None
     settings = read_settings(out)
     console.print(_heading(settings, out, generations), highlight=False)
-    with _Screen(console, settings.generations if generations is None else generations) as screen:
-        result = go(out, generations=generations, workers=workers, watch=screen.watch())
+    try:
+        with _Screen(console, settings.generations if generations is None else generations) as screen:
+            result = go(out, generations=generations, workers=workers, watch=screen.watch())
+    except KeyboardInterrupt:
+        console.print(f"Nothing that was finished is lost. {_resuming(out)}", markup=False, highlight=False)
+        raise
     _print_result(console, result, out)
+    return 0 if result.finished else INTERRUPTED
 
 
 def _agreed(context: click.Context, out: Path, benches: Sequence[str], tasks: str, choices: Mapping[str, Any]) -> int:
@@ -253,14 +259,18 @@ def _print_result(console: Console, result: Result, out: Path) -> None:
     )
     if not result.finished:
         console.print(
-            f"Interrupted after generation {result.generations}: the test split was not looked at. "
-            f"Go on with: autoprox evolve --resume --out {out}",
+            f"Interrupted after generation {result.generations}: the test split was not looked at. {_resuming(out)}",
+            markup=False,
             highlight=False,
         )
     console.print(
         f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl", highlight=False
     )
     console.print(f"Next: autoprox export {out} --to python --out proxy.py", highlight=False)
+
+
+def _resuming(out: Path) -> str:
+    return f"Go on with: autoprox evolve --resume --out {out}"
 
 
 def _report_table(report: Report, split: str) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 from deap import base
@@ -125,17 +126,16 @@ class Judge:
                 return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
         taus = tuple(kendall(scores[task.benchmark], self.accuracies(task, split)) for task in self.tasks)
         if any(np.isnan(taus)):
-            return Invalid("the accuracies of a task are constant")
+            return Invalid("constant where a task has accuracies")
         return Judgement(taus, combined(taus, self.weights, self.combination))
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:
     """The tasks that any pattern names (`*` and `?` as in file names), benchmark by benchmark; all without patterns.
 
-    Raises BenchmarkError for a pattern that names nothing, and for a task with too few accuracies to split.
+    Raises BenchmarkError for a pattern that names nothing, for a benchmark that none names a task of, and for a task
+    with too few accuracies to split.
     """
-    from fnmatch import fnmatchcase
-
     unused = [p for p in patterns if not any(fnmatchcase(name, p) for b in benchmarks for name in b.tasks)]
     if unused:
         known = ", ".join(dict.fromkeys(name for benchmark in benchmarks for name in benchmark.tasks))
@@ -146,6 +146,10 @@ def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> li
         for name in benchmark.tasks
         if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
     ]
+    for number, benchmark in enumerate(benchmarks):
+        if not any(task.benchmark == number for task in tasks):
+            known = ", ".join(benchmark.tasks)
+            raise BenchmarkError(f"benchmark {benchmark.name} has none of the tasks; leave it out, or add one: {known}")
     for task in tasks:
         _check_enough(benchmarks[task.benchmark], task.name)
     return tasks

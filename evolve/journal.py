@@ -1,17 +1,23 @@
 """Journal: the append-only record of a run, one JSON line for the settings and one for each generation.
 
-A line is complete when it ends in a newline; a torn last line, as a killed run leaves it, is cut off before the run
-goes on. Nothing that differs between two equal runs (times, paths, workers) is in it.
+A line is complete when it ends in a newline; a torn last line, as a killed run leaves it, is not read, and cut off
+before the run goes on. Nothing that differs between two equal runs (times, paths, workers) is in it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes off one run there
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = "autoprox-journal"
 VERSION = 1
@@ -31,42 +37,70 @@ class Journal:
     def create(cls, path: Path, settings: Mapping[str, Any]) -> Journal:
         """Start a journal. Raises JournalError if there is one: a run is never written over."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            raise JournalError(f"{path.parent} already holds a run; go on with --resume, or choose another --out")
+        cls.check_absent(path)
         journal = cls(path, dict(settings), [])
-        journal._write({"format": FORMAT, "version": VERSION, "settings": dict(settings)})
+        journal._write({"format": FORMAT, "version": VERSION, "settings": dict(settings)}, "xb")
         return journal
 
     @classmethod
+    def check_absent(cls, path: Path) -> None:
+        """Raise JournalError if there is a journal."""
+        if path.exists():
+            raise JournalError(f"{path.parent} already holds a run; go on with --resume, or choose another --out")
+
+    @classmethod
     def open(cls, path: Path) -> Journal:
-        """Read a journal and cut off a torn last line. Raises JournalError if it is absent or damaged."""
+        """Read a journal, and change nothing. Raises JournalError if it is absent or damaged."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             raise JournalError(f"{path.parent} holds no run (no {path.name}); start one without --resume") from None
-        whole = data[: data.rfind(b"\n") + 1]
-        records = [_parsed(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
+        records = [_parsed(path, number, line) for number, line in enumerate(data.split(b"\n")[:-1], 1)]
         if not records or records[0].get("format") != FORMAT:
-            raise JournalError(f"{path}: line 1 is not the beginning of a journal")
+            raise JournalError(f"{path}: line 1 is not the beginning of a journal; start again with another --out")
         if records[0].get("version") != VERSION:
             raise JournalError(f"{path}: journal version {records[0].get('version')!r}, this autoprox reads {VERSION}")
         generations = records[1:]
         for number, record in enumerate(generations):
             if record.get("generation") != number:
                 raise JournalError(f"{path}: line {number + 2} is not generation {number}")
-        if len(whole) < len(data):
-            os.truncate(path, len(whole))
-        return cls(path, records[0]["settings"], generations)
+        return cls(path, records[0].get("settings", {}), generations)
+
+    @classmethod
+    @contextmanager
+    def held(cls, path: Path) -> Iterator[Journal]:
+        """Read a journal to go on with it: inside, a torn last line is cut off and no other process can hold it.
+
+        Raises JournalError as `open` does, and while another process goes on with the run.
+        """
+        cls.open(path)
+        with open(path, "r+b") as file:
+            _lock(file, path)
+            journal = cls.open(path)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            yield journal
 
     def append(self, generation: Mapping[str, Any]) -> None:
         """Add a generation and see it onto the disk."""
-        self._write(generation)
+        self._write(generation, "ab")
 
-    def _write(self, record: Mapping[str, Any]) -> None:
-        with open(self.path, "ab") as file:
+    def _write(self, record: Mapping[str, Any], mode: str) -> None:
+        with open(self.path, mode) as file:
             file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    """Lock an open file until it is closed, however the process ends."""
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JournalError(
+            f"another process is going on with the run in {path.parent}; wait for it, or choose another --out"
+        ) from None
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:

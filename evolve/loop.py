@@ -12,7 +12,7 @@ from deap import base, gp, tools
 
 from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
 from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, Grammar, crossover, other_role
-from autoprox.evolve.journal import Journal
+from autoprox.evolve.journal import Journal, JournalError
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.kinds import FormulaError
@@ -270,7 +270,10 @@ def _record(generation: int, population: Sequence[Individual], breeder: Breeder)
 
 
 def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[Individual]:
-    """The population and memo as they were when the last of the journal's generations was written."""
+    """The population and memo as they were when the last of the journal's generations was written.
+
+    Raises JournalError or FormulaError for a journal that this version could not have written.
+    """
     for generation in generations:
         for text, outcome in generation["judged"]:
             valid = isinstance(outcome, list)
@@ -280,5 +283,10 @@ def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[
     trees = [breeder.grammar.read(names) for names in generations[-1]["population"]]
     population = [Individual(tree, breeder.grammar.formula(tree)) for tree in trees]
     for individual in population:
+        if individual.canonical.text not in breeder.memo:
+            raise JournalError(
+                f"the journal has no fitness of '{individual.canonical.text:.80}': it was written by another version "
+                "of autoprox; go on with that one, or start again with another --out"
+            )
         breeder.assign(individual)
     return population
