@@ -89,19 +89,21 @@ def test_a_best_in_the_middle_and_facts_that_count_together_explain_too() -> Non
     assert abs(np.corrcoef(width, middle)[0, 1]) < 0.2
     assert check_structure(middle, {"width": width}).verdict == "explained"
 
-    features = {f"f{i}": rng.normal(size=200) for i in range(12)}
-    together = sum(features.values()) + 3.0 * rng.normal(size=200)
-    check = check_structure(np.asarray(together), features)
+    uncorrelated = np.linalg.qr(rng.normal(size=(150, 21)))[0].T
+    features = {f"f{i}": values for i, values in enumerate(uncorrelated[:20])}
+    together = uncorrelated.sum(axis=0)
+    check = check_structure(together, features)
+    assert abs(check.rho) < 0.33, "none does much alone"
+    assert check.r2 > 0.8
     assert check.verdict == "explained"
-    assert check.r2 > 0.3
-    assert check_structure(together, {"constant": np.ones(200)}).verdict == "unexplained"
+    assert check_structure(together, {"constant": np.ones(150)}).verdict == "unexplained"
 
 
 def test_shuffled_labels_escape_as_rarely_as_promised() -> None:
     benchmark = made("autoformer-vb101", 100, noise=0.5)
     features, labels, rng = structural_features(benchmark), benchmark.tasks["real"], np.random.default_rng(1)
-    escaped = sum(check_structure(rng.permutation(labels), features).verdict == "explained" for _ in range(150))
-    assert escaped <= 1  # 0.15 are expected; 2 or more have a chance of one in a hundred
+    escaped = sum(check_structure(rng.permutation(labels), features).verdict == "explained" for _ in range(100))
+    assert escaped <= 1  # 0.1 are expected; 2 or more have a chance of one in two hundred
 
 
 def test_features_are_told_stage_by_stage_or_over_layers() -> None:
@@ -120,7 +122,7 @@ def test_public_labels_are_explained_until_they_are_shuffled(name: str, task: st
     benchmark = read_benchmark(reference("vit-bench-101", f"gt_{name}.pth"))
     features, labels = structural_features(benchmark), benchmark.tasks[task]
     assert check_structure(labels, features).verdict == "explained"
-    for seed in range(20):
+    for seed in range(10):
         shuffled = np.random.default_rng(seed).permutation(labels)
         assert check_structure(shuffled, features).verdict == "unexplained", seed
 
