@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau, rankdata
@@ -148,7 +149,9 @@ def structural_features(benchmark: Benchmark) -> dict[str, np.ndarray]:
     genes = [dict(arch) if space is None else space.to_json(arch) for arch in benchmark.architectures]
     features = dict(benchmark.structure())
     for gene in genes[0]:
-        lists = [value if isinstance(value := arch.get(gene), list | tuple) else [value] for arch in genes]
+        lists: list[list[Any]] = [
+            list(value) if isinstance(value := arch.get(gene), list | tuple) else [value] for arch in genes
+        ]
         if not all(values and all(map(is_number, values)) for values in lists):
             continue
         lengths = {len(values) for values in lists}

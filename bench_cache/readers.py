@@ -176,7 +176,8 @@ def _ood_vit_nas(table: Mapping[str, Any]) -> Benchmark:
 
 def _supernet(rows: Iterable[Any]) -> AutoFormerSpace:
     """Return the supernet to whose choices most widths belong; the smallest in a tie."""
-    spaces = [get_space(f"autoformer-{size}") for size in ("tiny", "small", "base")]
+    supernets = (get_space(f"autoformer-{size}") for size in ("tiny", "small", "base"))
+    spaces = [space for space in supernets if isinstance(space, AutoFormerSpace)]
     votes: Counter[str] = Counter()
     for row in rows:
         setting = row.get("net_setting") if isinstance(row, dict) else None

@@ -61,7 +61,7 @@ def _first(
     for name in names:
         if name in columns:
             return columns[name]
-        values = [arch.get(name) for arch in architectures]
+        values: list[Any] = [arch.get(name) for arch in architectures]
         if all(_is_numeric(value) for value in values):
             return np.array([np.mean(value) for value in values], dtype=np.float64)
     return None
