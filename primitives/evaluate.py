@@ -81,9 +81,10 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
 
 def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
     if key not in statistics:
-        name, *marks = (key,) if isinstance(key, str) else (part for part in key if part)
-        shown = f"{name}[{', '.join(marks)}]" if marks else name
-        raise LayerError(f"the formula reads {shown}, which this model does not have in every block, or was not read")
+        name, *marks = (key,) if isinstance(key, str) else key
+        shown = [mark for mark in reversed(marks) if mark not in ("", "data", "attn")]
+        what = f"{name}[{', '.join(shown)}]" if shown else name
+        raise LayerError(f"the formula reads {what}, which this model does not have in every block, or was not read")
     return statistics[key]
 
 
