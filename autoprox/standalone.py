@@ -155,8 +155,7 @@ def _network_lines(formula: Formula, tables: Mapping[Formula, str], names: _Name
             lines.assign(node, names.usable(name if role == "all" else f"{name}_{role}"), table)
         elif isinstance(node.head, Terminal) and node.kind.level == "net":
             name = node.head.statistic.name
-            table = f"torch.tensor([[reading.net[{_quoted(name)}]]], dtype=torch.float64)"
-            lines.assign(node, names.usable(name), table)
+            lines.assign(node, names.usable(name), f"torch.tensor(reading.net[{_quoted(name)}], dtype=torch.float64)")
     text = lines.names.get(formula) or lines.call(formula)
     yield from lines.taken()
     yield f"return float({text})"
@@ -192,7 +191,6 @@ class _Lines:
         self.variables = variables
         self.device = ""
         self.names = dict(known)
-        self.root = roots[-1]
         self.uses: Counter[Formula] = Counter()
         self.lines: list[str] = []
         nodes = dict.fromkeys(node for root in roots for node in root.nodes())
@@ -222,9 +220,7 @@ class _Lines:
         if node.head.per_sample:
             first = node.terminals()[0]
             texts.append(f"reading.samples[{_quoted(first.statistic.name)}, {_quoted(first.probe)}]")
-        collapses = node.kind.level == "net" and node.head.arity == 1 and node.args[0].kind.level == "layer"
-        shape = ".reshape(1, 1)" if collapses and node != self.root else ""
-        return f"{function}({', '.join(texts)}){shape}"
+        return f"{function}({', '.join(texts)})"
 
     def argument(self, node: Formula) -> str:
         """A value inside a call: its name, or the call that computes it."""

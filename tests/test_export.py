@@ -192,6 +192,14 @@ def test_a_formula_of_weights_is_exported_without_probes() -> None:
     assert loaded(source).score(model) == resolve("l2-norm").score(model)
 
 
+def test_what_is_used_twice_is_computed_once() -> None:
+    source = export(
+        Proxy.from_formula("mean(l1(abs(weight)) + std(abs(weight)) * depth) + log(depth) * log(depth)"), "python"
+    )
+    body = source[source.index("blocks = ") : source.index("# What follows")]
+    assert body.count("absolute(") == body.count("log(") == 1
+
+
 def test_an_exported_file_says_what_it_is() -> None:
     source = export(Proxy.from_formula("sum(fro(weight_grad))", "found", PROVENANCE), "python")
     text = ast.get_docstring(ast.parse(source))
@@ -284,7 +292,9 @@ def test_no_provenance_changes_the_code(name: str, value: object) -> None:
 
 # Operations of users
 
-SCALE = 3.0
+BASE = 1.5
+# How much `helper` stretches.
+SCALE = BASE * 2
 
 
 def helper(x: Tensor) -> Tensor:
@@ -343,7 +353,9 @@ def test_operations_of_users_are_exported_with_what_they_use() -> None:
     ):
         source = export(proxy, "python")
         assert loaded(source).score(TinyVit()) == proxy.score(TinyVit())
-    assert "import math\n" in export(user_proxy("sum(my_sum(weight))", my_sum=my_sum), "python")
+    source = export(user_proxy("sum(my_sum(weight))", my_sum=my_sum), "python")
+    assert "import math\n" in source
+    assert "\nBASE = 1.5\n# How much `helper` stretches.\nSCALE = BASE * 2\n" in source
 
 
 def test_operations_typed_in_a_notebook_are_exported() -> None:
