@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -195,12 +194,16 @@ def test_exit_codes_of_commands(body: Callable[[], object], code: int, monkeypat
 def test_proxies_lists_the_shipped_ones_in_full() -> None:
     shown = CliRunner().invoke(root, ["proxies"])
     assert shown.exit_code == 0
-    text = re.sub(r"\s+", "", shown.output)
-    for shipped in SHIPPED.values():
-        assert f"\n{shipped.name} " in shown.output
-        if len(shipped.formula) < 55:  # longer ones are broken over lines, beside other columns
-            assert shipped.formula in shown.output
-        assert shipped.formula[:20].replace(" ", "") in text
+    head, *lines = shown.output.splitlines()
+    start, end = head.index("formula"), head.index("source and note")
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        name = line[:start].strip() or name
+        found[name] = found.get(name, "") + line[start:end]
+    assert list(found) == list(SHIPPED)
+    for name, formula in found.items():
+        assert "".join(formula.split()) == "".join(SHIPPED[name].formula.split())
 
 
 @pytest.mark.parametrize("form", FORMATS)
