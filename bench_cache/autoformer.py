@@ -268,7 +268,7 @@ def published_flops(arch: AutoFormerArch, spec: InputSpec) -> float:
     width = arch.embed_dim
     patches = (spec.image_size // spec.patch_size) ** 2
     tokens = patches + 2
-    total = width * (patches * spec.in_channels * spec.patch_size**2 + 1)
+    total = float(width * (patches * spec.in_channels * spec.patch_size**2 + 1))
     total += (patches + 1) * width * (spec.num_classes + 0.5)
     for heads, ratio in zip(arch.num_heads, arch.mlp_ratio, strict=True):
         inner = 64 * heads

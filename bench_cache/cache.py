@@ -163,7 +163,7 @@ class StatisticsCache:
                 return None
             data = orjson.loads(payload)
             numbers = {tuple(key.split("/")): values for key, values in data["layers"].items()}
-            reading = Reading(layers=numbers, net=data["net"])  # type: ignore[arg-type]
+            reading = Reading(layers=numbers, net=data["net"])
         except (FileNotFoundError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
             return None
         return None if shapes and "flops" not in reading.net else reading
@@ -228,7 +228,7 @@ def _matrix_file(entry: Path, name: str, probe_name: str) -> Path:
 
 def _checksum(tensor: Tensor) -> str:
     digest = xxhash.xxh3_128(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-    digest.update(tensor.numpy())
+    digest.update(tensor.numpy().data)
     return digest.hexdigest()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
@@ -54,9 +56,12 @@ def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
     with one_thread():
         reading = _cache(task.root).read(task.subject, matrices, names, keep=task.keep)
         reduced = reduce_layers([part for part in task.parts if part.args], reading)
-    return [layer_numbers(part, reading, reduced) for part in task.parts], {
-        name: reading.net[name] for name in task.numbers
-    }
+    rows = [layer_numbers(part, reading, reduced) for part in task.parts]
+    net = {name: reading.net[name] for name in task.numbers}
+    if not task.keep:
+        del reading
+        give_back_memory()
+    return rows, net
 
 
 def prepared(task: Task) -> bool:
@@ -69,6 +74,7 @@ def prepare(task: Task) -> None:
     with one_thread():
         matrices = [(*pair, slot) for pair in sorted(_pairs(task)) for slot in slots_of(pair[0])]
         _cache(task.root).read(task.subject, matrices, ("flops",))
+    give_back_memory()
 
 
 def _pairs(task: Task) -> set[tuple[str, str]]:
@@ -79,6 +85,14 @@ def _pairs(task: Task) -> set[tuple[str, str]]:
 def _cache(root: str) -> StatisticsCache:
     """One for each process and directory, so that a file's checksum is verified once."""
     return StatisticsCache(root)
+
+
+def give_back_memory() -> None:
+    """Freed memory back to the system: glibc would keep most of what a network took, and the next would add to it."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim:
+            trim(0)
 
 
 @contextmanager

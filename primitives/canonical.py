@@ -72,7 +72,7 @@ def _stripped(root: Formula) -> Formula:
         inner = _increasing_argument(root)
         if inner is not None:
             root = inner
-        elif root.head.name == "neg":
+        elif isinstance(root.head, Operation) and root.head.name == "neg":
             return _negated(_stripped(root.args[0]))
         elif (falling := _decreasing_argument(root)) is not None:
             return _negated(_stripped(falling))

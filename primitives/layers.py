@@ -94,7 +94,7 @@ def _named_block(number: int, given: Mapping[str, object], modules: Mapping[str,
                 raise LayerError(f"layers[{number}]['{slot}']: module '{path}' {found}")
         if paths:
             linears[slot] = paths
-        if len({modules[path].weight.shape[1] for path in paths}) > 1:
+        if len({weight_of(modules[path]).shape[1] for path in paths}) > 1:
             raise LayerError(f"layers[{number}]['{slot}']: {', '.join(paths)} do not have equally many input features")
     softmax, heads = given.get("softmax", ""), given.get("heads", 0)
     if softmax and (not isinstance(softmax, str) or softmax not in modules):
@@ -102,3 +102,10 @@ def _named_block(number: int, given: Mapping[str, object], modules: Mapping[str,
     if type(heads) is not int or heads < 0:
         raise LayerError(f"layers[{number}]['heads']: {heads!r} is not a number of heads")
     return Block(linears, str(softmax), heads)
+
+
+def weight_of(module: torch.nn.Module) -> torch.Tensor:
+    """The weights of a linear layer, out × in, outside of any gradient."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.detach()

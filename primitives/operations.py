@@ -431,6 +431,7 @@ def prove_total(operation: Operation) -> None:
         dtypes = [torch.float64]
     for dtype in dtypes or [torch.float32, torch.float64]:
         inputs = _hard_inputs(dtype)
+        cases: list[tuple[Tensor, ...]]
         if operation.arity == 1:
             cases = [(x,) for x in inputs]
         else:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprox.primitives.layers import SLOTS, Block, LayerError
+from autoprox.primitives.layers import SLOTS, Block, LayerError, weight_of
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _read_structure(reading: Reading, model: torch.nn.Module, blocks: Sequence[B
     reading.net["params"] = float(sum(p.numel() for p in model.parameters()))
     reading.net["depth"] = float(len(blocks))
     for slot in _slots(blocks):
-        weights = [[model.get_submodule(path).weight.detach() for path in block.linears[slot]] for block in blocks]
+        weights = [[weight_of(model.get_submodule(path)) for path in block.linears[slot]] for block in blocks]
         if "weight" in names:
             reading.matrices["weight", "", slot] = [_joined(parts, 0) for parts in weights]
         reading.layers["fan_in", slot] = [float(parts[0].shape[1]) for parts in weights]
