@@ -198,7 +198,7 @@ def test_proxies_lists_the_shipped_ones_in_full() -> None:
     start, end = head.index("formula"), head.index("source and note")
     found: dict[str, str] = {}
     name = ""
-    for line in lines:
+    for line in filter(str.strip, lines):
         name = line[:start].strip() or name
         found[name] = found.get(name, "") + line[start:end]
     assert list(found) == list(SHIPPED)
