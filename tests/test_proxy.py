@@ -477,7 +477,7 @@ def test_a_damaged_file_is_one_line_with_its_path(tmp_path, content: bytes, says
         with pytest.raises(ProxyError, match=says) as caught:
             load(path)
         assert one_line(caught.value).startswith(f"{path}: ")
-        assert len(str(caught.value)) < 300 + len(str(path))
+        assert len(str(caught.value)) < 800  # all operations may be listed
 
 
 def test_resolve_takes_directories_files_names_and_formulas(tmp_path, monkeypatch) -> None:
