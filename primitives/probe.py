@@ -272,7 +272,7 @@ def _run(
             grads = torch.autograd.grad(_loss(output, probe, y), list(sources.values()), allow_unused=True)
             for (key, source), grad in zip(sources.items(), grads, strict=True):
                 of[key] = torch.zeros_like(source) if grad is None else grad
-    of |= {("act", path): output.detach() for path, output in seen.items()}
+    of |= {("act", path): seen[path].detach() for path in paths}
     found = {
         (name, slot): [
             _joined([_flat(of[name, path]) for path in block.linears[slot]], 0 if name == "weight_grad" else 1)
