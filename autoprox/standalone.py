@@ -116,7 +116,7 @@ def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:
         group = [reduction for reduction in reductions if _role(reduction) == role]
         slots = role_slots(role)
         for reduction in group:
-            tables[reduction] = names.fresh(reduction.head.name)
+            tables[reduction] = names.fresh(_stem(reduction))
             yield f"    {tables[reduction]} = torch.empty(len(blocks), {len(slots)}, dtype=torch.float64)"
         yield f"    for column, slot in enumerate({_tuple(slots)}):"
         yield "        for row in range(len(blocks)):"
@@ -216,7 +216,7 @@ class _Lines:
         for _, place in sorted((-len(text), place) for place, text in enumerate(texts)):
             arg = node.args[place]
             if sum(map(len, texts)) > _CALL and arg not in self.names and not arg.is_constant:
-                texts[place] = self.assign(arg, self.variables.fresh(arg.head.name), texts[place])
+                texts[place] = self.assign(arg, self.variables.fresh(_stem(arg)), texts[place])
         if node.head.per_sample:
             first = node.terminals()[0]
             texts.append(f"reading.samples[{_quoted(first.statistic.name)}, {_quoted(first.probe)}]")
@@ -233,9 +233,14 @@ class _Lines:
             return self.assign(node, self.variables.fresh("constant"), f"{number}, device={self.device}.device)")
         text = self.call(node)
         if self.uses[node] > 1 or len(text) > _INLINE:
-            assert isinstance(node.head, Operation)
-            return self.assign(node, self.variables.fresh(node.head.name), text)
+            return self.assign(node, self.variables.fresh(_stem(node)), text)
         return text
+
+
+def _stem(node: Formula) -> str:
+    """What the variables of an operation are called after."""
+    assert isinstance(node.head, Operation)
+    return node.head.name
 
 
 def _quoted(text: str) -> str:
