@@ -8,8 +8,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.benchmark import STRUCTURE
-from autoprox.bench_cache.scorer import local_pool, one_thread
+from autoprox.bench_cache.scorer import give_back_memory, interrupts_wait, local_pool, one_thread
 from autoprox.bench_cache.spaces import InputSpec, Space
 from autoprox.primitives import Formula, Reading, evaluate, statistic
 from autoprox.primitives.statistics import Terminal
@@ -106,7 +105,7 @@ class Batch:
         except SearchError:
             raise
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise SearchError(f"it is no .npz file of plain arrays, or cut off ({str(error):.80})") from None
+            raise SearchError(f"it is no .npz file of plain arrays, or cut off ({error!s:.80})") from None
 
     def check(self, spec: InputSpec) -> None:
         """Raise SearchError if the networks built for `spec` cannot be run on the images."""
@@ -132,8 +131,8 @@ class Batch:
 def scoring(score: Scoring, batch: Batch) -> Proxy | ScoreFunction:
     """The proxy that is meant, or the function as it is.
 
-    Raises ProxyError or FormulaError where `resolve` does, and SearchError for a formula that reads the probe `data`
-    where the batch has no images.
+    Raises ProxyError or FormulaError where `resolve` does, and SearchError for a formula that the batch is not for:
+    it reads the probe `data`, and there are no images, or halves of the batch, and there is no half.
     """
     if isinstance(score, Formula):
         score = Proxy(score)
@@ -146,6 +145,8 @@ def scoring(score: Scoring, batch: Batch) -> Proxy | ScoreFunction:
             "the formula reads images (the probe 'data'), which a search does not have. Use Gaussian noise instead: "
             f"{_on_noise(score.formula)}; or give it a batch of images (--batch-file)"
         )
+    if batch.samples % 2 and any(t.statistic.name == "weight_grad_batches" for t in score.formula.terminals()):
+        raise SearchError(f"weight_grad_batches halves the batch: it needs an even number, not {batch.samples}")
     return score
 
 
@@ -210,11 +211,13 @@ class Rater:
         if self.executor is None:
             yield from map(_rate_network, jobs)
             return
-        futures = [self.executor.submit(_rate_network, job) for job in jobs]
+        futures: list[Future[tuple[float | None, str]]] = []
         try:
+            with interrupts_wait():
+                futures += [self.executor.submit(_rate_network, job) for job in jobs]
             for future in futures:
                 yield future.result()
-        except BrokenProcessPool:
+        except BrokenExecutor:
             raise SearchError(
                 "a worker process ended before its time: out of memory, or started by a script that does not keep its "
                 "search under `if __name__ == '__main__':`; use fewer workers, or one"
@@ -229,7 +232,7 @@ def _check_sendable(score: Proxy | ScoreFunction) -> None:
         pickle.dumps(score)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise SearchError(
-            f"the score cannot be sent to other processes ({str(error):.80}): "
+            f"the score cannot be sent to other processes ({error!s:.80}): "
             "define its functions at the top level of a module, or use one worker"
         ) from None
 
@@ -259,10 +262,13 @@ def _rate_network(job: _Job) -> tuple[float | None, str]:
     assert job.spec is not None
     with one_thread():
         model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
-        if not isinstance(job.score, Proxy):
-            value = float(job.score(model))
-            return (value, "") if math.isfinite(value) else (None, f"the score is {value}")
         try:
-            return job.score.score(model, *job.batch.tensors(job.spec)), ""
+            if isinstance(job.score, Proxy):
+                return job.score.score(model, *job.batch.tensors(job.spec)), ""
+            score = float(job.score(model))
         except ProxyError as error:
             return None, str(error)
+        finally:
+            del model
+            give_back_memory()
+    return (score, "") if math.isfinite(score) else (None, f"the score is {score}")
