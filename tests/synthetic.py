@@ -1,0 +1,41 @@
+"""A small benchmark made up for the tests of evolution: PiTs that build in milliseconds, accuracies by known rules."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.scorer import Scorer
+from autoprox.bench_cache.spaces import InputSpec, PitArch, get_space
+from autoprox.evolve import Judge, Task
+
+SPEC = InputSpec(image_size=24, num_classes=10, patch_size=8)
+LARGEST = 300_000  # parameters
+
+
+def architectures(count: int, seed: int = 0) -> list[PitArch]:
+    """Draw distinct small PiTs."""
+    space = get_space("pit-vb101")
+    small = [arch for arch in space.architectures() if space.params(arch, SPEC) < LARGEST]  # type: ignore[attr-defined]
+    return Random(seed).sample(small, count)
+
+
+def benchmark(count: int = 40, name: str = "small", seed: int = 0) -> Benchmark:
+    """Make a benchmark of three tasks: `size_kd` follows the parameters, `shape_kd` depth against width, and `rare`
+    follows both and is missing for a fifth of the architectures."""
+    space, chosen, noise = get_space("pit-vb101"), architectures(count, seed), np.random.default_rng(seed)
+    facts = np.array([(np.log(space.params(a, SPEC)), space.depth(a), space.width(a)) for a in chosen])
+    params, depth, width = ((facts - facts.mean(0)) / facts.std(0)).T
+    tasks = {
+        "size_kd": 60 + 8 * params + 2 * depth + noise.normal(0, 2, count),
+        "shape_kd": 50 + 5 * depth - 3 * width + noise.normal(0, 2, count),
+        "rare": np.where(noise.random(count) < 0.2, np.nan, 70 + 4 * params + 3 * depth + noise.normal(0, 3, count)),
+    }
+    return Benchmark(name, "pit-vb101", SPEC, "made up by the tests", tuple(chosen), tasks)
+
+
+def judge(root: Path, *benchmarks: Benchmark, tasks: tuple[str, ...] = ("size_kd", "shape_kd")) -> Judge:
+    """Make a judge of the tasks, with the statistics under `root`."""
+    scorers = [Scorer(b, root, kept=b.splits()["evolve"]) for b in benchmarks]
+    return Judge(scorers, [Task(number, name) for number in range(len(benchmarks)) for name in tasks])
