@@ -1,0 +1,142 @@
+"""The arrows between the folders, read from the imports: who may know of whom."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: folder → the folders it may import from, besides itself (design: "Folders").
+ARROWS = {
+    "primitives": set(),
+    "bench_cache": {"primitives"},
+    "evolve": {"primitives", "bench_cache"},
+    "autoprox": {"primitives", "bench_cache", "evolve"},
+}
+
+#: An exported proxy carries the source of these, and must run where there is only torch.
+CARRIED = ("primitives/operations.py", "primitives/probe.py", "primitives/layers.py")
+
+MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A module that a file imports, wherever in the file the import stands."""
+
+    line: int
+    name: str
+    level: int = 0
+
+    @property
+    def root(self) -> str:
+        return self.name.partition(".")[0]
+
+
+def imports(source: str) -> Iterator[Imported]:
+    """Find the imported modules; `from autoprox import x` may import a module x."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (Imported(node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield Imported(node.lineno, node.module or "", node.level)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (Imported(node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else "?"
+            yield Imported(node.lineno, str(name))
+
+
+def folder_of(imported: Imported) -> str:
+    """Return the folder of a module of ours: autoprox.evolve.loop → evolve, autoprox.cli → autoprox."""
+    second = imported.name.removeprefix("autoprox.").partition(".")[0]
+    return second if second in ARROWS else "autoprox"
+
+
+def violations(folder: str, source: str) -> list[str]:
+    """Return what is wrong with the imports of a file in a folder, one line each."""
+    wrong = []
+    for imported in imports(source):
+        if imported.level:
+            wrong.append(f"line {imported.line}: relative import; write autoprox.…")
+        elif imported.name == "?" and folder != "autoprox":  # the top may import anything, so it may do so lazily
+            wrong.append(f"line {imported.line}: an import whose name is computed")
+        elif imported.root in ARROWS and imported.root != "autoprox":
+            wrong.append(f"line {imported.line}: import autoprox.{imported.name} instead of {imported.name}")
+        elif imported.root == "autoprox" and folder_of(imported) not in {folder, *ARROWS[folder]}:
+            wrong.append(f"line {imported.line}: {folder} may not know of {imported.name}")
+    return wrong
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_arrows(module: str) -> None:
+    folder = module.partition("/")[0]
+    assert violations(folder, (ROOT / module).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("module", CARRIED)
+def test_what_an_exported_proxy_carries_needs_only_torch(module: str) -> None:
+    for imported in imports((ROOT / module).read_text(encoding="utf-8")):
+        ours = any(imported.name.startswith(f"{dotted(other)}.") for other in CARRIED)
+        assert imported.root in {"torch", *sys.stdlib_module_names} or ours, f"line {imported.line}: {imported.name}"
+
+
+def test_arrows_have_no_circle_between_modules() -> None:
+    """Modules of ours import each other in one direction too, so that any of them can be imported first."""
+    needs: dict[str, set[str]] = {}
+    for module in MODULES:
+        name = dotted(module)
+        needs[name] = {
+            target
+            for imported in imports((ROOT / module).read_text(encoding="utf-8"))
+            if imported.root == "autoprox"
+            for target in (imported.name, imported.name.rpartition(".")[0])
+            if any(dotted(other) == target for other in MODULES) and target not in ("autoprox", name)
+        }
+    done: set[str] = set()
+    while len(done) < len(needs):
+        ready = {name for name in needs if name not in done and needs[name] <= done}
+        assert ready, f"in a circle: {sorted(set(needs) - done)}"
+        done |= ready
+
+
+def dotted(module: str) -> str:
+    parts = module.removesuffix(".py").removesuffix("/__init__").split("/")
+    return ".".join(parts if parts[0] == "autoprox" else ["autoprox", *parts])
+
+
+def test_packages_are_flat_and_listed() -> None:
+    """A nested package works in the source tree and vanishes from the wheel."""
+    nested = [m for m in MODULES if m.count("/") > 1]
+    assert nested == []
+    for folder in ARROWS:
+        assert f"{folder}/__init__.py" in MODULES
+
+
+WRONG = {
+    ("primitives", "from autoprox.bench_cache.spaces import SPACES"): "primitives may not know of autoprox.bench_cache",
+    ("primitives", "from autoprox import evolve"): "primitives may not know of autoprox.evolve",
+    ("primitives", "from autoprox import __version__"): "primitives may not know of autoprox.__version__",
+    ("primitives", "import autoprox.cli"): "primitives may not know of autoprox.cli",
+    ("bench_cache", "def f():\n    from autoprox.evolve import loop"): "line 2: bench_cache may not know of",
+    ("evolve", "import autoprox.proxy as p"): "evolve may not know of autoprox.proxy",
+    ("evolve", "from . import loop"): "relative import",
+    ("autoprox", "from .proxy import Proxy"): "relative import",
+    ("autoprox", "from primitives import parse"): "import autoprox.primitives.parse instead of primitives.parse",
+    ("evolve", "import importlib\nimportlib.import_module('autoprox.cli')"): "evolve may not know of autoprox.cli",
+    ("evolve", "__import__(name)"): "whose name is computed",
+}
+
+
+@pytest.mark.parametrize(("folder", "source"), WRONG)
+def test_wrong_imports_are_noticed(folder: str, source: str) -> None:
+    assert WRONG[folder, source] in violations(folder, source)[0]
+
+
+def test_right_imports_are_not() -> None:
+    source = "import torch\nfrom autoprox.primitives import parse\nimport autoprox.bench_cache.spaces\n"
+    assert violations("evolve", source) == []
