@@ -72,7 +72,7 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
     finalists; the test split is looked at once, at the end. Ctrl-C ends early with the best so far.
     """
-    console = Console(width=None if Console().is_terminal else 110)
+    console = Console(width=None if Console().is_terminal else 120)
     if workers < 1:
         raise SettingsError(f"workers is {workers}; it must be at least 1")
     if resume:
@@ -279,7 +279,7 @@ def _report_table(report: Report, split: str) -> Table:
     predictors = list(dict.fromkeys(row.predictor for row in rows))
     title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    table.add_column("task")
+    table.add_column("task", no_wrap=True)
     table.add_column("n", justify="right")
     for predictor in predictors:
         table.add_column(predictor, justify="right", style="bold" if predictor == FORMULA else "")

@@ -27,7 +27,7 @@ from autoprox.evolve import kendall
 from autoprox.proxy import resolve
 from autoprox.rating import Candidate, SearchError
 from autoprox.search import STRATEGIES, Limits, Progress, SearchResult, SearchSettings, describe_spec
-from autoprox.search_bench import OFFERS, Verdict
+from autoprox.search_bench import OFFERS, Choice, Verdict
 from autoprox.search_run import Outcome, Plan, go, read_plan, start
 
 _DEFAULTS, _SPEC = SearchSettings(), InputSpec()
@@ -310,19 +310,22 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
     for name in ("scored", "best", "by proxy", "rank", "regret", "by params", "rank", "regret", "by chance", "regret"):
         table.add_column(name, justify="right", style="bold" if name == "by proxy" else "")
     for verdict in verdicts:
-        choices = {choice.by: choice for choice in verdict.choices}
+        nothing = Choice("", math.nan, math.nan, math.nan)
+        found = {choice.by: choice for choice in verdict.choices}
+        proxy, params, chance = (found.get(by, nothing) for by in ("proxy", "params", "chance"))
         cells = [verdict.task, f"{verdict.judged}/{verdict.labelled}", _decimal(verdict.best)]
         for by in ("proxy", "params"):
             choice = choices.get(by)
             rank = f"{choice.rank:.4g}" if choice else "–"
-            cells += [_decimal(choice and choice.accuracy), rank, _decimal(choice and choice.regret)]
+            cells += [_decimal(choice.accuracy if choice else None), rank, _decimal(choice.regret if choice else None)]
         chance = choices.get("chance")
-        table.add_row(*map(Text, [*cells, _decimal(chance and chance.accuracy), _decimal(chance and chance.regret)]))
+        cells += [_decimal(chance.accuracy if chance else None), _decimal(chance.regret if chance else None)]
+        table.add_row(*map(Text, cells))
     return table
 
 
-def _decimal(number: float | None) -> str:
-    return "–" if number is None or math.isnan(number) else f"{number:.2f}"
+def _decimal(number: float) -> str:
+    return "–" if math.isnan(number) else f"{number:.2f}"
 
 
 def _verdict_remarks(plan: Plan, benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Iterable[str]:

@@ -7,6 +7,7 @@ the arithmetic on these numbers, in float64 (`finish`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,8 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
     """Each single-slot reduction's numbers, one for each block.
 
     The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
-    matrices are in cache. Raises LayerError for a statistic that the reading does not have.
+    matrices are in cache, and forgotten after its last use. Raises LayerError for a statistic that the reading does
+    not have.
     """
     by_slot: dict[str, list[Formula]] = {}
     for reduction in wanted:
@@ -72,10 +74,12 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
         terminals = dict.fromkeys(t for reduction in group for t in reduction.terminals())
         leaves = {t: _read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in terminals}
         samples = {t: reading.samples[t.statistic.name, t.probe] for t in terminals}
+        uses = Counter(arg for node in dict.fromkeys(n for r in group for n in r.nodes()) for arg in node.args)
         for block in range(len(next(iter(leaves.values())))):
             memo: dict[Formula, Tensor] = {}
+            left = uses.copy()
             for reduction in group:
-                values[reduction].append(float(_matrix_value(reduction, block, leaves, samples, memo)))
+                values[reduction].append(float(_matrix_value(reduction, block, leaves, samples, memo, left)))
     return values
 
 
@@ -94,17 +98,23 @@ def _matrix_value(
     leaves: Mapping[Terminal, Sequence[Tensor]],
     samples: Mapping[Terminal, int],
     memo: dict[Formula, Tensor],
+    left: Counter[Formula],
 ) -> Tensor:
+    """The node's value on one layer. `left` counts how often each value will still be asked for."""
     if node in memo:
         return memo[node]
     if isinstance(node.head, Terminal):
         value = leaves[node.head][block]
     elif isinstance(node.head, Operation):
-        args = [_matrix_value(arg, block, leaves, samples, memo) for arg in node.args]
+        args = [_matrix_value(arg, block, leaves, samples, memo, left) for arg in node.args]
         if node.head.per_sample:
             value = node.head.function(*args, samples[node.terminals()[0]])
         else:
             value = node.head.function(*args)
+        for arg in node.args:
+            left[arg] -= 1
+            if not left[arg]:
+                memo.pop(arg, None)
     else:
         device = next(iter(leaves.values()))[block].device
         value = torch.tensor(node.head, dtype=torch.float64, device=device)  # takes the type of what it meets
