@@ -96,10 +96,10 @@ class Batch:
     def from_bytes(cls, data: bytes) -> Batch:
         """The batch in the bytes of an .npz file with the arrays `images` and `targets`; nothing else is read."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                if not isinstance(arrays, np.lib.npyio.NpzFile):
-                    raise SearchError("it is one array; save both with numpy.savez(FILE, images=..., targets=...)")
-                return cls(images=arrays["images"], targets=arrays["targets"])
+            arrays = np.load(io.BytesIO(data), allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise SearchError("it is one array; save both with numpy.savez(FILE, images=..., targets=...)")
+            return cls(images=arrays["images"], targets=arrays["targets"])
         except KeyError:
             raise SearchError("it lacks images or targets; numpy.savez(FILE, images=..., targets=...)") from None
         except SearchError:
@@ -265,7 +265,8 @@ def _rate_network(job: _Job) -> tuple[float | None, str]:
         try:
             if isinstance(job.score, Proxy):
                 return job.score.score(model, *job.batch.tensors(job.spec)), ""
-            score = float(job.score(model))
+            found = job.score(model)
+            score = float(found.detach() if isinstance(found, Tensor) else found)
         except ProxyError as error:
             return None, str(error)
         finally:

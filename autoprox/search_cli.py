@@ -314,13 +314,10 @@ def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
         found = {choice.by: choice for choice in verdict.choices}
         proxy, params, chance = (found.get(by, nothing) for by in ("proxy", "params", "chance"))
         cells = [verdict.task, f"{verdict.judged}/{verdict.labelled}", _decimal(verdict.best)]
-        for by in ("proxy", "params"):
-            choice = choices.get(by)
-            rank = f"{choice.rank:.4g}" if choice else "–"
-            cells += [_decimal(choice.accuracy if choice else None), rank, _decimal(choice.regret if choice else None)]
-        chance = choices.get("chance")
-        cells += [_decimal(chance.accuracy if chance else None), _decimal(chance.regret if chance else None)]
-        table.add_row(*map(Text, cells))
+        for choice in (proxy, params):
+            rank = "–" if math.isnan(choice.rank) else f"{choice.rank:.4g}"
+            cells += [_decimal(choice.accuracy), rank, _decimal(choice.regret)]
+        table.add_row(*map(Text, [*cells, _decimal(chance.accuracy), _decimal(chance.regret)]))
     return table
 
 
