@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.benchmark import STRUCTURE, Benchmark
 from autoprox.bench_cache.library import load_benchmark
 from autoprox.bench_cache.spaces import SPACES, InputSpec
 from autoprox.cli import INTERRUPTED
@@ -292,7 +292,7 @@ def _remarks(result: SearchResult) -> Iterable[str]:
         yield f"{len(without)} of {len(result.candidates)} have no score; the first: {without[0].problem}"
     if result.exhausted:
         yield f"No more than these {len(result.candidates)} architectures were found within the limits."
-    taus = {fact: _tau(scored, fact) for fact in ("params", "flops", "depth", "width")}
+    taus = {fact: _tau(scored, fact) for fact in STRUCTURE} if len(scored) > 2 else {}
     shown = ", ".join(f"{fact} {tau:.2f}" for fact, tau in taus.items() if not math.isnan(tau))
     if shown:
         yield f"Kendall's tau-b of the score, over all {len(scored)}, with {shown}."

@@ -497,7 +497,7 @@ def test_random_draws_are_uniform() -> None:
 
 
 def benchmark(count: int = 40, missing: Sequence[int] = ()) -> Benchmark:
-    """Small PiTs of different sizes; `up` grows with the parameters, `down` falls; `down` is missing where it is said."""
+    """Small PiTs of different sizes; `up` grows with the parameters, `down` falls, and is missing where it is said."""
     by_size = {PIT.params(arch, SPEC): arch for arch in PIT.architectures()}  # type: ignore[attr-defined]
     chosen = random.Random(0).sample([arch for size, arch in by_size.items() if size < 500_000], count)
     order = np.argsort(np.argsort([PIT.params(arch, SPEC) for arch in chosen], kind="stable"))
