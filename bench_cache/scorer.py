@@ -197,7 +197,7 @@ class Scorer:
     def scores(
         self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
     ) -> np.ndarray:
-        """Scores, formulas × indices, float64."""
+        """Scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
         indices = np.asarray(indices, dtype=int)
         parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
@@ -208,7 +208,7 @@ class Scorer:
             for row, formula in enumerate(formulas):
                 result[row, at] = self._finish(formula, indices[at], int(depth))
         self._forget()
-        return result
+        return rounded(result)
 
     def _forget(self) -> None:
         """Drop the parts that were used longest ago, beyond what is remembered."""
@@ -273,6 +273,16 @@ class Scorer:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def rounded(scores: np.ndarray) -> np.ndarray:
+    """Scores to 40 of their 53 bits, about 12 digits.
+
+    The last bits of a function such as pow depend on the place of a number in its vector. They must not tell apart
+    two networks that are equal to a formula: where it cannot rank, it has a tie.
+    """
+    mantissa, exponent = np.frexp(scores)
+    return np.ldexp(np.rint(mantissa * 2.0**40), exponent - 40)
 
 
 def _parts(formula: Formula) -> Iterator[Formula]:
