@@ -61,11 +61,13 @@ class Task:
 
 
 def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """Kendall's tau-b over the architectures whose accuracy is not missing; NaN if either is constant.
+    """Kendall's tau-b over the architectures whose accuracy is not missing; NaN if either is constant, and below 3.
 
     τ_b = (C − D) / √((P − T_x)(P − T_y)), with C concordant and D discordant pairs of all P, and T tied ones.
     """
     there = ~np.isnan(accuracies)
+    if np.count_nonzero(there) < 3:
+        return float("nan")
     return float(kendalltau(scores[there], accuracies[there], method="asymptotic").statistic)
 
 
