@@ -1,0 +1,65 @@
+"""The examples run as they are, in any folder, and print what they promise."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory) -> dict[str, str]:
+    """What each example prints, run from an empty folder that it leaves empty."""
+    folder, printed = tmp_path_factory.mktemp("examples"), {}
+    for path in sorted(EXAMPLES.glob("*.py")):
+        environment = os.environ | {"AUTOPROX_HOME": str(folder), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", path],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert (ran.returncode, ran.stderr) == (0, ""), f"{path.name}: {ran.stderr}"
+        assert not list(folder.iterdir())
+        printed[path.stem] = ran.stdout
+    return printed
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_examples_are_short(path: Path, outputs: dict[str, str]) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+    assert outputs[path.stem]
+
+
+def test_quickstart_ranks_and_exports(outputs: dict[str, str]) -> None:
+    printed = outputs["quickstart"]
+    scores = [float(score) for score in re.findall(r"^ +([\d.]+) +[\d,]+  \d+\|", printed, re.MULTILINE)]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert r"in LaTeX: \sum \left\|{W}^{\mathrm{mlp}}" in printed
+    assert f"my_proxy.py scores the best {scores[0]}, as autoprox does" in printed
+
+
+def test_custom_operation_is_used_and_a_careless_one_refused(outputs: dict[str, str]) -> None:
+    printed = outputs["custom_operation"]
+    assert "refused: operation 'logs'" in printed
+    assert "mean(hoyer(weight_grad[mlp]) - hoyer(act[mlp]))" in printed
+    scores = re.findall(r"^ *(-?[\d.]+)  autoformer-tiny:", printed, re.MULTILINE)
+    assert len(set(scores)) == 3
+
+
+def test_plug_in_search_finds_better_and_better(outputs: dict[str, str]) -> None:
+    printed = outputs["plug_in_search"]
+    found = re.findall(r"^trial +\d+: +(-?[\d.]+)  (.*)$", printed, re.MULTILINE)
+    scores = [float(score) for score, _ in found]
+    assert len(scores) > 1
+    assert scores == sorted(scores)
+    assert f"train this one: {found[-1][1]}" in printed
