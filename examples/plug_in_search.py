@@ -40,9 +40,8 @@ def named_layers(depth: int) -> list[dict[str, object]]:
 
 def main() -> None:
     proxy = Proxy.from_formula("sum(log(fro(weight_grad) * fro(weight)))")  # or Proxy.load("runs/001/proxy.json")
-    torch.manual_seed(0)
-    rng, images, targets = Random(0), torch.randn(8, 3, 32, 32), torch.arange(8)
-    best, chosen = float("-inf"), None
+    images, targets = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    rng, best, chosen = Random(0), float("-inf"), None
     for trial in range(40):
         genes = {"width": rng.choice((40, 48, 56, 64)), "depth": rng.randint(2, 6), "heads": rng.choice((2, 4))}
         torch.manual_seed(1)  # so that equal genes have equal scores
