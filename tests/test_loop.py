@@ -143,9 +143,9 @@ class Fixed(Breeder):
         pass
 
 
-def population() -> list[Individual]:
+def population(size: int = 8) -> list[Individual]:
     with seeded("founders"):
-        return found(Breeder(MADE["typed"], Dice()), settings())  # type: ignore[arg-type]
+        return found(Breeder(MADE["typed"], Dice()), settings(population=size))  # type: ignore[arg-type]
 
 
 @every_way
@@ -182,14 +182,14 @@ def test_a_better_child_enters_at_once(strategy: str) -> None:
 
 
 def test_auto_prox_keeps_a_child_no_worse_than_its_parent() -> None:
-    before, parents = population(), []
+    before, parents = population(40), []
     breeder = Fixed(lambda parent: parents.append(parent) or parent.fitness.values[0])
     with seeded(0):
-        after = STRATEGIES["auto-prox"](before, breeder, settings())
+        after = STRATEGIES["auto-prox"](before, breeder, settings(population=40))
     assert breeder.children == len(before)
     assert after != before
-    # a parent is one of the five best of half the population: never one of the worst
-    assert before[-1] not in parents
+    worst = {id(individual) for individual in before[25:]}  # five of the 20 in a pool are better
+    assert not worst & {id(parent) for parent in parents}
 
 
 def test_of_equal_rankings_the_smallest_is_kept() -> None:
@@ -225,6 +225,28 @@ def test_no_formula_is_judged_twice(tmp_path: Path, strategy: str, written: str)
     assert journalled == on_evolve
     assert records(tmp_path / "journal")[-1]["unique"] == len(on_evolve)
     assert {split for _, split in dice.calls} == {"evolve", "validation"}  # test is never looked at
+
+
+def test_a_canonical_form_is_judged_once_however_it_is_written() -> None:
+    dice, made = Dice(), MADE["typed"]
+    breeder = Breeder(made, dice)  # type: ignore[arg-type]
+    ways = [["add: Net, Net", "params", "depth"], ["add: Net, Net", "depth", "params"],
+            ["tanh: Net", "neg: Net", "neg: Net", "add: Net, Net", "params", "depth"]]  # fmt: skip
+    individuals = [Individual(tree, made.formula(tree)) for tree in map(made.read, ways)]
+    breeder.evaluate(individuals[:2])
+    breeder.evaluate(individuals)
+    assert dice.calls == [(individuals[0].canonical.text, "evolve")]
+    assert individuals[0].outcome is individuals[2].outcome
+
+
+def test_children_are_new_formulas() -> None:
+    breeder = Breeder(MADE["typed"], Dice())  # type: ignore[arg-type]
+    with seeded(0):
+        parents = [breeder.founder() for _ in range(8)]
+        breeder.evaluate(parents)
+        for _ in range(300):
+            breeder.evaluate([breeder.child(random.choice(parents), parents)])
+    assert len(breeder.memo) > 300
 
 
 @every_way
@@ -282,6 +304,18 @@ def test_a_run_interrupted_anywhere_goes_on_to_the_same_result(tmp_path: Path, s
         run(tmp_path / "two", chosen, judge=Interrupted())
     run(tmp_path / "two", chosen)
     assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+
+
+def test_every_generation_has_draws_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(*args: Any) -> list[Individual]:
+        states.append(random.getstate())
+        return elitist(*args)
+
+    states: list[object] = []
+    monkeypatch.setitem(STRATEGIES, "elitist", watched)
+    for seed in (0, 1, 11):
+        run(tmp_path / str(seed), settings(seed=seed))
+    assert len(set(states)) == len(states) == 36
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
