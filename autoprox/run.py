@@ -21,7 +21,7 @@ from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.files import write_atomically
 from autoprox.bench_cache.library import data_home
-from autoprox.bench_cache.scorer import Scorer, local_pool
+from autoprox.bench_cache.scorer import Scorer, buildable, local_pool
 from autoprox.evolve import (
     FORMULA,
     Breeder,
@@ -79,6 +79,8 @@ def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **ch
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
+    for benchmark in benchmarks:
+        buildable(benchmark)
     chosen = choose_tasks(benchmarks, tasks)
     settings = Settings(
         benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),

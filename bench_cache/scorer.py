@@ -23,6 +23,7 @@ from torch import Tensor
 from autoprox.bench_cache.benchmark import Benchmark
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
 from autoprox.bench_cache.files import BenchmarkError
+from autoprox.bench_cache.spaces import InputSpec
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
@@ -158,14 +159,11 @@ class Scorer:
         kept: Iterable[int] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        if benchmark.space is None or benchmark.spec is None:
-            raise BenchmarkError(f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed")
+        space, spec = buildable(benchmark)
         self.benchmark = benchmark
         self.root = root
         self.executor = executor
-        self.subjects = [
-            Subject(benchmark.space, arch, benchmark.spec, batch, seed) for arch in benchmark.architectures
-        ]
+        self.subjects = [Subject(space, arch, spec, batch, seed) for arch in benchmark.architectures]
         self.kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
         self.depths = benchmark.structure()["depth"].astype(int)
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
@@ -273,6 +271,13 @@ class Scorer:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def buildable(benchmark: Benchmark) -> tuple[str, InputSpec]:
+    """The space and input of a benchmark's networks. Raises BenchmarkError for a tabular benchmark, which has none."""
+    if benchmark.space is None or benchmark.spec is None:
+        raise BenchmarkError(f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed")
+    return benchmark.space, benchmark.spec
 
 
 def rounded(scores: np.ndarray) -> np.ndarray:
