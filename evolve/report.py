@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE
-from autoprox.evolve.fitness import Judge, kendall
+from autoprox.evolve.fitness import Judge, Task, kendall
 from autoprox.primitives.formula import Formula
 
 #: What the formula's row is called.
@@ -102,17 +102,10 @@ def _rows(
     for predictor in predictors:
         partials = []
         for number, task in enumerate(judge.tasks):
-            values = predictors[predictor][task.benchmark]
-            of_params = kendall(values, predictors["params"][task.benchmark])
-            partials.append(
-                None
-                if predictor == "params"
-                else partial_tau(taus[predictor][number], of_params, taus["params"][number])
-            )
+            partials.append(_partial(judge, predictors, predictor, task, split))
             low, high = _interval(resampled[predictor][:, number])
             count = int((~np.isnan(judge.accuracies(task, split))).sum())
-            name = judge.benchmark(task).name
-            tau = taus[predictor][number]
+            name, tau = judge.benchmark(task).name, taus[predictor][number]
             rows.append(Row(predictor, split, name, task.name, count, tau, low, high, partials[-1]))
         low, high = _interval(_means(judge, resampled[predictor]))
         count = sum(len(judge.architectures(number, split)) for number in range(len(judge.scorers)))
@@ -121,6 +114,18 @@ def _rows(
         tau = float(np.average(taus[predictor], weights=judge.weights))
         rows.append(Row(predictor, split, "", MEAN, count, tau, low, high, mean_partial))
     return rows
+
+
+def _partial(
+    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], predictor: str, task: Task, split: str
+) -> float | None:
+    """The predictor's partial tau given params, of the architectures that have an accuracy; None for params."""
+    if predictor == "params":
+        return None
+    y = judge.accuracies(task, split)
+    there = ~np.isnan(y)
+    x, y, z = predictors[predictor][task.benchmark][there], y[there], predictors["params"][task.benchmark][there]
+    return partial_tau(*(float(np.nan_to_num(kendall(*pair))) for pair in ((x, y), (x, z), (z, y))))
 
 
 def _lead(
