@@ -193,6 +193,12 @@ def test_the_seed_decides_the_resamples() -> None:
     assert [row.low for row in other.rows] != [row.low for row in MADE.rows]
 
 
+def test_the_mean_weighs_the_tasks_in_its_interval_too() -> None:
+    made = report(judge([TASKS[0], replace(TASKS[1], weight=1e9)]), FORMULA_TEXT, ("evolve",))
+    mean, heavy = made.row(FORMULA, "evolve"), made.row(FORMULA, "evolve", "rare", "small")
+    assert (mean.tau, mean.low, mean.high) == pytest.approx((heavy.tau, heavy.low, heavy.high), abs=1e-6)
+
+
 # --- the lead over params ---
 
 
