@@ -249,14 +249,8 @@ def _print_result(console: Console, result: Result, out: Path) -> None:
     for split in dict.fromkeys(row.split for row in result.report.rows):
         console.print(_report_table(result.report, split))
     split = "test" if result.finished else "validation"
-    lead = result.report.lead(split)
-    verb = "above" if lead.difference > 0 else "below"
-    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
-    console.print(
-        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
-        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f}).",
-        highlight=False,
-    )
+    for line in _verdict(result.report, split):
+        console.print(line, highlight=False)
     if not result.finished:
         console.print(
             f"Interrupted after generation {result.generations}: the test split was not looked at. {_resuming(out)}",
@@ -271,6 +265,22 @@ def _print_result(console: Console, result: Result, out: Path) -> None:
 
 def _resuming(out: Path) -> str:
     return f"Go on with: autoprox evolve --resume --out {out}"
+
+
+def _verdict(report: Report, split: str) -> list[str]:
+    """Whether the formula beats the parameter count, and what else would have done better."""
+    lead, mean = report.lead(split), report.row(FORMULA, split).tau
+    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
+    verb = "above" if lead.difference > 0 else "below"
+    lines = [
+        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
+        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f})."
+    ]
+    for name in sorted({row.predictor for row in report.rows} - {FORMULA, "params"}):
+        other = report.row(name, split).tau
+        if other >= mean:
+            lines.append(f"On {split} {name} alone does as well or better: mean τ {other:.3f} to {mean:.3f}.")
+    return lines
 
 
 def _report_table(report: Report, split: str) -> Table:
