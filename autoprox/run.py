@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,7 @@ def read_settings(out: Path) -> Settings:
     """The settings of the run in a directory. Raises JournalError if there is none or they cannot be read."""
     stored = Journal.open(out / JOURNAL).settings
     try:
-        known = {field.name for field in fields(Settings)}
-        values = {name: _tupled(value) for name, value in stored.items() if name in known}
-        return Settings(**values)
+        return Settings(**{name: _tupled(value) for name, value in stored.items()})
     except (TypeError, AttributeError) as error:
         raise JournalError(f"{out / JOURNAL}: the settings on line 1 cannot be read ({error})") from None
 
@@ -116,12 +114,12 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
     """
     settings = read_settings(out)
     if generations is not None:
-        settings = Settings(**{**asdict(settings), "generations": generations})
+        settings = replace(settings, generations=generations)
     with Journal.held(out / JOURNAL) as journal:
         if len(journal.generations) > settings.generations + 1:
             done = len(journal.generations) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
-        benchmarks = [_stored_benchmark(out, name, digest) for name, digest in settings.benchmarks]
+        benchmarks = _stored_benchmarks(out, settings)
         pool = local_pool(workers)
         try:
             judge = _judge(settings, benchmarks, pool)
@@ -192,12 +190,20 @@ def _reads(name: str, probe: str) -> Formula:
     return apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
 
 
-def _stored_benchmark(out: Path, name: str, digest: str) -> Benchmark:
-    path = out / "benchmarks" / f"{name}.json"
-    benchmark = Benchmark.load(path)
-    if _digest(benchmark) != digest:
-        raise JournalError(f"{path} is not the benchmark that the run was started with; start again with another --out")
-    return benchmark
+def _stored_benchmarks(out: Path, settings: Settings) -> list[Benchmark]:
+    """The run's copies of its benchmarks. Raises JournalError unless they are those that it was started with."""
+    benchmarks = []
+    for name, digest in settings.benchmarks:
+        path = out / "benchmarks" / f"{name}.json"
+        benchmarks.append(Benchmark.load(path))
+        if _digest(benchmarks[-1]) != digest:
+            raise JournalError(
+                f"{path} is not the benchmark that the run was started with; start again with another --out"
+            )
+    tasks = {f"{benchmark.name}:{task}" for benchmark in benchmarks for task in benchmark.tasks}
+    if not tasks.issuperset(settings.tasks):
+        raise JournalError(f"{out / JOURNAL}: not all the tasks on line 1 are in the run's benchmarks")
+    return benchmarks
 
 
 def _digest(benchmark: Benchmark) -> str:

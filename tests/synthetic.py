@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 
-from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.scorer import Scorer
 from autoprox.bench_cache.spaces import InputSpec, PitArch, get_space
 from autoprox.evolve import Judge, Task
@@ -15,13 +15,17 @@ LARGEST = 300_000  # parameters
 
 
 def architectures(count: int, seed: int = 0) -> list[PitArch]:
-    """Draw distinct small PiTs."""
+    """Draw distinct small PiTs, half of them in the evolve split, a fifth (of six at most) in validation."""
     space = get_space("pit-vb101")
     small = [arch for arch in space.architectures() if space.params(arch, SPEC) < LARGEST]  # type: ignore[attr-defined]
-    return Random(seed).sample(small, count)
+    small = Random(seed).sample(small, len(small))
+    splits = Benchmark("all", space.name, SPEC, "", tuple(small), {"task": np.zeros(len(small))}).splits()
+    evolve, validation, test = (list(splits[split]) for split in SPLITS)
+    first = [*evolve[: count - count // 2], *validation[: count // 5]]
+    return [small[i] for i in Random(seed).sample([*first, *test[: count - len(first)]], count)]
 
 
-def benchmark(count: int = 40, name: str = "small", seed: int = 0) -> Benchmark:
+def benchmark(count: int = 36, name: str = "small", seed: int = 0) -> Benchmark:
     """Make a benchmark of three tasks: `size_kd` follows the parameters, `shape_kd` depth against width, and `rare`
     follows both and is missing for a fifth of the architectures."""
     space, chosen, noise = get_space("pit-vb101"), architectures(count, seed), np.random.default_rng(seed)
