@@ -15,8 +15,8 @@ from autoprox.evolve import FORMULA, Judge, Report, Task, report
 from autoprox.evolve.report import order_matrix, partial_tau, tau_of_orders
 from autoprox.primitives import Formula, parse
 
-BENCHMARK = synthetic.benchmark(60)
-OTHER = synthetic.benchmark(50, "other", seed=1)
+BENCHMARK = synthetic.benchmark(50)
+OTHER = synthetic.benchmark(44, "other", seed=1)
 FORMULA_TEXT = parse("flops")
 
 
