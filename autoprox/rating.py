@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.benchmark import STRUCTURE
-from autoprox.bench_cache.scorer import give_back_memory, interrupts_wait, local_pool, one_thread
+from autoprox.bench_cache.scorer import close_pool, give_back_memory, interrupts_wait, local_pool, one_thread
 from autoprox.bench_cache.spaces import InputSpec, Space
 from autoprox.primitives import Formula, Reading, evaluate, statistic
 from autoprox.primitives.statistics import Terminal
@@ -195,8 +195,7 @@ class Rater:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.executor is not None:
-            self.executor.shutdown(cancel_futures=True)
+        close_pool(self.executor)
 
     def __call__(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """The candidates with their scores, each as soon as it and those before it are known."""

@@ -21,7 +21,7 @@ from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.files import write_atomically
 from autoprox.bench_cache.library import data_home
-from autoprox.bench_cache.scorer import Scorer, buildable, local_pool
+from autoprox.bench_cache.scorer import Scorer, buildable, close_pool, local_pool
 from autoprox.evolve import (
     FORMULA,
     Breeder,
@@ -36,6 +36,7 @@ from autoprox.evolve import (
     SettingsError,
     Task,
     best_distinct,
+    check_generations,
     choose_tasks,
     evolve,
     grammar,
@@ -116,6 +117,7 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
     if generations is not None:
         settings = replace(settings, generations=generations)
     with Journal.held(out / JOURNAL) as journal:
+        check_generations(journal)
         if len(journal.generations) > settings.generations + 1:
             done = len(journal.generations) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
@@ -127,8 +129,7 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
             write_generations(out, journal.generations)
             return _carry_on(out, settings, journal, breeder, watch or Watch())
         finally:
-            if pool is not None:
-                pool.shutdown(cancel_futures=True)
+            close_pool(pool)
 
 
 def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:

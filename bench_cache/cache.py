@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -26,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from autoprox.bench_cache import autoformer, models, pit, space, spaces
+from autoprox.bench_cache import models, space, spaces
 from autoprox.bench_cache.files import BenchmarkError, write_atomically
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.primitives import Reading, find_blocks, layers, probe, read_statistics
@@ -82,8 +83,10 @@ class Subject:
 def code_version() -> str:
     """A digest of the source that decides what a statistic is, and of torch's version."""
     digest = hashlib.sha256(torch.__version__.encode())
-    for file in (__file__, *(m.__file__ for m in (space, spaces, models, autoformer, pit, layers, probe))):
-        digest.update(Path(str(file)).read_bytes())
+    of_spaces = [sys.modules[type(each).__module__] for each in spaces.SPACES.values()]
+    files = {str(module.__file__) for module in (*of_spaces, space, spaces, models, layers, probe)}
+    for file in sorted({__file__, *files}):
+        digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -128,6 +128,19 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def close_pool(pool: Executor | None) -> None:
+    """End a pool's processes; Ctrl-C meanwhile is ignored, since it would leave them waiting for work for ever."""
+    if pool is None:
+        return
+    heard = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if heard else None
+    try:
+        pool.shutdown(cancel_futures=True)
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
     """Ctrl-C inside is answered afterwards, and not at all by processes started inside."""

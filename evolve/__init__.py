@@ -10,6 +10,7 @@ from autoprox.evolve.loop import (
     Settings,
     SettingsError,
     best_distinct,
+    check_generations,
     evolve,
     restore,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "SettingsError",
     "Task",
     "best_distinct",
+    "check_generations",
     "choose_tasks",
     "evolve",
     "grammar",

@@ -45,13 +45,14 @@ class Grammar:
     """A primitive set, how its nodes become formulas, and how its trees vary.
 
     `builders[name]` makes a node's formula from its arguments' formulas; `heights[type]` is the height of the
-    lowest tree of a type.
+    lowest tree of a type; `changes` are the mutations that can change its trees, drawn with equal odds.
     """
 
     name: str
     pset: gp.PrimitiveSetTyped
     builders: Mapping[str, Builder]
     heights: Mapping[type, int]
+    changes: tuple[str, ...]
 
     def formula(self, tree: Sequence) -> Formula:
         """The formula that a tree stands for."""
@@ -126,7 +127,7 @@ class _Builder:
         self.pset.addTerminal(formula, self.type(returns), name)
         self.builders[name] = lambda: formula
 
-    def grammar(self) -> Grammar:
+    def grammar(self, changes: tuple[str, ...]) -> Grammar:
         heights = dict.fromkeys((t for t in self.types.values() if self.pset.terminals[t]), 0)
         while True:  # a type's lowest tree, by repeated relaxation
             found = {
@@ -136,7 +137,7 @@ class _Builder:
                 and (usable := [p for p in self.pset.primitives[kind] if all(arg in heights for arg in p.args)])
             }
             if not found:
-                return Grammar(self.pset.name, self.pset, self.builders, heights)
+                return Grammar(self.pset.name, self.pset, self.builders, heights, changes)
             heights.update(found)
 
 
@@ -160,7 +161,7 @@ def _typed(operations: Mapping[str, Operation]) -> Grammar:
                 label = f"{operation.name}: {', '.join(_type_name(arg) for arg in args)}"
                 build.primitive(label, [_type_name(arg) for arg in args], str(returned), builder)
                 kinds.append(returned)
-    return build.grammar()
+    return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink", "other_role"))
 
 
 def _typed_terminals() -> Iterable[tuple[Kind, Formula]]:
@@ -237,7 +238,7 @@ def _auto_prox(operations: Mapping[str, Operation]) -> Grammar:
     for op in binaries:
         build.primitive(op.name, ["Side", "Side"], "Layers", functools.partial(apply, op))
     build.primitive("mean over layers", ["Layers"], "Net", functools.partial(apply, average))
-    return build.grammar()
+    return build.grammar(("subtree", "replace"))  # a type stands at one level: nothing to insert or shrink
 
 
 def _averaged(average: Operation, op: Operation) -> Builder:
