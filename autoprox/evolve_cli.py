@@ -42,7 +42,7 @@ _DEFAULTS = Settings((), ())
     type=click.Choice(GRAMMARS),
     default=_DEFAULTS.grammar,
     show_default=True,
-    help="typed: the whole language; auto-prox: the genotype of the paper.",
+    help="typed: the language (see --costly); auto-prox: the genotype of the paper.",
 )
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), default=_DEFAULTS.strategy, show_default=True)
 @click.option(
@@ -85,12 +85,13 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
         start(benchmarks, patterns, out, **choices)
         generations = None
     settings = read_settings(out)
-    console.print(_heading(settings, out, generations), highlight=False)
+    console.print("[bold]autoprox evolve[/]", end="")
+    _say(console, _heading(settings, out, generations))
     try:
         with _Screen(console, settings.generations if generations is None else generations) as screen:
             result = go(out, generations=generations, workers=workers, watch=screen.watch())
     except KeyboardInterrupt:
-        console.print(f"Nothing that was finished is lost. {_resuming(out)}", markup=False, highlight=False)
+        _say(console, f"Nothing that was finished is lost. {_resuming(out)}")
         raise
     _print_result(console, result, out)
     return 0 if result.finished else INTERRUPTED
@@ -137,7 +138,7 @@ def _last_run() -> Path:
 
 def _heading(settings: Settings, out: Path, generations: int | None) -> str:
     return (
-        f"[bold]autoprox evolve[/] → {out}\n"
+        f" → {out}\n"
         f"tasks {', '.join(settings.tasks)}\n"
         f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
         f"population {settings.population}, "
@@ -198,7 +199,7 @@ class _Screen:
         left = elapsed / done * (self.generations - record["generation"]) if done else float("nan")
         self.records.append((record, rate, left))
         if not self.console.is_terminal:
-            self.console.print(_line(*self.records[-1]), markup=False, highlight=False, soft_wrap=True)
+            _say(self.console, _line(*self.records[-1]))
             return
         if self.live is None:
             self.live = Live(console=self.console, refresh_per_second=4)
@@ -208,7 +209,7 @@ class _Screen:
     def reporting(self) -> None:
         if self.live:
             self.live.stop()
-        self.console.print("judging the finalists on validation, and the chosen one once on test", style="dim")
+        self.console.print("judging the finalists on held-out architectures", style="dim")
 
     def _table(self) -> Table:
         table = Table(box=None, header_style="dim")
@@ -245,22 +246,22 @@ def _duration(seconds: float) -> str:
 def _print_result(console: Console, result: Result, out: Path) -> None:
     console.print()
     console.print("[bold]formula[/]  ", end="")
-    console.print(result.proxy.formula.text, markup=False, highlight=False, soft_wrap=True)
+    _say(console, result.proxy.formula.text)
     for split in dict.fromkeys(row.split for row in result.report.rows):
         console.print(_report_table(result.report, split))
     split = "test" if result.finished else "validation"
     for line in _verdict(result.report, split):
-        console.print(line, highlight=False)
+        _say(console, line)
     if not result.finished:
-        console.print(
-            f"Interrupted after generation {result.generations}: the test split was not looked at. {_resuming(out)}",
-            markup=False,
-            highlight=False,
-        )
-    console.print(
-        f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl", highlight=False
-    )
-    console.print(f"Next: autoprox export {out} --to python --out proxy.py", highlight=False)
+        _say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
+        _say(console, _resuming(out))
+    _say(console, f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl")
+    _say(console, f"Next: autoprox export {out} --to python --out proxy.py")
+
+
+def _say(console: Console, text: str) -> None:
+    """Print text as it is, unbroken, so that a command or a path in it can be copied."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _resuming(out: Path) -> str:
