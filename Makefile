@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 TYPED := $(VENV)/typed
 
 # What `make evolve` runs. For example: make evolve GENERATIONS=200 POPULATION=50 SEED=1
-GENERATIONS ?= 30
+GENERATIONS ?= 50
 POPULATION ?= 30
 SEED ?= 0
 VB101 := ../shared/data/vit-bench-101

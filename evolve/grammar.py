@@ -98,7 +98,7 @@ class Grammar:
 
 
 def grammar(name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False) -> Grammar:
-    """The grammar by name: `typed`, the whole language, or `auto-prox`, the genotype of arXiv 2312.09059.
+    """The grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
     Without `costly`, operations that are cubic in the width (singular values, Gram matrices) are left out.
     Raises ValueError for another name.
