@@ -142,7 +142,8 @@ def test_an_interrupt_while_workers_start(tmp_path: Path, whole: Path, monkeypat
         time.sleep(0.002)
     time.sleep(0.5)
     code, printed, errors = started.end(signal.SIGINT)
-    assert (code, errors.strip()) == (INTERRUPTED, "interrupted")
+    assert code in (INTERRUPTED, -signal.SIGINT)  # a shell shows both as 130; CPython prefers the second inside exec()
+    assert errors.strip() == "interrupted"
     assert "Nothing that was finished is lost. " in printed
     assert printed.endswith(f"Go on with: autoprox evolve --resume --out {tmp_path / 'run'}\n")
     assert evolve("--resume", "--out", tmp_path / "run") == 0

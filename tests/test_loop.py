@@ -27,6 +27,7 @@ from autoprox.evolve import (
     Settings,
     SettingsError,
     best_distinct,
+    check_generations,
     evolve,
     grammar,
     restore,
@@ -428,6 +429,25 @@ def test_a_journal_that_this_version_could_not_have_written(journal: list[dict[s
     journal[-1]["population"][0] = ["tanh: Net", "neg: Net", "square: Net", "width"]
     with pytest.raises(JournalError, match=r"^the journal has no fitness of '-?.*width.*': it was written by another"):
         restored()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"best": None}, {"best": {"formula": "params", "joint": 0.1}}, {"unique": "9"}, {"population": []},
+        {"population": ["params"]}, {"population": [[1]]}, {"judged": {}}, {"judged": [["params"]]},
+        {"judged": [["params", 0.5]]}, {"judged": [["params", []]]}, {"judged": [["params", [0.5, "0.5"]]]},
+        {"judged": [[3, "constant"]]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_generation_that_lacks_something_is_named_by_its_line(
+    journal: list[dict[str, Any]], tmp_path: Path, change: dict[str, Any]
+) -> None:
+    check_generations(Journal(tmp_path / "journal", {}, journal))
+    journal[1].update(change)
+    with pytest.raises(JournalError, match=r"journal: line 3 is damaged; start again with another --out$"):
+        check_generations(Journal(tmp_path / "journal", {}, journal))
 
 
 def test_what_is_in_the_journal(journal: list[dict[str, Any]]) -> None:
