@@ -27,13 +27,12 @@ $(STAMP): pyproject.toml constraints.txt
 evolve: $(STAMP)
 	@if [ -d $(VB101) ]; then \
 	  echo "evolving on $(VB101)"; \
-	  benches="--bench $(VB101)/gt_autoformer.pth --bench $(VB101)/gt_pit.pth"; \
+	  for table in autoformer pit; do $(BIN)/autoprox bench import $(VB101)/gt_$$table.pth || exit $$?; done; \
 	else \
 	  echo "evolving on vit-bench-101, downloaded from its public repository"; \
 	  $(BIN)/autoprox bench download vit-bench-101 || exit $$?; \
-	  benches="--bench vit-bench-101-autoformer --bench vit-bench-101-pit"; \
 	fi; \
-	$(BIN)/autoprox evolve $$benches --tasks '*_kd' \
+	$(BIN)/autoprox evolve --bench vit-bench-101-autoformer --bench vit-bench-101-pit --tasks '*_kd' \
 	  --generations $(GENERATIONS) --population $(POPULATION) --seed $(SEED)
 
 lint: $(STAMP)

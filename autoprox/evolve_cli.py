@@ -289,12 +289,12 @@ def _report_table(report: Report, split: str) -> Table:
     rows = [row for row in report.rows if row.split == split]
     predictors = list(dict.fromkeys(row.predictor for row in rows))
     title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    table.add_column("task", no_wrap=True)
-    table.add_column("n", justify="right")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("task", overflow="fold")  # what gives way in a narrow terminal
+    table.add_column("n", justify="right", no_wrap=True)
     for predictor in predictors:
-        table.add_column(predictor, justify="right", style="bold" if predictor == FORMULA else "")
-    table.add_column("formula\ngiven params", justify="right")
+        table.add_column(predictor, justify="right", no_wrap=True, style="bold" if predictor == FORMULA else "")
+    table.add_column("formula\ngiven params", justify="right", no_wrap=True)
     for benchmark, tasks in _by_benchmark(rows).items():
         table.add_row(Text(benchmark or "all tasks", style="dim"))
         for task in tasks:

@@ -155,7 +155,7 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
         population = restore(breeder, records)
     watch.reporting()
     chosen = choose(breeder.judge, population)
-    verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2], settings.seed)
+    verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2])
     proxy = _proxy(settings, chosen, verdict, len(records) - 1)
     proxy.save(out / PROXY_FILE)
     save_report(out, settings, chosen, verdict)

@@ -88,14 +88,14 @@ class Started:
 # --- killed ---
 
 
-@pytest.mark.parametrize("lines", [2, 5])
+@pytest.mark.parametrize("lines", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Path, lines: int) -> None:
     out = tmp_path / "run"
     started = Started(out, "--bench", "small", *CHOICES, "--workers", "1")
     started.wait_for(lines)
     assert started.end(signal.SIGKILL)[0] == -signal.SIGKILL
     done = len(Journal.open(out / JOURNAL).generations)
-    assert lines - 1 <= done < 7
+    assert lines - 1 <= done <= 7
     if lines > 2:  # the first generation may be in the journal and its proxy not yet
         assert Proxy.load(out / PROXY_FILE)
     assert evolve("--resume", "--out", out) == 0
@@ -105,12 +105,11 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Path, li
 def test_killed_while_statistics_are_built(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
     BENCHMARK.save(tmp_path / "home" / "benchmarks" / "small.json")
-    started = Started(tmp_path / "run", "--bench", "small", *CHOICES, "--workers", "2")
+    started = Started(tmp_path / "run", "--bench", "small", *CHOICES, "--workers", "1")
     while len(list((tmp_path / "home" / "statistics").glob("*/*"))) < 3:
         assert started.process.poll() is None, started.process.communicate()
         time.sleep(0.002)
-    os.kill(started.process.pid, signal.SIGKILL)  # the workers are left to end themselves
-    started.process.communicate(timeout=60)
+    started.end(signal.SIGKILL)
     assert len(Journal.open(tmp_path / "run" / JOURNAL).generations) == 0
     assert evolve("--resume", "--out", tmp_path / "run") == 0
     assert_same(tmp_path / "run", whole)

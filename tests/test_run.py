@@ -226,8 +226,6 @@ def test_a_dead_worker_is_told_and_the_run_goes_on(
         go(out, workers=2, watch=at_generation(1, kill))
     assert isinstance(pools[0], ProcessPoolExecutor)
     assert Proxy.load(out / PROXY_FILE).provenance["generations"] == 1
-    monkeypatch.undo()
-    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))
     assert_same(out, go(out), whole)
 
 
