@@ -161,29 +161,30 @@ def _resampled(
 ) -> dict[str, np.ndarray]:
     """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves all that share them."""
     rng = np.random.default_rng(seed)
-    draws = [
-        rng.integers(0, len(judge.architectures(n, split)), (RESAMPLES, len(judge.architectures(n, split))))
-        for n in range(len(judge.scorers))
-    ]
+    counts = [_draws(rng, len(judge.architectures(number, split))) for number in range(len(judge.scorers))]
     result = {name: np.zeros((RESAMPLES, len(judge.tasks))) for name in predictors}
     for number, task in enumerate(judge.tasks):
         accuracies = judge.accuracies(task, split)
-        present = ~np.isnan(accuracies)
-        truth = order_matrix(accuracies)
-        orders = {name: order_matrix(values[task.benchmark]) for name, values in predictors.items()}
-        for resample, draw in enumerate(draws[task.benchmark]):
-            at = np.ix_(draw[present[draw]], draw[present[draw]])
-            for name, order in orders.items():
-                result[name][resample, number] = tau_of_orders(order[at], truth[at])
+        there = ~np.isnan(accuracies)
+        for name, values in predictors.items():
+            result[name][:, number] = resampled_taus(
+                values[task.benchmark][there], accuracies[there], counts[task.benchmark][:, there]
+            )
     return result
 
 
-def order_matrix(values: np.ndarray) -> np.ndarray:
-    """sign(v_i − v_j) for every pair."""
-    return np.sign(values[:, None] - values[None, :])
+def _draws(rng: np.random.Generator, size: int) -> np.ndarray:
+    """How often each of `size` architectures is in each resample, resamples × architectures."""
+    return np.array([np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(RESAMPLES)], dtype=float)
 
 
-def tau_of_orders(a: np.ndarray, b: np.ndarray) -> float:
-    """Kendall's tau-b from two order matrices: Σ ab / √(Σ a² Σ b²); 0 if either is constant."""
-    scale = np.sqrt((a * a).sum() * (b * b).sum())
-    return float((a * b).sum() / scale) if scale else 0.0
+def resampled_taus(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b of x and y in each resample, given how often each item is in it; 0 where either is constant.
+
+    With A and B the signs of x_i − x_j and y_i − y_j, and c the counts: Σ c_i c_j A_ij B_ij / √(Σ c_i c_j A_ij² ·
+    Σ c_i c_j B_ij²).
+    """
+    a, b = (np.sign(values[:, None] - values[None, :]) for values in (x, y))
+    agreement, of_x, of_y = (((counts @ pairs) * counts).sum(1) for pairs in (a * b, a * a, b * b))
+    scale = np.sqrt(of_x * of_y)
+    return np.divide(agreement, scale, out=np.zeros_like(scale), where=scale > 0)
