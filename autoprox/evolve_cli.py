@@ -81,7 +81,8 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     else:
         out = out or _next_run()
         benchmarks = [load_benchmark(ref) for ref in benches] or _default_benchmarks()
-        patterns = [name.strip() for name in tasks.split(",") if name.strip()] or ([] if benches else list(DEFAULT_TASKS))
+        named = [name for part in tasks.split(",") if (name := part.strip())]
+        patterns = named or ([] if benches else list(DEFAULT_TASKS))
         start(benchmarks, patterns, out, **choices)
         generations = None
     settings = read_settings(out)
