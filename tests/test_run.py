@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,24 @@ import synthetic
 
 import autoprox.run
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Settings
+from autoprox.bench_cache.cache import StatisticsCache, Subject
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.scorer import Scorer, WorkerError
-from autoprox.evolve import FORMULA, Journal, JournalError, Judge, Judgement, SettingsError, Task
+from autoprox.evolve import (
+    FORMULA,
+    Individual,
+    Invalid,
+    Journal,
+    JournalError,
+    Judge,
+    Judgement,
+    SettingsError,
+    Task,
+)
+from autoprox.evolve.grammar import TERMINALS
+from autoprox.primitives import Formula, parse
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
-from autoprox.run import JOURNAL, Result, Watch, go, read_settings, start
+from autoprox.run import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
 
 BENCHMARK = synthetic.benchmark(24)
 CHOICES: dict[str, Any] = {"generations": 3, "population": 5, "seed": 1}
@@ -134,10 +147,29 @@ def test_validation_chooses_among_the_finalists(whole: tuple[Path, Result], home
     outcomes = {text: outcome for record in records for text, outcome in record["judged"]}
     made = autoprox.run.grammar("typed")
     last = [made.formula(made.read(names)) for names in records[-1]["population"]]
-    finalists = [autoprox.run.Individual([], formula).canonical for formula in last]
+    finalists = [Individual([], formula).canonical for formula in last]
     assert all(formula.text in outcomes for formula in finalists)
     joints = [o.joint if isinstance(o, Judgement) else -2 for o in judge.judge(finalists, "validation")]
     assert result.proxy.formula == finalists[int(np.argmax(joints))]
+
+
+def test_it_is_validation_that_chooses_and_only_among_ten() -> None:
+    class Told:
+        def judge(self, formulas: Sequence[Formula], split: str) -> list[Any]:
+            assert split == "validation"
+            asked.append(len(formulas))
+            return [Judgement((), {"width": 0.3, "depth": 0.6}.get(f.text, 0.1)) for f in formulas[:-1]] + [Invalid("")]
+
+    def individual(text: str, joint: float) -> Individual:
+        made = Individual([], parse(text))
+        made.outcome, made.fitness.values = Judgement((joint,), joint), (joint, 1.0)
+        return made
+
+    asked: list[int] = []
+    texts = ["params", "width", "depth", *(f"flops * depth - {n} * width" for n in range(9))]
+    population = [individual(text, 0.9 - place / 100) for place, text in enumerate(texts)]
+    assert choose(Told(), population).text == "depth"  # type: ignore[arg-type]
+    assert asked == [FINALISTS]
 
 
 def test_a_run_stopped_in_any_way_leaves_the_best_so_far(tmp_path: Path) -> None:
@@ -254,9 +286,20 @@ def test_no_generation_but_the_first(tmp_path: Path) -> None:
      {"costly": True, "batch": 3}],
     ids=lambda choices: ", ".join(map(str, choices.values())),
 )  # fmt: skip
-def test_the_settings_are_kept_to(tmp_path: Path, choices: dict[str, Any]) -> None:
+def test_the_settings_are_kept_to(
+    tmp_path: Path, home: Path, choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = autoprox.run.grammar
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        autoprox.run, "grammar", lambda name, costly: asked.append(costly) or plain(name, costly=costly)
+    )
     out = begin(tmp_path / "run", **{"generations": 0, **choices})
     go(out)
+    assert asked == [choices.get("costly", False)]
+    arch = BENCHMARK.architectures[BENCHMARK.splits()["evolve"][0]]
+    subject = Subject("pit-vb101", arch, synthetic.SPEC, batch=choices.get("batch", 2))
+    assert StatisticsCache(home / "statistics").has(subject, TERMINALS)
     record = Journal.open(out / JOURNAL).generations[0]
     combine = {"min": min, "mean-spread": lambda taus: np.mean(taus) - np.std(taus)}
     for _, outcome in record["judged"]:
