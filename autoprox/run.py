@@ -7,9 +7,7 @@ alone), `proxy.json` (the best formula so far, rewritten every generation), `gen
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
-from autoprox.bench_cache.files import write_atomically
+from autoprox.bench_cache.files import write_atomically, write_csv
 from autoprox.bench_cache.library import data_home
 from autoprox.bench_cache.scorer import Scorer, buildable, close_pool, local_pool
 from autoprox.evolve import (
@@ -255,19 +253,11 @@ def save_report(out: Path, settings: Settings, formula: Formula, verdict: Report
         "lead_over_params": [asdict(lead) for lead in verdict.leads],
     }
     write_atomically(out / "report.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    write_atomically(out / "report.csv", _csv(rows))
+    write_csv(out / "report.csv", rows)
 
 
 def write_generations(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """`generations.csv`: one line for each generation of the journal."""
     rows = [{"generation": r["generation"], "unique": r["unique"], **r["best"]} for r in records]
     if rows:
-        write_atomically(out / "generations.csv", _csv(rows))
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+        write_csv(out / "generations.csv", rows)

@@ -7,9 +7,7 @@ searched with (`proxy.json`, `benchmark.json`, `batch.npz`), and the results: `a
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,17 +20,12 @@ import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmark import STRUCTURE, Benchmark
-from autoprox.bench_cache.files import write_atomically
+from autoprox.bench_cache.files import lock, write_atomically, write_csv
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.proxy import PROXY_FILE, Proxy
 from autoprox.rating import Batch, Candidate, SearchError
 from autoprox.search import Known, Limits, Progress, SearchResult, SearchSettings, check_space, search
 from autoprox.search_bench import Verdict, check_benchmark, choose_tasks, judge, search_benchmark
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two processes off one search there
-    fcntl = None  # type: ignore[assignment]
 
 JOURNAL = "journal.jsonl"
 BENCHMARK_FILE = "benchmark.json"
@@ -220,13 +213,10 @@ def _held(out: Path) -> Iterator[tuple[tuple[Known, ...], Callable[[Candidate], 
     """
     _read_journal(out / JOURNAL)
     with open(out / JOURNAL, "r+b") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SearchError(
-                    f"another process is going on with the search in {out}; wait for it, or choose another --out"
-                ) from None
+        if not lock(file):
+            raise SearchError(
+                f"another process is going on with the search in {out}; wait for it, or choose another --out"
+            )
         known = _read_journal(out / JOURNAL)[1]
         file.truncate(file.read().rfind(b"\n") + 1)
         file.seek(0, os.SEEK_END)
@@ -282,11 +272,7 @@ def write_results(plan: Plan, outcome: Outcome, out: Path, top: int) -> None:
     }
     data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     write_atomically(out / RESULTS_JSON, data)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "arch": orjson.dumps(row["arch"]).decode()} for row in rows)
-    write_atomically(out / RESULTS_CSV, text.getvalue().encode())
+    write_csv(out / RESULTS_CSV, [{**row, "arch": orjson.dumps(row["arch"]).decode()} for row in rows])
 
 
 def _plain(number: float) -> float | None:

@@ -1,17 +1,24 @@
 """Files that nobody vouches for: bounded reading, plain values only, errors that quote little, atomic writing."""
 
+import csv
+import io
 import math
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
 from autoprox.bench_cache.space import is_number
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two processes off one file there
+    fcntl = None  # type: ignore[assignment]
 
 MAX_BYTES = 32 * 2**20  # forty times the largest public benchmark; more is a mistake or an attack
 MAX_LAYERS = 1000  # of a list in an architecture
@@ -78,6 +85,26 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same fields atomically, under a line of their names. There is at least one row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed, however the process ends; False if another process has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def check_name(name: object, what: str) -> str:

@@ -10,14 +10,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two processes off one run there
-    fcntl = None  # type: ignore[assignment]
+from autoprox.bench_cache.files import lock
 
 FORMAT = "autoprox-journal"
 VERSION = 1
@@ -75,7 +72,10 @@ class Journal:
         """
         cls.open(path)
         with open(path, "r+b") as file:
-            _lock(file, path)
+            if not lock(file):
+                raise JournalError(
+                    f"another process is going on with the run in {path.parent}; wait for it, or choose another --out"
+                )
             journal = cls.open(path)
             file.truncate(file.read().rfind(b"\n") + 1)
             yield journal
@@ -89,18 +89,6 @@ class Journal:
             file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
             file.flush()
             os.fsync(file.fileno())
-
-
-def _lock(file: BinaryIO, path: Path) -> None:
-    """Lock an open file until it is closed, however the process ends."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise JournalError(
-            f"another process is going on with the run in {path.parent}; wait for it, or choose another --out"
-        ) from None
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -89,15 +89,19 @@ def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed:
                 for number, scorer in enumerate(judge.scorers)
             ]
         resampled = _resampled(judge, predictors, split, seed)
-        rows += _rows(judge, predictors, resampled, split)
-        leads.append(_lead(judge, predictors, resampled, split))
+        taus = _taus(judge, predictors, split)
+        rows += _rows(judge, predictors, taus, resampled, split)
+        leads.append(_lead(judge, taus, resampled, split))
     return Report(tuple(rows), tuple(leads))
 
 
 def _rows(
-    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], resampled: Mapping[str, np.ndarray], split: str
+    judge: Judge,
+    predictors: Mapping[str, Sequence[np.ndarray]],
+    taus: Mapping[str, Sequence[float]],
+    resampled: Mapping[str, np.ndarray],
+    split: str,
 ) -> list[Row]:
-    taus = _taus(judge, predictors, split)
     rows = []
     for predictor in predictors:
         partials = []
@@ -128,10 +132,7 @@ def _partial(
     return partial_tau(*(float(np.nan_to_num(kendall(*pair))) for pair in ((x, y), (x, z), (z, y))))
 
 
-def _lead(
-    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], resampled: Mapping[str, np.ndarray], split: str
-) -> Lead:
-    taus = _taus(judge, predictors, split)
+def _lead(judge: Judge, taus: Mapping[str, Sequence[float]], resampled: Mapping[str, np.ndarray], split: str) -> Lead:
     difference = np.average(np.subtract(taus[FORMULA], taus["params"]), weights=judge.weights)
     low, high = _interval(_means(judge, resampled[FORMULA]) - _means(judge, resampled["params"]))
     return Lead(split, float(difference), low, high)
