@@ -13,6 +13,7 @@ from autoprox.bench_cache.models import (
     REACH,
     Attention,
     Block,
+    LinearInit,
     Mlp,
     block_flops,
     block_params,
@@ -42,7 +43,8 @@ class AutoFormerSpace(Space[AutoFormerArch]):
     """The AutoFormers with the given choices; heads and MLP ratio are chosen for each layer.
 
     `head_dim` is the channels of one head whatever the width, as in Microsoft's AutoFormer (64), or None for
-    width / heads channels, as in ViT-Bench-101's, where heads do not change the size.
+    width / heads channels, as in ViT-Bench-101's, where heads do not change the size. `linear` is how linears start:
+    see `models.initialised`.
 
     Raises:
         ArchitectureError: `head_dim` is None and a number of heads does not divide a width.
@@ -56,6 +58,7 @@ class AutoFormerSpace(Space[AutoFormerArch]):
     head_dim: int | None
     relative_positions: bool
     norm_eps: float
+    linear: LinearInit = "normal"
 
     def __post_init__(self) -> None:
         for width, heads in product(self.embed_dims, self.heads):
@@ -227,7 +230,7 @@ class AutoFormerSpace(Space[AutoFormerArch]):
             ]
             return AutoFormer(blocks, grid, spec, eps)
 
-        return initialised(construct, self.weight_generator(arch, seed), linear="normal")
+        return initialised(construct, self.weight_generator(arch, seed), linear=self.linear)
 
 
 class AutoFormer(nn.Module):
