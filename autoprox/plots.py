@@ -63,7 +63,7 @@ def tau_figure(rows: Sequence[Row], title: str) -> Figure:
     lines = math.ceil(len(tasks) / columns)
     height = 0.2 * len(names) + 0.9
     figure = Figure(figsize=(2.4 + 2.9 * columns, lines * height + 0.5), layout="constrained")
-    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).flatten()
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     figure.suptitle(title, fontsize=11)
     for task, axes in zip(tasks, panels, strict=False):
         of_task = {row.proxy: row for row in rows if row.task == task}
@@ -118,7 +118,7 @@ def correlation_figure(names: Sequence[str], matrix: np.ndarray, title: str, lab
     axes.spines[:].set_visible(False)
     for i, j in zip(*np.nonzero(~np.isnan(shown)), strict=True):
         value = shown[i, j]
-        text = f"{value:.1f}".replace("0.", ".").replace("-.0", ".0")
+        text = f"{value:.2f}".replace("0.", ".", 1).replace("-.00", ".00")
         axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color="white" if abs(value) > 0.6 else _LINE)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
     bar.set_label(label, fontsize=9)

@@ -260,16 +260,33 @@ def collect(
     return _scores(plan, records, out)
 
 
-def load(plan: Plan, out: Path) -> Scores:
-    """The scores of a finished run of this plan. Raises JournalError or RankError if they are not all there."""
+def load(benchmark: Benchmark, out: Path) -> tuple[Plan, Scores]:
+    """The plan and the scores of a finished run on a benchmark.
+
+    Raises JournalError if there is none, RankError if it is of another benchmark or has not finished.
+    """
     journal = ScoresJournal.open(out / SCORES)
-    _check_same(plan, journal, out)
+    stored = journal.settings
+    try:
+        plan = Plan(
+            benchmark,
+            tuple(stored["tasks"]),
+            tuple(Contender(**contender) for contender in stored["proxies"]),
+            tuple(stored["architectures"]),
+            stored["split"],
+            stored["batch"],
+            stored["seed"],
+        )
+    except (KeyError, TypeError) as error:
+        raise JournalError(f"{out / SCORES}: the settings on line 1 cannot be read ({error!r:.80})") from None
+    if plan.record()["benchmark"] != stored.get("benchmark"):
+        raise RankError(f"{out} holds scores of another benchmark than this {benchmark.name}")
     wanted = len(_jobs(plan))
     if len(journal.records) < wanted:
         raise RankError(
             f"the run in {out} has scored {len(journal.records)} of {wanted} architectures; go on with `autoprox rank`"
         )
-    return _scores(plan, journal.records, out)
+    return plan, _scores(plan, journal.records, out)
 
 
 def _jobs(plan: Plan) -> list[Job]:

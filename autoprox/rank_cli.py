@@ -17,8 +17,8 @@ from rich.text import Text
 from autoprox.bench_cache.benchmark import STRUCTURE
 from autoprox.bench_cache.library import load_benchmark
 from autoprox.bench_cache.tabular import SOURCES
-from autoprox.evolve import MEAN
 from autoprox.drawing import DrawingError
+from autoprox.evolve import MEAN
 from autoprox.plots import correlation_figure, save_figure, tau_figure
 from autoprox.rank import OFFERS, SCORES, Failure, Plan, Scores, begin, collect, make_plan
 from autoprox.rank_output import CSV, JSON, TEX, save_table
@@ -170,7 +170,9 @@ def tables(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[Table]:
 
 def _table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> Table:
     title = "mean over the tasks" if mean else f"task {rows[0].task}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("proxy", overflow="fold", max_width=24)  # what gives way in a narrow terminal
     for name in ("mean\nrank" if mean else "rank", "n", "τ", "ρ", "r", "τ|par-\nams", "τ in\nbins"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -183,7 +185,7 @@ def _table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> 
         spent = seconds[row.proxy]
         table.add_row(
             Text(row.proxy, style="yellow" if row.proxy in STRUCTURE else ""),
-            f"{row.rank:.1f}",
+            f"{round(row.rank, 1):g}",
             str(row.n),
             *estimates,
             *numbers,
@@ -207,7 +209,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def _amount(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
+    return "–" if math.isnan(value) else f"{value:.2f}" if value < 9.995 else f"{value:.1f}"
 
 
 def failure_tables(failures: Sequence[Failure]) -> list[Table]:

@@ -44,6 +44,20 @@ class Contest:
     scores: Mapping[str, np.ndarray]
     params: np.ndarray | None
 
+    def at(self, places: np.ndarray) -> Contest:
+        """The same contest among some of the architectures."""
+        accuracies = {task: values[places] for task, values in self.accuracies.items()}
+        picked = {id(values): values[:, places] for values in self.scores.values()}
+        scores = {task: picked[id(values)] for task, values in self.scores.items()}
+        return Contest(self.proxies, accuracies, scores, None if self.params is None else self.params[places])
+
+    def only(self, proxies: Sequence[str]) -> Contest:
+        """The same contest among some of the proxies."""
+        rows = [self.proxies.index(proxy) for proxy in proxies]
+        picked = {id(values): values[rows] for values in self.scores.values()}
+        scores = {task: picked[id(values)] for task, values in self.scores.items()}
+        return Contest(tuple(proxies), self.accuracies, scores, self.params)
+
 
 @dataclass(frozen=True)
 class Row:
