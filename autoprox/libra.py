@@ -140,9 +140,10 @@ def merged(scores: Sequence[np.ndarray]) -> np.ndarray:
     ranks it punishes an architecture that any of the proxies ranks low more than it rewards one that is ranked high,
     so the best are those that all three find good. NaN where one of the scores is.
     """
-    there = ~np.isnan(scores).any(axis=0)
-    result = np.full(len(there), np.nan)
-    result[there] = sum(np.log(rankdata(values[there]) / there.sum()) for values in scores)
+    values = np.array(scores)
+    there = np.flatnonzero(~np.isnan(values).any(axis=0))
+    result = np.full(values.shape[1], np.nan)
+    result[there] = np.log(rankdata(values[:, there], axis=1) / len(there)).sum(axis=0)
     return result
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import numpy as np
 import orjson
-from rich import box
 from rich.table import Table
 
 from autoprox.bench_cache.benchmark import STRUCTURE, Benchmark
@@ -21,7 +20,16 @@ from autoprox.evolve import MEAN
 from autoprox.libra import LIBRA, ROLES, Choice, choose, libra_contest
 from autoprox.plots import correlation_figure, save_figure
 from autoprox.rank import Plan, RankError, Scores, contenders, load, make_plan
-from autoprox.rank_cli import caption, collected, next_directory, number, plain_console, split_outside_brackets, tables
+from autoprox.rank_cli import (
+    caption,
+    collected,
+    next_directory,
+    number,
+    plain_console,
+    plain_table,
+    split_outside_brackets,
+    tables,
+)
 from autoprox.rank_output import flat
 from autoprox.rank_stats import FEWEST, Row, correlations, rank_rows
 from autoprox.search_bench import choose_tasks
@@ -165,7 +173,7 @@ def _name(row: Row, choices: Mapping[str, Choice]) -> str:
 
 def _candidate_table(choice: Choice) -> Table:
     title = f"task {choice.task}: chosen on {choice.architectures} architectures of evolve and validation"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(title)
     table.add_column("candidate", overflow="fold")
     for name in ("chosen as", "ρ", f"IG, bits, {choice.bins} classes", f"|b_val − b_z|, b_val {choice.bias:.3f}"):
         table.add_column(name, justify="right", no_wrap=True)

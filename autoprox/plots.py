@@ -54,6 +54,8 @@ def tau_figure(rows: Sequence[Row], title: str) -> Figure:
     """
     check_matplotlib()
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     tasks = list(dict.fromkeys(row.task for row in rows))
     if len(tasks) == 2:  # one task, which is its own mean
@@ -62,7 +64,7 @@ def tau_figure(rows: Sequence[Row], title: str) -> Figure:
     columns = min(len(tasks), _COLUMNS)
     lines = math.ceil(len(tasks) / columns)
     height = 0.2 * len(names) + 0.9
-    figure = Figure(figsize=(2.4 + 2.9 * columns, lines * height + 0.5), layout="constrained")
+    figure = Figure(figsize=(2.4 + 2.9 * columns, lines * height + 0.8), layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
     figure.suptitle(title, fontsize=11)
     for task, axes in zip(tasks, panels, strict=False):
@@ -71,6 +73,10 @@ def tau_figure(rows: Sequence[Row], title: str) -> Figure:
         axes.set_title("mean over tasks" if task == MEAN else task, fontsize=10)
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
+    colours = {"proxies": _PROXY, "structure alone": _BASELINE}
+    handles: list[Any] = [Patch(color=colour, label=label) for label, colour in colours.items()]
+    handles.append(Line2D([], [], color=_BASELINE, linestyle="--", linewidth=1, label="params"))
+    figure.legend(handles=handles, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
     return figure
 
 

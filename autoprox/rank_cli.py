@@ -160,6 +160,18 @@ def caption(plan: Plan) -> str:
 # --- tables ---
 
 
+def plain_table(title: str) -> Table:
+    """A table without lines but one below the heads."""
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+
+
 def tables(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[Table]:
     """A table for each task and, where there are several, one of their means."""
     tasks = list(dict.fromkeys(row.task for row in rows))
@@ -170,9 +182,7 @@ def tables(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[Table]:
 
 def _table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> Table:
     title = "mean over the tasks" if mean else f"task {rows[0].task}"
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
+    table = plain_table(title)
     table.add_column("proxy", overflow="fold", max_width=24)  # what gives way in a narrow terminal
     for name in ("mean\nrank" if mean else "rank", "n", "τ", "ρ", "r", "τ|par-\nams", "τ in\nbins"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -217,7 +227,7 @@ def failure_tables(failures: Sequence[Failure]) -> list[Table]:
     if not failures:
         return []
     title = "networks without a score, which n does not count"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(title)
     table.add_column("proxy", overflow="fold", max_width=24)
     table.add_column("networks", justify="right", no_wrap=True)
     table.add_column("reason", overflow="fold")

@@ -219,7 +219,7 @@ def _check(work: _Work, reading: Reading, terminal: Terminal, slot: str) -> None
         work.problems[name, probe, slot] = work.problems[name, probe, ""]
         return
     try:
-        require(reading, work.blocks, [(name, probe, (slot,) if slot else ())])
+        require(reading, work.blocks, ((name, probe, (slot,) if slot else ()),))
     except (LayerError, ProxyError) as error:
         work.problems[name, probe, slot] = _reason(error)
 
@@ -227,7 +227,8 @@ def _check(work: _Work, reading: Reading, terminal: Terminal, slot: str) -> None
 def _finished(work: _Work, formula: Formula) -> Score:
     parts = reductions([formula])
     runs = {_run(t.statistic.name, t.probe) for t in formula.terminals()}
-    seconds = sum(work.seconds.get(each, 0.0) for each in (*sorted(runs), *parts))
+    needed: list[str | Formula] = [*sorted(runs), *parts]
+    seconds = sum(work.seconds.get(each, 0.0) for each in needed)
     began = time.perf_counter()
     for terminal in formula.terminals():
         for slot in role_slots(terminal.role) if terminal.role else ("",):

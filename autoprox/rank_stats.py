@@ -214,7 +214,7 @@ def resampled_spearmans(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.
 
 def resampled_pearsons(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Pearson's r of x and y in each resample, given how often each item is in it; 0 where either is constant."""
-    return _weighted_pearson(*(np.broadcast_to(v, counts.shape) for v in (x, y)), counts)
+    return _weighted_pearson(np.broadcast_to(x, counts.shape), np.broadcast_to(y, counts.shape), counts)
 
 
 def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
