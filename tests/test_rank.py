@@ -56,17 +56,35 @@ def zoo_entry(function: Callable[..., float], *, training_free: bool = True) -> 
     return ZooProxy("f", "made up", "forward", "all", "none", function=function, latex="f", training_free=training_free)
 
 
-@pytest.fixture
-def zoo(monkeypatch: pytest.MonkeyPatch) -> dict[str, ZooProxy]:
-    """A small zoo in place of the zoo: formulas, a function, a function that trains."""
-    small = {
-        name: dataclasses.replace(ZOO["snip"], name=name, formula=text, latex="") for name, text in FORMULAS.items()
-    }
-    small["fails"] = dataclasses.replace(zoo_entry(fails_on_deep), name="fails")
-    small["steps"] = dataclasses.replace(zoo_entry(lambda *_: 1.0, training_free=False), name="steps")
+SMALL = {name: dataclasses.replace(ZOO["snip"], name=name, formula=text, latex="") for name, text in FORMULAS.items()}
+SMALL["fails"] = dataclasses.replace(zoo_entry(fails_on_deep), name="fails")
+SMALL["steps"] = dataclasses.replace(zoo_entry(lambda *_: 1.0, training_free=False), name="steps")
+
+
+def put_in_place(patched: pytest.MonkeyPatch) -> None:
     for module in ("rank", "rank_network"):
-        monkeypatch.setattr(f"autoprox.{module}.ZOO", small)
-    return small
+        patched.setattr(f"autoprox.{module}.ZOO", SMALL)
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small zoo in place of the zoo: formulas, a function, a function that trains."""
+    put_in_place(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scores, bytes]:
+    """The scores and the journal of `small_plan`."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        put_in_place(patched)
+        return collect(small_plan(), out), (out / SCORES).read_bytes()
+
+
+def written(out: Path, journal: bytes) -> Path:
+    out.mkdir()
+    (out / SCORES).write_bytes(journal)
+    return out
 
 
 def values(scores: Scores, task: str = "size_kd") -> dict[str, np.ndarray]:
@@ -76,7 +94,7 @@ def values(scores: Scores, task: str = "size_kd") -> dict[str, np.ndarray]:
 # --- what is ranked ---
 
 
-def test_structure_comes_first_and_all_is_the_training_free_zoo(zoo: dict[str, ZooProxy]) -> None:
+def test_structure_comes_first_and_all_is_the_training_free_zoo(zoo: None) -> None:
     found = contenders(BENCHMARK, ["all"])
     assert [c.name for c in found] == ["params", "flops", "depth", "width", *FORMULAS, "fails"]
     assert [c.name for c in contenders(BENCHMARK, ["steps", "params"])][4:] == ["steps"]
@@ -186,7 +204,7 @@ def test_what_one_formula_cannot_read_is_no_others_problem() -> None:
     assert "halves the batch" in found["odd"].problem
 
 
-def test_functions_that_fail_say_why_in_one_line(zoo: dict[str, ZooProxy]) -> None:
+def test_functions_that_fail_say_why_in_one_line(zoo: None) -> None:
     inputs, targets = setting().tensors()
     problems = set()
     for arch in BENCHMARK.architectures:
@@ -213,7 +231,7 @@ def small_plan(**choices: object) -> Plan:
     return make_plan(BENCHMARK, tasks=["*_kd"], proxies=["all"], batch=2, **choices)  # type: ignore[arg-type]
 
 
-def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: dict[str, ZooProxy]) -> None:
+def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: None) -> None:
     plan = small_plan(seed=5)
     progress: list[tuple[int, int]] = []
     scores = collect(plan, tmp_path / "run", on_progress=lambda done, of: progress.append((done, of)))
@@ -231,8 +249,8 @@ def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: dict[str, 
     assert scores.seconds["snip"] > 0
 
 
-def test_failures_are_counted_by_reason_and_not_scored(tmp_path: Path, zoo: dict[str, ZooProxy]) -> None:
-    scores = collect(small_plan(), tmp_path / "run")
+def test_failures_are_counted_by_reason_and_not_scored(finished: tuple[Scores, bytes]) -> None:
+    scores = finished[0]
     depths = BENCHMARK.structure()["depth"]
     missing = np.isnan(values(scores)["fails"])
     np.testing.assert_array_equal(missing, (depths > 12) | (depths == 11))
@@ -247,14 +265,14 @@ def test_failures_are_counted_by_reason_and_not_scored(tmp_path: Path, zoo: dict
     assert (row.n, row.unscored) == (8 - missing.sum(), missing.sum())
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_scores(tmp_path: Path, zoo: dict[str, ZooProxy]) -> None:
-    plan = small_plan()
-    whole = collect(plan, tmp_path / "whole")
-    lines = (tmp_path / "whole" / SCORES).read_bytes().splitlines(keepends=True)
-    for kept in (1, 4, 9):
-        out = tmp_path / str(kept)
-        out.mkdir()
-        (out / SCORES).write_bytes(b"".join(lines[:kept]) + (lines[kept][:20] if kept < 9 else b""))
+def test_a_run_that_was_killed_goes_on_to_the_same_scores(
+    tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]
+) -> None:
+    plan, whole = small_plan(), finished[0]
+    lines = finished[1].splitlines(keepends=True)
+    for kept in (4, 8, 9):
+        torn = lines[kept][:20] if kept < 9 else b""
+        out = written(tmp_path / str(kept), b"".join(lines[:kept]) + torn)
         begun: list[int] = []
         scores = collect(plan, out, on_progress=lambda done, of, begun=begun: begun.append(done))
         assert begun == list(range(kept, 9))
@@ -269,7 +287,7 @@ def test_two_workers_find_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.contest.scores["size_kd"], two.contest.scores["size_kd"])
 
 
-def test_another_run_in_the_directory_is_refused(tmp_path: Path, zoo: dict[str, ZooProxy]) -> None:
+def test_another_run_in_the_directory_is_refused(tmp_path: Path, zoo: None) -> None:
     collect(small_plan(), tmp_path / "run")
     with pytest.raises(
         RankError, match=r"holds a run with another setting: seed is 0 there and 1 here; choose another"
@@ -283,31 +301,26 @@ def test_another_run_in_the_directory_is_refused(tmp_path: Path, zoo: dict[str, 
         collect(small_plan(), tmp_path / "other")
 
 
-def test_a_line_of_something_else_is_refused(tmp_path: Path, zoo: dict[str, ZooProxy]) -> None:
-    plan = small_plan()
-    collect(plan, tmp_path / "run")
-    path = tmp_path / "run" / SCORES
-    lines = path.read_bytes().splitlines()
+def test_a_line_of_something_else_is_refused(tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]) -> None:
+    lines = finished[1].splitlines()
     record = orjson.loads(lines[3])
     del record["networks"][0]["snip"]
     lines[3] = orjson.dumps(record)
-    path.write_bytes(b"\n".join(lines) + b"\n")
+    written(tmp_path / "run", b"\n".join(lines) + b"\n")
     with pytest.raises(JournalError, match=r"a line is not what this plan scores \(KeyError\('snip'\)\)"):
-        collect(plan, tmp_path / "run")
+        collect(small_plan(), tmp_path / "run")
 
 
-def test_a_finished_run_is_loaded_with_its_plan(tmp_path: Path, zoo: dict[str, ZooProxy]) -> None:
-    plan = small_plan(sample=4)
-    scores = collect(plan, tmp_path / "run")
-    found, again = load(BENCHMARK, tmp_path / "run")
+def test_a_finished_run_is_loaded_with_its_plan(tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]) -> None:
+    plan = small_plan()
+    found, again = load(BENCHMARK, written(tmp_path / "run", finished[1]))
     assert (found.tasks, found.contenders, found.architectures) == (plan.tasks, plan.contenders, plan.architectures)
-    np.testing.assert_array_equal(again.contest.scores["size_kd"], scores.contest.scores["size_kd"])
+    np.testing.assert_array_equal(again.contest.scores["size_kd"], finished[0].contest.scores["size_kd"])
     with pytest.raises(RankError, match="holds scores of another benchmark than this small"):
         load(synthetic.benchmark(8, seed=1), tmp_path / "run")
-    lines = (tmp_path / "run" / SCORES).read_bytes().splitlines(keepends=True)
-    (tmp_path / "run" / SCORES).write_bytes(b"".join(lines[:3]))
-    with pytest.raises(RankError, match="has scored 2 of 4 architectures; go on with `autoprox rank`"):
-        load(BENCHMARK, tmp_path / "run")
+    written(tmp_path / "part", b"".join(finished[1].splitlines(keepends=True)[:3]))
+    with pytest.raises(RankError, match="has scored 2 of 8 architectures; go on with `autoprox rank`"):
+        load(BENCHMARK, tmp_path / "part")
 
 
 def test_a_table_is_ranked_without_building_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
