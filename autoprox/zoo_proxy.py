@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from torch import Tensor, nn
 
 from autoprox.primitives import LayerError, parse
+from autoprox.primitives.probe import checked_batch
 from autoprox.scoring import ProxyError, formula_score
+from autoprox.zoo_tools import ZooError
 
 #: cost class → what it takes, cheapest first.
 COSTS: Mapping[str, str] = MappingProxyType(
@@ -27,10 +30,6 @@ COSTS: Mapping[str, str] = MappingProxyType(
 
 #: (model, inputs, targets, seed) → score, higher for better networks; leaves the model exactly as it was.
 ZooFunction = Callable[[nn.Module, Tensor, Tensor, int], float]
-
-
-class ZooError(ValueError):
-    """A proxy that is undefined for this network or batch; one line says why."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ class ZooProxy:
             if self.function is None:
                 value = formula_score(parse(self.formula), model, inputs, targets, seed=seed)
             else:
-                value = float(self.function(model, inputs, targets, seed))
-        except (LayerError, ProxyError, ZooError) as error:
+                value = float(self.function(model, checked_batch(inputs, targets, False), targets, seed))
+        except (LayerError, ProxyError, ZooError, torch.linalg.LinAlgError) as error:
             raise ZooError(f"{self.name}: {error}") from error
         if not math.isfinite(value):
             raise ZooError(f"{self.name}: the score is {value}; look at the initial weights and at the inputs")

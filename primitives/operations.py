@@ -253,7 +253,7 @@ def pattern_count(x: Tensor, samples: int) -> Tensor:
 
 def agreement_logdet(x: Tensor, samples: int) -> Tensor:
     """Σ log max(λ, TINY), λ the eigenvalues of K, K_ij how many neurons are on (x > 0) in both samples i and j or off
-    in both: log det K, and log TINY for each sample that repeats others (NWOT, arXiv 2006.04647, Eq. 2)"""
+    in both: log det K, and log TINY for each sample that repeats others (NWOT, arXiv 2006.04647)"""
     signs = (x > 0).unflatten(-2, (samples, -1)).flatten(-2).to(torch.float32) * 2 - 1
     values = torch.linalg.eigvalsh(((signs @ signs.mT).double() + signs.shape[-1]) / 2)
     noise = values[..., -1:] * (samples * torch.finfo(values.dtype).eps)

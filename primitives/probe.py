@@ -58,7 +58,7 @@ def read_statistics(
     with untouched(model):
         _read_structure(reading, model, blocks, names)
         if shapes or any(runs.values()):
-            x = _checked_batch(inputs, targets, "weight_grad_batches" in names)
+            x = checked_batch(inputs, targets, "weight_grad_batches" in names)
             if shapes:
                 _read_shapes(reading, model, blocks, x, seed)
             for probe, statistics in runs.items():
@@ -87,7 +87,9 @@ def _check_blocks(blocks: Sequence[Block], wanted: set[tuple[str, str]], names: 
         )
 
 
-def _checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
+def checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
+    """The inputs, detached. Raises LayerError for what is no batch with its class numbers, and for an odd number of
+    samples where the batch is `halved`."""
     if inputs is None:
         raise LayerError("this formula runs the network: give it a batch of inputs")
     if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
