@@ -102,6 +102,7 @@ def test_classes_leave_five_architectures_for_a_cell() -> None:
 def test_classes_are_equally_large_and_keep_equal_values_together() -> None:
     assert discretised(np.array([5.0, 1.0, 3.0, 2.0, 9.0, 7.0]), 3).tolist() == [1, 0, 1, 0, 2, 2]
     assert discretised(np.array([1.0, 1.0, 1.0, 1.0, 2.0]), 2).tolist() == [0, 0, 0, 0, 1]
+    assert discretised(np.arange(5.0), 2).tolist() == [0, 0, 1, 1, 1]
 
 
 def entropy_by_counting(*columns: np.ndarray) -> float:

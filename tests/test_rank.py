@@ -15,7 +15,8 @@ from autoprox.bench_cache.benchmark import Benchmark, Settings
 from autoprox.bench_cache.scorer import rounded
 from autoprox.bench_cache.spaces import get_space
 from autoprox.evolve import JournalError
-from autoprox.primitives import parse
+from autoprox.primitives import Formula, parse
+from autoprox.primitives.evaluate import reductions
 from autoprox.proxy import Proxy, ProxyError
 from autoprox.rank import SCORES, Contender, Plan, RankError, Scores, collect, contenders, load, make_plan, settings_of
 from autoprox.rank_network import Setting, formula_scores, function_score
@@ -163,6 +164,7 @@ def test_formulas_scored_together_have_the_scores_that_they_have_alone() -> None
             alone = Proxy(formula).score(model, inputs, targets, seed=0)
             assert together[name].value == rounded(np.array(alone)), name
             assert together[name].problem == ""
+            assert formula_scores({name: formula}, model, inputs, targets, 0)[name].value == together[name].value
             assert together[name].seconds > 0
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -202,6 +204,33 @@ def test_what_one_formula_cannot_read_is_no_others_problem() -> None:
     assert "1 of" in found["bad"].problem
     assert "are NaN or infinite" in found["bad"].problem
     assert "halves the batch" in found["odd"].problem
+
+
+def test_a_number_of_the_layers_that_a_model_does_not_show_is_a_problem() -> None:
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    for module in model.modules():
+        if hasattr(module, "num_heads"):
+            del module.num_heads
+    inputs, targets = setting().tensors()
+    texts = {"heads": "sum(heads[qkv])", "others": "sum(fan_in[qkv]) + params"}
+    found = formula_scores({n: parse(t) for n, t in texts.items()}, model, inputs, targets, 0)
+    assert found["others"].value is not None
+    assert found["heads"].value is None
+    assert "does not show its number of heads" in found["heads"].problem
+
+
+def test_a_reduction_is_computed_once_for_all_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced: list[Formula] = []
+    real = rank_network.reduce_layers
+    monkeypatch.setattr(
+        rank_network, "reduce_layers", lambda parts, reading: reduced.extend(parts) or real(parts, reading)
+    )
+    inputs, targets = setting().tensors()
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    formulas = {text: parse(text) for text in (*FORMULAS.values(), "mean(fro(weight))", "max(fro(weight[msa]))")}
+    formula_scores(formulas, model, inputs, targets, 0)
+    assert len(reduced) == len(set(reduced))
+    assert set(reduced) == set(reductions(formulas.values()))
 
 
 def test_functions_that_fail_say_why_in_one_line(zoo: None) -> None:

@@ -173,6 +173,13 @@ def test_counted_resamples_are_copies(drawn: list[tuple[float, float, int]]) -> 
         assert pearson == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-6)
 
 
+def test_what_is_constant_in_a_resample_has_no_correlation_there_whatever_its_rounding() -> None:
+    y, counts = np.arange(8.0), np.array([[1.0] * 7 + [0.0]])
+    for value in np.random.default_rng(0).random(50):
+        x = np.array([value] * 7 + [3.0])
+        assert resampled_pearsons(x, y, counts)[0] == resampled_spearmans(x, y, counts)[0] == 0.0
+
+
 # --- bins ---
 
 
@@ -194,6 +201,15 @@ def test_tau_within_bins_weighs_them_by_size() -> None:
     found, used = binned_tau(x[:2], y[:2], bins[:2])
     assert math.isnan(found)
     assert used == 0
+
+
+def test_bins_do_not_depend_on_what_a_proxy_scores() -> None:
+    params = np.arange(12.0)
+    y = np.array([0, 1, 2, 3, 3, 2, 1, 0, 0, 1, 0, 3], dtype=float)
+    x = np.where(params < 4, NAN, params)  # the terciles of the rest would cut elsewhere
+    (found, *_) = rank_rows(Contest(("x",), {"t": y}, {"t": x[None]}, params))
+    assert found.n == 8
+    assert (found.binned, found.bins) == (pytest.approx((-1 + 3 / np.sqrt(5 * 6)) / 2), 2)
 
 
 def test_a_proxy_that_is_params_has_no_tau_within_bins_of_equal_params() -> None:
