@@ -215,7 +215,7 @@ def test_a_killed_run_goes_on(ranked: tuple[Path, str], tmp_path: Path) -> None:
     [
         (["--bench", "none"], r"error: unknown benchmark 'none'"),
         (["--bench", "small", "--tasks", "no"], "error: no task is called 'no'; there are size_kd, shape_kd, rare"),
-        (["--bench", "small", "--proxies", "snap"], "error: 'snap' is no .*did you mean 'snip'"),
+        (["--bench", "small", "--proxies", "synflo"], "error: 'synflo' is no .*did you mean 'synflow'"),
         (["--bench", "small", "--proxies", "sum(wieght)"], "error: unknown statistic 'wieght'"),
         (["--bench", "small", "--sample", "99"], "error: sample is 99; it must be from 3 to 24"),
         (["--bench", "table", "--proxies", "snip"], "error: table is tabular"),
