@@ -74,8 +74,8 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
     (NWOT, arXiv 2006.04647.) Raises ZooError where K is singular, as two samples of one code make it.
     """
     enough_samples(inputs, 2)
-    kernel = torch.zeros(len(inputs), len(inputs), dtype=torch.float64)
     with untouched(model):
+        kernel = torch.zeros(len(inputs), len(inputs), dtype=torch.float64)
         for x in outputs(model, slot_linears(model, "fc1"), inputs, seed):
             signs = (x > 0).flatten(1).float() * 2 - 1
             kernel += ((signs @ signs.mT).double() + signs.shape[1]).cpu() / 2

@@ -52,7 +52,7 @@ FORMULAS = (
         note="averaged over the blocks",
     ),
     ZooProxy(
-        name="depth-width",
+        name="depth-times-width",
         source="baseline",
         cost="structure",
         reads="the number of blocks and the embedding dimension",

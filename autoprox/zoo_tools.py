@@ -53,7 +53,7 @@ def block_paths(blocks: Sequence[Block]) -> list[str]:
 
 def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str, Tensor]:
     """The model's parameters by name, outside of its graph; those to be differentiated require a gradient."""
-    found = {name: p.clone() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
+    found = {name: p.clone().detach() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
     for name in differentiable:
         if name not in found:
             raise LayerError(f"'{name}' is computed from others, not a parameter of the model")
@@ -72,9 +72,16 @@ def output_sum(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, se
 
 
 def gradients(value: Tensor, of: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
-    """∂value/∂t for each tensor; 0 where it does not depend on it."""
+    """∂value/∂t for each tensor; 0 where it does not depend on it. Raises ZooError where one is not finite."""
     found = torch.autograd.grad(value, of, create_graph=create_graph, allow_unused=True)
-    return [torch.zeros_like(t) if grad is None else grad for t, grad in zip(of, found, strict=True)]
+    slopes = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(of, found, strict=True)]
+    _require_finite(slopes, "gradients")
+    return slopes
+
+
+def _require_finite(tensors: Sequence[Tensor], what: str) -> None:
+    if not all(bool(torch.isfinite(t).all()) for t in tensors):
+        raise ZooError(f"{what} are NaN or infinite; look at the initial weights and at the inputs")
 
 
 def weight_gradients(
@@ -118,10 +125,12 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
-    """What modules give in one forward pass without gradients."""
+    """What modules give in one forward pass without gradients. Raises ZooError where it is not finite."""
     with captured(model, paths) as seen, torch.no_grad():
         forward(model, detached(model), x, seed)
-        return [seen[path] for path in paths]
+        found = [seen[path] for path in paths]
+    _require_finite(found, "activations")
+    return found
 
 
 @contextmanager
