@@ -58,7 +58,7 @@ class ZooProxy:
     def __post_init__(self) -> None:
         if bool(self.formula) == (self.function is not None):
             raise ZooError(f"'{self.name}' must have either a formula or a function")
-        if self.formula and not self.latex:
+        if self.formula:
             object.__setattr__(self, "latex", parse(self.formula).latex)
         if not (self.latex and self.source and self.reads and self.note):
             raise ZooError(f"'{self.name}' lacks its LaTeX, its source, what it reads or its note")
