@@ -11,8 +11,8 @@ from rich.text import Text
 
 from autoprox.bench_cache.files import write_atomically
 from autoprox.export import FORMATS, export
-from autoprox.proxies import SHIPPED
 from autoprox.proxy import resolve
+from autoprox.zoo import ZOO
 
 
 @click.command("export")
@@ -42,13 +42,13 @@ def export_command(proxy: str, form: str, out: Path | None) -> None:
 
 @click.command()
 def proxies() -> None:
-    """List the proxies that are shipped, with their formulas and sources."""
+    """List the proxies that are shipped: their formulas (LaTeX where it is a function), sources and costs."""
     console = Console(width=None if Console().is_terminal else 140)
     table = Table(box=None, header_style="dim", padding=(0, 2, 1, 0))
     table.add_column("name", no_wrap=True)
     table.add_column("formula", overflow="fold", ratio=1)
     table.add_column("source and note", overflow="fold", ratio=1)
-    for shipped in SHIPPED.values():
-        about = Text.assemble(shipped.source, ".\n", (shipped.note, "dim"))
-        table.add_row(Text(shipped.name, "bold"), Text(shipped.formula), about)
+    for proxy in ZOO.values():
+        about = Text.assemble(proxy.source, ".\n", (f"{proxy.cost}: {proxy.reads}; {proxy.note}", "dim"))
+        table.add_row(Text(proxy.name, "bold"), Text(proxy.formula or proxy.latex), about)
     console.print(table)

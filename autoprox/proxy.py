@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,21 +19,15 @@ from autoprox.bench_cache.files import write_atomically
 from autoprox.primitives import (
     OPERATIONS,
     STATISTICS,
-    Block,
     Formula,
     FormulaError,
     LayerError,
     Operation,
-    Reading,
-    evaluate,
-    find_blocks,
     from_json,
     parse,
-    read_statistics,
-    requirements,
 )
-from autoprox.primitives.kinds import role_slots
-from autoprox.proxies import SHIPPED
+from autoprox.scoring import ProxyError, Reads, formula_reads, formula_score
+from autoprox.zoo import ZOO
 
 #: The name of the proxy's file in a run directory.
 PROXY_FILE = "proxy.json"
@@ -43,15 +36,8 @@ FORMAT = "autoprox-proxy"
 VERSION = 1
 _MAX_BYTES = 16 * 2**20
 
-#: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
-Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
-
 #: A model, or a function without arguments that builds it.
 Model = torch.nn.Module | Callable[[], torch.nn.Module]
-
-
-class ProxyError(ValueError):
-    """A proxy that cannot be made, found or read, or that has no score for a model; one line says why."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +137,7 @@ class Proxy:
     @property
     def reads(self) -> Reads:
         """What the formula reads from a model, in order of first use."""
-        terminals = self.formula.terminals()
-        return tuple((t.statistic.name, t.probe, role_slots(t.role) if t.role else ()) for t in terminals)
+        return formula_reads(self.formula)
 
     def score(
         self,
@@ -170,17 +155,7 @@ class Proxy:
         `layers` names the layers of each block where `find_blocks` does not find them. Raises LayerError for what
         the model lacks, and ProxyError where a statistic that the formula reads is not finite.
         """
-        if not isinstance(model, torch.nn.Module):
-            raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
-        if targets is not None and not isinstance(targets, Tensor):
-            raise ProxyError(f"targets must be a torch.Tensor of class numbers, not a {type(targets).__name__}")
-        blocks = find_blocks(model, layers)
-        reading = read_statistics(model, blocks, requirements([self.formula]), inputs, targets, seed)
-        require(reading, blocks, self.reads)
-        value = evaluate(self.formula, reading)
-        if not math.isfinite(value):
-            raise ProxyError(f"the score is {value}: an operation of '{self.formula.text:.80}' is not total")
-        return value
+        return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed)
 
     def rank(
         self,
@@ -210,27 +185,6 @@ class Proxy:
         return sorted(scores, key=lambda item: -item[1])
 
 
-def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
-    """Raise LayerError if the model lacks a statistic, ProxyError if one has entries that are NaN or infinite."""
-    for name, probe, slots in reads:
-        if not slots and name not in reading.net:
-            raise LayerError(f"the formula reads '{name}', which this model does not show; see layers=")
-        for slot in slots:
-            matrices = reading.matrices.get((name, probe, slot))
-            if matrices is None and (name, slot) not in reading.layers:
-                raise LayerError(
-                    f"the formula reads '{name}' of '{slot}'; not every block has one; name them with layers=[...]"
-                )
-            for number, matrix in enumerate(matrices or ()):
-                wrong = matrix.numel() - int(torch.isfinite(matrix).sum())
-                if wrong:
-                    path = ", ".join(blocks[number].linears.get(slot, (blocks[number].softmax,)))
-                    raise ProxyError(
-                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
-                        "look at the model's initial weights and at the inputs"
-                    )
-
-
 def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> Proxy:
     """The proxy that a user means: a shipped name, a run directory, a proxy file, or the formula itself.
 
@@ -238,9 +192,11 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
     snip. Raises ProxyError, one line with the closest name, or FormulaError, which points at the place.
     """
     text = os.fspath(ref)
-    if isinstance(ref, str) and ref in SHIPPED:
-        shipped = SHIPPED[ref]
-        return Proxy.from_formula(shipped.formula, ref, {"source": shipped.source, "note": shipped.note})
+    if isinstance(ref, str) and ref in ZOO:
+        entry = ZOO[ref]
+        if not entry.formula:
+            raise ProxyError(f"'{ref}' is a function and not a formula: score with autoprox.zoo.ZOO['{ref}'].score")
+        return Proxy.from_formula(entry.formula, ref, {"source": entry.source, "note": entry.note})
     path = os.path.expanduser(text)
     if os.path.isdir(path):
         if not os.path.exists(os.path.join(path, PROXY_FILE)):
@@ -253,7 +209,7 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
     except FormulaError:
         if not _is_name(text, operations):
             raise
-    close = difflib.get_close_matches(text, [*SHIPPED, *STATISTICS], n=1)
+    close = difflib.get_close_matches(text, [*ZOO, *STATISTICS], n=1)
     hint = f"did you mean '{close[0]}'?" if close else "`autoprox proxies` lists the shipped ones"
     raise ProxyError(f"'{text:.80}' is no shipped proxy, run directory, proxy file or formula; {hint}")
 

@@ -116,15 +116,15 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
         settings = replace(settings, generations=generations)
     with Journal.held(out / JOURNAL) as journal:
         check_generations(journal)
-        if len(journal.generations) > settings.generations + 1:
-            done = len(journal.generations) - 1
+        if len(journal.records) > settings.generations + 1:
+            done = len(journal.records) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
         benchmarks = _stored_benchmarks(out, settings)
         pool = local_pool(workers)
         try:
             judge = _judge(settings, benchmarks, pool)
             breeder = Breeder(grammar(settings.grammar, costly=settings.costly), judge)
-            write_generations(out, journal.generations)
+            write_generations(out, journal.records)
             return _carry_on(out, settings, journal, breeder, watch or Watch())
         finally:
             close_pool(pool)
@@ -132,7 +132,7 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
 
 def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
     judge = breeder.judge
-    records = list(journal.generations)
+    records = list(journal.records)
 
     def written(record: dict[str, Any]) -> None:
         records.append(record)

@@ -16,7 +16,8 @@ from autoprox.primitives import Formula, Operation, Reading, Terminal, find_bloc
 from autoprox.primitives.evaluate import matrix_reductions
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.probe import _read_structure
-from autoprox.proxy import Proxy, require
+from autoprox.proxy import Proxy
+from autoprox.scoring import require
 from autoprox.sources import Definition, Import, bundle, call_text
 
 _LINE = 120  # width of the file

@@ -10,14 +10,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import orjson
 
 from autoprox.bench_cache.files import lock
-
-FORMAT = "autoprox-journal"
-VERSION = 1
 
 
 class JournalError(ValueError):
@@ -25,18 +22,25 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """The journal of one run. `settings` and `generations` hold what it had when it was opened."""
+    """The journal of one run. `settings` and `records`, one for each generation, are what it had when it was opened.
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], generations: list[dict[str, Any]]) -> None:
-        self.path, self.settings, self.generations = path, settings, generations
+    Each record has its number, from 0, in the field COUNTER.
+    """
+
+    FORMAT: ClassVar[str] = "autoprox-journal"
+    VERSION: ClassVar[int] = 1
+    COUNTER: ClassVar[str] = "generation"
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], records: list[dict[str, Any]]) -> None:
+        self.path, self.settings, self.records = path, settings, records
 
     @classmethod
-    def create(cls, path: Path, settings: Mapping[str, Any]) -> Journal:
+    def create(cls, path: Path, settings: Mapping[str, Any]) -> Self:
         """Start a journal. Raises JournalError if there is one: a run is never written over."""
         path.parent.mkdir(parents=True, exist_ok=True)
         cls.check_absent(path)
         journal = cls(path, dict(settings), [])
-        journal._write({"format": FORMAT, "version": VERSION, "settings": dict(settings)}, "xb")
+        journal._write({"format": cls.FORMAT, "version": cls.VERSION, "settings": dict(settings)}, "xb")
         return journal
 
     @classmethod
@@ -46,26 +50,26 @@ class Journal:
             raise JournalError(f"{path.parent} already holds a run; go on with --resume, or choose another --out")
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
+    def open(cls, path: Path) -> Self:
         """Read a journal, and change nothing. Raises JournalError if it is absent or damaged."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             raise JournalError(f"{path.parent} holds no run (no {path.name}); start one without --resume") from None
         records = [_parsed(path, number, line) for number, line in enumerate(data.split(b"\n")[:-1], 1)]
-        if not records or records[0].get("format") != FORMAT:
+        if not records or records[0].get("format") != cls.FORMAT:
             raise JournalError(f"{path}: line 1 is not the beginning of a journal; start again with another --out")
-        if records[0].get("version") != VERSION:
-            raise JournalError(f"{path}: journal version {records[0].get('version')!r}, this autoprox reads {VERSION}")
-        generations = records[1:]
-        for number, record in enumerate(generations):
-            if record.get("generation") != number:
-                raise JournalError(f"{path}: line {number + 2} is not generation {number}")
-        return cls(path, records[0].get("settings", {}), generations)
+        if records[0].get("version") != cls.VERSION:
+            found = records[0].get("version")
+            raise JournalError(f"{path}: journal version {found!r}, this autoprox reads {cls.VERSION}")
+        for number, record in enumerate(records[1:]):
+            if record.get(cls.COUNTER) != number:
+                raise JournalError(f"{path}: line {number + 2} is not {cls.COUNTER} {number}")
+        return cls(path, records[0].get("settings", {}), records[1:])
 
     @classmethod
     @contextmanager
-    def held(cls, path: Path) -> Iterator[Journal]:
+    def held(cls, path: Path) -> Iterator[Self]:
         """Read a journal to go on with it: inside, a torn last line is cut off and no other process can hold it.
 
         Raises JournalError as `open` does, and while another process goes on with the run.
@@ -80,9 +84,9 @@ class Journal:
             file.truncate(file.read().rfind(b"\n") + 1)
             yield journal
 
-    def append(self, generation: Mapping[str, Any]) -> None:
-        """Add a generation and see it onto the disk."""
-        self._write(generation, "ab")
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record and see it onto the disk."""
+        self._write(record, "ab")
 
     def _write(self, record: Mapping[str, Any], mode: str) -> None:
         with open(self.path, mode) as file:

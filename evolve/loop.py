@@ -244,8 +244,8 @@ def evolve(
     Every generation draws from a generator of its own, seeded by run seed and generation number, so a resumed run
     is the uninterrupted one.
     """
-    population = restore(breeder, journal.generations)
-    for generation in range(len(journal.generations), settings.generations + 1):
+    population = restore(breeder, journal.records)
+    for generation in range(len(journal.records), settings.generations + 1):
         with seeded(settings.seed, generation):
             if generation == 0:
                 population = found(breeder, settings)
@@ -302,7 +302,7 @@ def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[
 
 def check_generations(journal: Journal) -> None:
     """Raise JournalError, with the line, unless every generation has what the loop goes on from."""
-    for number, record in enumerate(journal.generations):
+    for number, record in enumerate(journal.records):
         if not _is_generation(record):
             raise JournalError(f"{journal.path}: line {number + 2} is damaged; start again with another --out")
 

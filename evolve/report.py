@@ -107,11 +107,11 @@ def _rows(
         partials = []
         for number, task in enumerate(judge.tasks):
             partials.append(_partial(judge, predictors, predictor, task, split))
-            low, high = _interval(resampled[predictor][:, number])
+            low, high = interval(resampled[predictor][:, number])
             count = int((~np.isnan(judge.accuracies(task, split))).sum())
             name, tau = judge.benchmark(task).name, taus[predictor][number]
             rows.append(Row(predictor, split, name, task.name, count, tau, low, high, partials[-1]))
-        low, high = _interval(_means(judge, resampled[predictor]))
+        low, high = interval(_means(judge, resampled[predictor]))
         count = sum(len(judge.architectures(number, split)) for number in range(len(judge.scorers)))
         known = [partial for partial in partials if partial is not None]
         mean_partial = float(np.average(known, weights=judge.weights)) if known else None
@@ -134,7 +134,7 @@ def _partial(
 
 def _lead(judge: Judge, taus: Mapping[str, Sequence[float]], resampled: Mapping[str, np.ndarray], split: str) -> Lead:
     difference = np.average(np.subtract(taus[FORMULA], taus["params"]), weights=judge.weights)
-    low, high = _interval(_means(judge, resampled[FORMULA]) - _means(judge, resampled["params"]))
+    low, high = interval(_means(judge, resampled[FORMULA]) - _means(judge, resampled["params"]))
     return Lead(split, float(difference), low, high)
 
 
@@ -152,7 +152,8 @@ def _means(judge: Judge, taus: np.ndarray) -> np.ndarray:
     return np.average(taus, axis=1, weights=judge.weights)
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % percentile interval of bootstrap values."""
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
@@ -162,7 +163,7 @@ def _resampled(
 ) -> dict[str, np.ndarray]:
     """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves all that share them."""
     rng = np.random.default_rng(seed)
-    counts = [_draws(rng, len(judge.architectures(number, split))) for number in range(len(judge.scorers))]
+    counts = [draws(rng, len(judge.architectures(number, split))) for number in range(len(judge.scorers))]
     result = {name: np.zeros((RESAMPLES, len(judge.tasks))) for name in predictors}
     for number, task in enumerate(judge.tasks):
         accuracies = judge.accuracies(task, split)
@@ -174,7 +175,7 @@ def _resampled(
     return result
 
 
-def _draws(rng: np.random.Generator, size: int) -> np.ndarray:
+def draws(rng: np.random.Generator, size: int) -> np.ndarray:
     """How often each of `size` architectures is in each resample, resamples × architectures."""
     return np.array([np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(RESAMPLES)], dtype=float)
 

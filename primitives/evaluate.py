@@ -167,7 +167,11 @@ def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, lis
 
 def evaluate(formula: Formula, reading: Reading) -> float:
     """The value of a complete formula on one network's statistics. Raises LayerError where it lacks one."""
-    reduced = reduce_layers(reductions([formula]), reading)
+    return finish_one(formula, reading, reduce_layers(reductions([formula]), reading))
+
+
+def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> float:
+    """The value of a complete formula on one network, whose reductions are computed. Raises as `evaluate` does."""
     value = finish(
         formula,
         lambda node: layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))[None],

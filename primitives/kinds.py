@@ -92,7 +92,7 @@ def matrix(shape: str, role: str) -> Kind:
 
 
 def derived_shape(shape: str, change: str) -> str:
-    """The shape's name after an operation that changes it: `rows`, `columns`, `gram` or `batch`.
+    """The shape's name after an operation that changes it: `rows`, `columns`, `gram`, `batch` or `samples`.
 
     Taking mini-batches together turns stacked weights into weights.
     """

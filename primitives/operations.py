@@ -148,6 +148,11 @@ def batch_std(x: Tensor, samples: int) -> Tensor:
     return saturate((parts - parts.mean(-3, keepdim=True)).square().mean(-3).sqrt_())
 
 
+def sample_sum(x: Tensor, samples: int) -> Tensor:
+    """sum over the rows of each sample (or mini-batch): samples × columns"""
+    return saturate(x.unflatten(-2, (samples, -1)).sum(-2))
+
+
 def total(x: Tensor) -> Tensor:
     """Σ x"""
     return saturate(x.sum((-2, -1)))
@@ -246,6 +251,15 @@ def pattern_count(x: Tensor, samples: int) -> Tensor:
     return (1 + (codes.diff(dim=-1) != 0).sum(-1)).to(x.dtype)
 
 
+def agreement_logdet(x: Tensor, samples: int) -> Tensor:
+    """Σ log max(λ, TINY), λ the eigenvalues of K, K_ij how many neurons are on (x > 0) in both samples i and j or off
+    in both: log det K, and log TINY for each sample that repeats others (NWOT, arXiv 2006.04647)"""
+    signs = (x > 0).unflatten(-2, (samples, -1)).flatten(-2).to(torch.float32) * 2 - 1
+    values = torch.linalg.eigvalsh(((signs @ signs.mT).double() + signs.shape[-1]) / 2)
+    noise = values[..., -1:] * (samples * torch.finfo(values.dtype).eps)
+    return torch.where(values > noise, values, TINY).log().sum(-1).to(x.dtype)
+
+
 def depth_difference(x: Tensor) -> Tensor:
     """each block's number minus the previous block's; 0 in the first block"""
     return saturate(x - torch.cat([x[..., :1, :], x[..., :-1, :]], dim=-2))
@@ -314,6 +328,7 @@ DERIVED = {
     "columns": "1 × columns",
     "gram": "rows × rows",
     "batch": "the rows of one sample",
+    "samples": "samples × columns",
 }
 
 #: The signs that are written between two arguments, and whose they are.
@@ -463,7 +478,13 @@ def _expected_shape(operation: Operation, shape: tuple[int, ...], samples: int) 
     if operation.family not in ("derive", "product"):
         return shape
     rows, columns = shape[-2:]
-    derived = {"rows": (rows, 1), "columns": (1, columns), "gram": (rows, rows), "batch": (rows // samples, columns)}
+    derived = {
+        "rows": (rows, 1),
+        "columns": (1, columns),
+        "gram": (rows, rows),
+        "batch": (rows // samples, columns),
+        "samples": (samples, columns),
+    }
     return shape[:-2] + derived[operation.derives]
 
 
@@ -555,6 +576,7 @@ OPERATIONS = Vocabulary(
         nonnegative=True,
         per_sample=True,
     ),
+    Operation("sample_sum", "derive", sample_sum, r"\sum_{{t}} {0}", derives="samples", per_sample=True),
     Operation("matmul", "product", matmul, r"{0} \left({1}\right)^\top", derives="gram", costly=True),
     Operation("sum", "reduce", total, r"\sum {0}"),
     Operation("mean", "reduce", mean, r"\operatorname{{mean}}\left({0}\right)"),
@@ -582,6 +604,14 @@ OPERATIONS = Vocabulary(
         pattern_count,
         r"\left|\left\{{\operatorname{{sgn}} {0}\right\}}\right|",
         nonnegative=True,
+        per_sample=True,
+        costly=True,
+    ),
+    Operation(
+        "agreement_logdet",
+        "spectrum",
+        agreement_logdet,
+        r"\log\det \operatorname{{agree}}\left({0}\right)",
         per_sample=True,
         costly=True,
     ),

@@ -58,12 +58,13 @@ def read_statistics(
     with untouched(model):
         _read_structure(reading, model, blocks, names)
         if shapes or any(runs.values()):
-            x = _checked_batch(inputs, targets, "weight_grad_batches" in names)
+            x = checked_batch(inputs, targets, "weight_grad_batches" in names)
             if shapes:
                 _read_shapes(reading, model, blocks, x, seed)
             for probe, statistics in runs.items():
                 if statistics:
-                    _read_probe(reading, model, blocks, probe, statistics, *_batch(probe, x, targets, seed), seed)
+                    batch = probe_batch(probe, x, targets, seed)
+                    _read_probe(reading, model, blocks, probe, statistics, *batch, seed)
     return reading
 
 
@@ -86,7 +87,9 @@ def _check_blocks(blocks: Sequence[Block], wanted: set[tuple[str, str]], names: 
         )
 
 
-def _checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
+def checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
+    """The inputs, detached. Raises LayerError for what is no batch with its class numbers, and for an odd number of
+    samples where the batch is `halved`."""
     if inputs is None:
         raise LayerError("this formula runs the network: give it a batch of inputs")
     if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
@@ -121,7 +124,7 @@ def _cuda_devices(model: torch.nn.Module) -> list[int]:
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
 
 
-def _forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:
+def forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:
     """The model's output with these parameters: the same whatever ran before, and its buffers stay as they are."""
     random.seed(seed)
     torch.default_generator.manual_seed(seed)
@@ -162,15 +165,16 @@ def _read_shapes(reading: Reading, model: torch.nn.Module, blocks: Sequence[Bloc
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     paths = [block.linears[slot][0] for block in blocks for slot in slots]
     # The counter does not know the fused attention of every device, but it does know the products it consists of.
-    with _captured(model, paths) as seen, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        _forward(model, parameters, torch.zeros_like(inputs[:1]), seed)
+    with captured(model, paths) as seen, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        forward(model, parameters, torch.zeros_like(inputs[:1]), seed)
     reading.net["flops"] = counter.get_total_flops() / 2
     for slot in slots:
         outputs = [seen[block.linears[slot][0]] for block in blocks]
         reading.layers["tokens", slot] = [float(out.numel() // out.shape[-1]) for out in outputs]
 
 
-def _batch(probe: str, inputs: Tensor, targets: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
+def probe_batch(probe: str, inputs: Tensor, targets: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
+    """The inputs and targets that a probe runs; without targets, random ones are drawn later."""
     if probe == "data":
         return inputs, targets
     if probe == "synflow":
@@ -214,11 +218,19 @@ def _random_targets(samples: int, seed: int) -> Tensor:
     return torch.rand(samples, generator=generator, dtype=torch.float32, device="cpu")
 
 
-def _loss(output: object, probe: str, y: Tensor) -> Tensor:
+def logits_of(output: object) -> Tensor:
+    """The class scores in what a model returns. Raises LayerError where there are none."""
     logits = getattr(output, "logits", output)
     logits = logits[0] if isinstance(logits, tuple) else logits
     if not isinstance(logits, Tensor):
         raise LayerError(f"the model returns {type(output).__name__}; class scores (samples × classes) are needed")
+    return logits
+
+
+def loss_of(output: object, probe: str, y: Tensor) -> Tensor:
+    """The loss of a probe: the sum of the outputs for `synflow`, else cross-entropy. Raises LayerError for outputs
+    that are no class scores, and targets that are no classes of the model."""
+    logits = logits_of(output)
     if not logits.requires_grad:
         raise LayerError(
             "no gradient reaches the model's layers: its forward pass detaches them, or runs under no_grad"
@@ -263,13 +275,13 @@ def _run(
     paths = linears if names & {"act", "act_grad"} else []
     paths = paths + [block.softmax for block in blocks if "attn" in names]
     of: dict[tuple[str, str], Tensor] = {}
-    with _captured(model, paths) as seen, torch.set_grad_enabled(gradient):
-        output = _forward(model, parameters, x, seed)
+    with captured(model, paths) as seen, torch.set_grad_enabled(gradient):
+        output = forward(model, parameters, x, seed)
         if gradient:
             sources = {("act_grad", path): seen[path] for path in linears if "act_grad" in names}
             if "weight_grad" in names:
                 sources |= {("weight_grad", path): parameters[_weight_name(weights, path)] for path in linears}
-            grads = torch.autograd.grad(_loss(output, probe, y), list(sources.values()), allow_unused=True)
+            grads = torch.autograd.grad(loss_of(output, probe, y), list(sources.values()), allow_unused=True)
             for (key, source), grad in zip(sources.items(), grads, strict=True):
                 of[key] = torch.zeros_like(source) if grad is None else grad
     of |= {("act", path): seen[path].detach() for path in paths}
@@ -300,7 +312,7 @@ def _weight_name(weights: Mapping[str, str], path: str) -> str:
 
 
 @contextmanager
-def _captured(model: torch.nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
+def captured(model: torch.nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
     """The modules' outputs by path, as a forward pass inside the context produces them.
 
     What follows in the network gets a copy, because it might change it in place.

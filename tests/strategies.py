@@ -15,7 +15,8 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 ROLES_OF = {1: ("qkv", "proj", "fc1", "fc2"), 2: ("msa", "mlp"), 4: ("all",)}
 #: Shapes of matrices: as read, and derived once or twice from these.
 SHAPES = ("weight", "stacked", "act", "act.batch", "weight.rows", "weight.columns", "weight.gram", "stacked.rows",
-          "act.rows", "act.columns", "act.gram", "act.batch.rows", "weight.rows.columns")  # fmt: skip
+          "act.rows", "act.columns", "act.gram", "act.samples", "act.samples.batch",
+          "stacked.samples", "act.batch.rows", "weight.rows.columns")  # fmt: skip
 ATTN_SHAPES = ("attn", "attn.batch", "attn.rows", "attn.columns", "attn.gram")
 CONSTANTS = (0.0, 1.0, -1.0, 2.0, 0.5, -2.0, 1e-30, 1e30, -1e30, 3.25, 1e-6)
 
@@ -98,7 +99,7 @@ def _matrix(draw: Draw, shape: str, role: str, depth: int) -> Formula:
     base, _, change = shape.rpartition(".")
     if not base:
         return _read(draw, shape, role, ("data", "noise"))
-    if change == "batch" and draw(st.booleans()):
+    if change == "batch" and base in ("act", "attn") and draw(st.booleans()):
         return _read(draw, base, role, ("synflow",))
     makers = [op for op in operations_of("derive", "product") if op.derives == change]
     maker = draw(st.sampled_from(makers))

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from autoprox import __version__, cli
 from autoprox.cli import COMMANDS, Entry, main, root
 from autoprox.export import FORMATS, export
-from autoprox.proxies import SHIPPED
 from autoprox.proxy import Proxy, resolve
+from autoprox.zoo import ZOO
 
 ROOT = Path(__file__).parent.parent
 
@@ -201,9 +201,9 @@ def test_proxies_lists_the_shipped_ones_in_full() -> None:
     for line in filter(str.strip, lines):
         name = line[:start].strip() or name
         found[name] = found.get(name, "") + line[start:end]
-    assert list(found) == list(SHIPPED)
+    assert list(found) == list(ZOO)
     for name, formula in found.items():
-        assert "".join(formula.split()) == "".join(SHIPPED[name].formula.split())
+        assert "".join(formula.split()) == "".join((ZOO[name].formula or ZOO[name].latex).split())
 
 
 @pytest.mark.parametrize("form", FORMATS)

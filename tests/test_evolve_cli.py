@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Path, li
     started = Started(out, "--bench", "small", *CHOICES, "--workers", "1")
     started.wait_for(lines)
     assert started.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    done = len(Journal.open(out / JOURNAL).generations)
+    done = len(Journal.open(out / JOURNAL).records)
     assert lines - 1 <= done <= 7
     if lines > 2:  # the first generation may be in the journal and its proxy not yet
         assert Proxy.load(out / PROXY_FILE)
@@ -110,7 +110,7 @@ def test_killed_while_statistics_are_built(tmp_path: Path, whole: Path, monkeypa
         assert started.process.poll() is None, started.process.communicate()
         time.sleep(0.002)
     started.end(signal.SIGKILL)
-    assert len(Journal.open(tmp_path / "run" / JOURNAL).generations) == 0
+    assert len(Journal.open(tmp_path / "run" / JOURNAL).records) == 0
     assert evolve("--resume", "--out", tmp_path / "run") == 0
     assert_same(tmp_path / "run", whole)
 
@@ -164,7 +164,7 @@ def test_a_run_says_what_it_does_and_what_came_out(
     report = json.loads((out / "report.json").read_bytes())
     lines = [line for line in printed.splitlines() if line.startswith("generation ")]
     assert [int(line.split()[1]) for line in lines] == list(range(7))
-    last = Journal.open(out / JOURNAL).generations[-1]
+    last = Journal.open(out / JOURNAL).records[-1]
     assert f"joint τ {last['best']['joint']:.3f}" in lines[-1]
     assert lines[-1].endswith(last["best"]["formula"])
     assert f"unique {last['unique']}" in lines[-1]
@@ -186,7 +186,7 @@ def test_runs_are_numbered_and_the_last_is_gone_on_with(tmp_path: Path, capsys: 
     capsys.readouterr()
     assert evolve("--resume", "--generations", "1") == 0
     assert "→ runs/002" in capsys.readouterr().out
-    assert len(Journal.open(tmp_path / "runs" / "002" / JOURNAL).generations) == 2
+    assert len(Journal.open(tmp_path / "runs" / "002" / JOURNAL).records) == 2
 
 
 # --- misused ---

@@ -30,9 +30,9 @@ from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.drawing import DrawingError, draw, layout
 from autoprox.export import FORMATS, ExportError, export
 from autoprox.primitives import OPERATIONS, STATISTICS, LayerError, Operation, parse
-from autoprox.proxies import SHIPPED
 from autoprox.proxy import Proxy, ProxyError, resolve
 from autoprox.sources import SourceError
+from autoprox.zoo import ZOO
 
 ROOT = Path(__file__).parent.parent
 RUFF = Path(sys.executable).with_name("ruff")
@@ -113,7 +113,7 @@ except ModuleNotFoundError:
 def files(tmp_path_factory) -> tuple[Path, list[Proxy]]:
     """A folder with every shipped and covering proxy as exported_0.py, exported_1.py, ..."""
     folder = tmp_path_factory.mktemp("exported")
-    proxies = [resolve(name) for name in SHIPPED]
+    proxies = [resolve(name) for name, proxy in ZOO.items() if proxy.formula]
     proxies += [Proxy.from_formula(text, "found", PROVENANCE) for text in COVERING]
     for number, proxy in enumerate(proxies):
         (folder / f"exported_{number}.py").write_text(export(proxy, "python"))

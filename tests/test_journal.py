@@ -35,7 +35,7 @@ def edited(path: Path, line: int, text: bytes) -> None:
 def test_what_was_written_is_read(path: Path) -> None:
     journal = Journal.open(path)
     assert journal.settings == SETTINGS
-    assert journal.generations == [{"generation": n, "text": f"é\r\u2029 {n}"} for n in range(3)]
+    assert journal.records == [{"generation": n, "text": f"é\r\u2029 {n}"} for n in range(3)]
     assert path.read_bytes().count(b"\n") == 4  # a person can read it line by line
 
 
@@ -43,7 +43,7 @@ def test_appending_leaves_what_is_there(path: Path) -> None:
     before = path.read_bytes()
     Journal.open(path).append({"generation": 3})
     assert path.read_bytes() == before + b'{"generation":3}\n'
-    assert len(Journal.open(path).generations) == 4
+    assert len(Journal.open(path).records) == 4
 
 
 def test_a_line_is_on_the_disk_before_appending_returns(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +76,11 @@ def test_a_torn_last_line_is_not_read_and_cut_when_the_run_goes_on(path: Path) -
     last = whole.rindex(b"\n", 0, len(whole) - 1) + 1
     for length in range(last, len(whole)):
         path.write_bytes(whole[:length])
-        assert len(Journal.open(path).generations) == 2
+        assert len(Journal.open(path).records) == 2
         assert path.read_bytes() == whole[:length]  # reading changes nothing
         with Journal.held(path) as journal:
             assert path.read_bytes() == whole[:last]
-            assert len(journal.generations) == 2
+            assert len(journal.records) == 2
             journal.append({"generation": 2, "text": "é\r\u2029 2"})
         assert path.read_bytes() == whole
 
@@ -88,7 +88,7 @@ def test_a_torn_last_line_is_not_read_and_cut_when_the_run_goes_on(path: Path) -
 def test_holding_a_whole_journal_changes_nothing(path: Path) -> None:
     before = path.read_bytes()
     with Journal.held(path) as journal:
-        assert len(journal.generations) == 3
+        assert len(journal.records) == 3
     assert path.read_bytes() == before
 
 
@@ -140,7 +140,7 @@ def test_every_flipped_byte_is_refused_or_reads_as_written(path: Path) -> None:
             journal = Journal.open(path)
         except JournalError:
             continue
-        assert [record["generation"] for record in journal.generations] == [0, 1, 2]
+        assert [record["generation"] for record in journal.records] == [0, 1, 2]
 
 
 def test_no_journal_at_all(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_run_is_held_by_one(path: Path) -> None:
     ):
         pass
     with Journal.held(path), open(path, "rb"):
-        assert Journal.open(path).generations  # reading it is fine
+        assert Journal.open(path).records  # reading it is fine
     with pytest.raises(KeyError), Journal.held(path):
         raise KeyError
     with Journal.held(path):
@@ -187,12 +187,12 @@ def test_a_killed_process_holds_nothing(path: Path) -> None:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     with Journal.held(path) as journal:
-        assert len(journal.generations) == 3
+        assert len(journal.records) == 3
 
 
 def test_floats_are_read_to_the_last_bit(tmp_path: Path) -> None:
     numbers: list[Any] = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, 1e22]
     Journal.create(tmp_path / "journal", {}).append({"generation": 0, "numbers": numbers})
-    found = Journal.open(tmp_path / "journal").generations[0]["numbers"]
+    found = Journal.open(tmp_path / "journal").records[0]["numbers"]
     assert [number.hex() for number in found] == [number.hex() for number in numbers]
     assert orjson.dumps(found) == orjson.dumps(numbers)

@@ -70,7 +70,7 @@ def run(path: Path, chosen: Settings, until: int | None = None, judge: Any = Non
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    return Journal.open(path).generations
+    return Journal.open(path).records
 
 
 def fitnesses(record: dict[str, Any], chosen: Settings) -> list[tuple[float, ...]]:

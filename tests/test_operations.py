@@ -51,6 +51,12 @@ def patterns(x: np.ndarray) -> float:
     return len({tuple(half[i, j] for half in halves) for i in range(len(halves[0])) for j in range(x.shape[1])})
 
 
+def agreement(x: np.ndarray) -> float:
+    codes = [half.ravel() > 0 for half in np.split(x, SAMPLES)]
+    kernel = [[sum(a == b for a, b in zip(one, other, strict=True)) for other in codes] for one in codes]
+    return np.linalg.slogdet(np.array(kernel, dtype=float))[1]
+
+
 def rank_entropy(x: np.ndarray) -> float:
     return math.exp(scipy.stats.entropy(singular_values(x)))
 
@@ -79,6 +85,7 @@ ORACLES: dict[str, Callable[..., object]] = {
     "matmul": lambda a, b: np.einsum("ik,jk->ij", a, b),
     "batch_mean": lambda x: np.mean(np.split(x, SAMPLES), axis=0),
     "batch_std": lambda x: np.std(np.split(x, SAMPLES), axis=0),
+    "sample_sum": lambda x: np.array([half.sum(axis=0) for half in np.split(x, SAMPLES)]),
     "sum": lambda x: math.fsum(x.flat),
     "mean": lambda x: math.fsum(x.flat) / x.size,
     "l1": lambda x: np.linalg.norm(x.ravel(), 1),
@@ -93,6 +100,7 @@ ORACLES: dict[str, Callable[..., object]] = {
     "effective_rank": rank_entropy,
     "logdet": lambda x: np.linalg.slogdet(x @ x.T if len(x) <= x.shape[1] else x.T @ x)[1],
     "pattern_count": patterns,
+    "agreement_logdet": agreement,
     "depth_difference": lambda x: np.diff(x, axis=0, prepend=x[:1]),
     "depth_weighted": lambda x: sum((number + 1) / len(x) * row.sum() for number, row in enumerate(x)),
     "add": np.add,
@@ -118,6 +126,11 @@ def test_value_is_the_oracles(
             continue  # the oracle divides by zero; see test_constant_matrices
         if operation.name == "logdet" and torch.linalg.matrix_rank(args[0]) < min(shape):
             continue  # see test_spectra_of_rank_deficient_matrices
+        if (
+            operation.name == "agreement_logdet"
+            and len({half.numpy().tobytes() for half in (args[0] > 0).chunk(2)}) < 2
+        ):
+            continue  # see test_agreement_of_identical_samples
         expected = ORACLES[operation.name](*(x.double().numpy() for x in args))
         value = call(operation, *args)
         assert value.dtype == dtype
@@ -151,6 +164,16 @@ def test_batch_operations_take_the_rows_of_each_sample() -> None:
     assert call(OPERATIONS["batch_mean"], x, samples=3).tolist() == [[4.0], [40.0]]
     spread = [[np.std([1, 3, 8])], [np.std([10, 30, 80])]]
     np.testing.assert_allclose(call(OPERATIONS["batch_std"], x, samples=3), spread, rtol=1e-6)
+    assert call(OPERATIONS["sample_sum"], x, samples=3).tolist() == [[11.0], [33.0], [88.0]]
+
+
+def test_agreement_of_identical_samples() -> None:
+    """Four neurons, one token: codes 1100, 1010, 1100. K = [[4, 2, 4], [2, 4, 2], [4, 2, 4]] has the characteristic
+    polynomial λ (λ² − 12 λ + 24), so the product of its other eigenvalues is 24; the third counts as TINY."""
+    x = torch.tensor([[1.0, 2.0, -1.0, 0.0], [3.0, -1.0, 0.5, -2.0], [0.1, 0.1, 0.0, -0.1]])
+    value = OPERATIONS["agreement_logdet"].function(x, 3).item()
+    assert value == pytest.approx(math.log(24) + math.log(TINY), rel=1e-6)
+    assert OPERATIONS["agreement_logdet"].function(x[:2], 2).item() == pytest.approx(math.log(4 * 4 - 2 * 2), rel=1e-6)
 
 
 def test_constant_matrices() -> None:

@@ -1,29 +1,30 @@
 """Proxy: scores are the formulas' values, models stay as they were, files and names resolve or say why not."""
 
-import copy
 import gc
 import math
 import os
 import pickle
 import random
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import orjson
 import pytest
 import torch
 from hypothesis import given, settings
+from snapshots import Snapshot
 from strategies import formulas
 from tiny_vit import TinyVit, batch
 from torch import Tensor, nn
+from zoo_references import REFERENCES, linears, with_gradients
 
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.primitives import OPERATIONS, FormulaError, LayerError, Operation, statistic
-from autoprox.proxies import SHIPPED
 from autoprox.proxy import FORMAT, PROXY_FILE, VERSION, Proxy, ProxyError, resolve
+from autoprox.zoo import ZOO
 
-LINEARS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+FORMULAS = [name for name, proxy in ZOO.items() if proxy.formula]
 
 
 def one_line(error: BaseException) -> str:
@@ -32,136 +33,7 @@ def one_line(error: BaseException) -> str:
     return text
 
 
-# Reference implementations, from the papers and written without the language.
-
-
-def linears(model: TinyVit, *names: str) -> list[nn.Linear]:
-    return [block.get_submodule(name) for block in model.blocks for name in names or LINEARS]
-
-
-def number(value: Tensor) -> float:
-    return float(value.detach())
-
-
-def with_gradients(model: TinyVit, probe: str = "data") -> TinyVit:
-    model = copy.deepcopy(model)
-    inputs, targets = batch()
-    if probe == "synflow":
-        for parameter in model.parameters():
-            parameter.data.abs_()
-        model(torch.ones(1, 3, 8, 8)).sum().backward()
-    else:
-        nn.functional.cross_entropy(model(inputs), targets).backward()
-    return model
-
-
-def synflow_of(log: bool) -> Callable[[TinyVit], float]:
-    def score(model: TinyVit) -> float:
-        found = with_gradients(model, "synflow")
-        terms = [layer.weight * (layer.weight.grad + 1).log() if log else layer.weight * layer.weight.grad
-                 for layer in linears(found)]  # fmt: skip
-        return number(sum(term.abs().sum() for term in terms))
-
-    return score
-
-
-def dss(model: TinyVit) -> float:
-    found = with_gradients(model, "synflow")
-    diversity = sum(
-        torch.linalg.matrix_norm(layer.weight.grad, "nuc") * torch.linalg.matrix_norm(layer.weight, "nuc")
-        for layer in linears(found, "attn.qkv", "attn.proj")
-    )
-    saliency = sum((layer.weight.grad * layer.weight).abs().sum() for layer in linears(found, "mlp.fc1", "mlp.fc2"))
-    return number(diversity + saliency)
-
-
-def auto_prox_a(model: TinyVit) -> float:
-    found = with_gradients(model, "synflow")
-    msa = sum(layer.weight.grad.abs().sum() for layer in linears(found, "attn.qkv", "attn.proj"))
-    mlp = sum(layer.weight.grad.sigmoid().mean() for layer in linears(found, "mlp.fc1", "mlp.fc2"))
-    return number(msa + mlp)
-
-
-def auto_prox(model: TinyVit) -> float:
-    model, inputs_targets, outputs = copy.deepcopy(model), batch(), []
-
-    def keep(module: nn.Module, args: object, output: Tensor) -> None:
-        output.retain_grad()
-        outputs.append(output)
-
-    for layer in linears(model):
-        layer.register_forward_hook(keep)
-    nn.functional.cross_entropy(model(inputs_targets[0]), inputs_targets[1]).backward()
-    scores = []
-    for layer, output in zip(linears(model), outputs, strict=True):
-        weight = layer.weight
-        scaled = (weight - weight.min()) / (weight.max() - weight.min())
-        scores.append(number(scaled.norm() + output.grad.sigmoid().sqrt().mean()))
-    return float(np.mean(scores))
-
-
-def zico(model: TinyVit) -> float:
-    inputs, targets = batch()
-    gradients: list[list[np.ndarray]] = []
-    for half in (slice(0, 2), slice(2, 4)):
-        part = copy.deepcopy(model)
-        nn.functional.cross_entropy(part(inputs[half]), targets[half]).backward()
-        gradients.append([layer.weight.grad.numpy() for layer in linears(part)])
-    total = 0.0
-    for pair in zip(*gradients, strict=True):
-        deviation = np.std(pair, axis=0)
-        kept = deviation > 0
-        total += math.log((np.mean(np.abs(pair), axis=0)[kept] / deviation[kept]).sum())
-    return total
-
-
-def pruner_zero(model: TinyVit) -> float:
-    total = 0.0
-    for layer in linears(with_gradients(model)):
-        gradient = layer.weight.grad.abs()
-        scaled = (gradient - gradient.min()) / (gradient.max() - gradient.min())
-        total += number(((layer.weight * layer.weight).abs() * scaled).sum())
-    return total
-
-
-def pattern_count(model: TinyVit) -> float:
-    model, total = copy.deepcopy(model), []
-
-    def count(module: nn.Module, args: object, output: Tensor) -> None:
-        gelu = nn.functional.gelu(output).flatten(1)  # what an activation passes on is positive where its input is
-        total.append(len({tuple(neuron.tolist()) for neuron in (gelu > 0).T}))
-
-    for layer in linears(model, "mlp.fc1"):
-        layer.register_forward_hook(count)
-    model(batch()[0])
-    return float(sum(total))
-
-
-def snip(model: TinyVit) -> float:
-    return number(sum((layer.weight * layer.weight.grad).abs().sum() for layer in linears(with_gradients(model))))
-
-
-REFERENCES: dict[str, Callable[[TinyVit], float]] = {
-    "params": lambda model: float(sum(p.numel() for p in model.parameters())),
-    # 4 patches of 48 → 6; two blocks of four linears on 4 tokens and two products of 4 × 4 × 6; the classifier.
-    "flops": lambda model: 4 * 48 * 6 + 2 * (4 * (6 * 18 + 6 * 6 + 2 * 6 * 9) + 2 * 4 * 4 * 6) + 6 * 5,
-    "depth": lambda model: 2.0,
-    "width": lambda model: 6.0,
-    "l2-norm": lambda model: number(sum(layer.weight.norm() for layer in linears(model))),
-    "grad-norm": lambda model: number(sum(layer.weight.grad.norm() for layer in linears(with_gradients(model)))),
-    "snip": snip,
-    "synflow": synflow_of(log=False),
-    "logsynflow": synflow_of(log=True),
-    "dss": dss,
-    "auto-prox": auto_prox,
-    "auto-prox-a": auto_prox_a,
-    "pruner-zero": pruner_zero,
-    "zico": zico,
-    "pattern-count": pattern_count,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_shipped_proxies_are_what_they_are_called(name: str) -> None:
     model = TinyVit(seed=3)
     if name == "logsynflow":  # all gradients positive, so that the published formula is defined
@@ -178,14 +50,14 @@ def _positive_gradients(model: TinyVit) -> TinyVit:
     return model
 
 
-@pytest.mark.parametrize("shipped", SHIPPED.values(), ids=lambda shipped: shipped.name)
+@pytest.mark.parametrize("shipped", [ZOO[name] for name in FORMULAS], ids=FORMULAS)
 def test_shipped_records_are_complete(shipped) -> None:
     proxy = resolve(shipped.name)
     assert proxy.name == shipped.name
     assert proxy.formula.text == shipped.formula
     assert proxy.provenance == {"source": shipped.source, "note": shipped.note}
     with pytest.raises(TypeError):
-        SHIPPED["new"] = shipped  # type: ignore[index]
+        ZOO["new"] = shipped  # type: ignore[index]
 
 
 def test_score_works_on_our_spaces() -> None:
@@ -224,27 +96,7 @@ def test_score_depends_on_the_seed_only_without_targets() -> None:
     assert proxy.score(TinyVit(), inputs, targets.int()) == proxy.score(TinyVit(), inputs, targets)
 
 
-class Snapshot:
-    """Everything of a model and of the random generators that scoring might change."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        self.gradients = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-        self.flags = [(p.requires_grad, p.data_ptr(), p._version) for p in model.parameters()]
-        self.modes = [module.training for module in model.modules()]
-        self.hooks = [(len(m._forward_hooks), len(m._backward_hooks)) for m in model.modules()]
-        self.generators = (random.getstate(), torch.get_rng_state().tolist(), np.random.get_state()[1].tolist())
-
-    def check(self, model: nn.Module) -> None:
-        now = Snapshot(model)
-        assert all(torch.equal(self.state[name], now.state[name]) for name in self.state)
-        for name, gradient in self.gradients.items():
-            assert (now.gradients[name] is None) if gradient is None else torch.equal(gradient, now.gradients[name])
-        assert (self.flags, self.modes, self.hooks) == (now.flags, now.modes, now.hooks)
-        assert self.generators == now.generators
-
-
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", FORMULAS)
 def test_score_leaves_the_model_as_it_was(name: str) -> None:
     model = TinyVit()
     model.blocks[0].eval()

@@ -115,7 +115,7 @@ def test_generations_are_those_of_the_journal(whole: tuple[Path, Result]) -> Non
     out, _ = whole
     with open(out / "generations.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    records = Journal.open(out / JOURNAL).generations
+    records = Journal.open(out / JOURNAL).records
     assert len(table) == len(records) == CHOICES["generations"] + 1
     for row, record in zip(table, records, strict=True):
         assert (int(row["generation"]), int(row["unique"])) == (record["generation"], record["unique"])
@@ -143,7 +143,7 @@ def test_taus_in_provenance_and_report_are_those_of_the_benchmark(whole: tuple[P
 def test_validation_chooses_among_the_finalists(whole: tuple[Path, Result], home: Path) -> None:
     out, result = whole
     judge = Judge([Scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
-    records = Journal.open(out / JOURNAL).generations
+    records = Journal.open(out / JOURNAL).records
     outcomes = {text: outcome for record in records for text, outcome in record["judged"]}
     made = autoprox.run.grammar("typed")
     last = [made.formula(made.read(names)) for names in records[-1]["population"]]
@@ -223,7 +223,7 @@ def test_an_interrupted_run_reports_without_the_test_split_and_goes_on(
     assert {row.split for row in result.report.rows} == {"evolve", "validation"}
     assert set(result.proxy.provenance["tau"]) == {"evolve", "validation"}
     assert Proxy.load(out / PROXY_FILE).formula == result.proxy.formula
-    assert len(Journal.open(out / JOURNAL).generations) == generation + 1
+    assert len(Journal.open(out / JOURNAL).records) == generation + 1
     assert_same(out, go(out), whole)
 
 
@@ -300,7 +300,7 @@ def test_the_settings_are_kept_to(
     arch = BENCHMARK.architectures[BENCHMARK.splits()["evolve"][0]]
     subject = Subject("pit-vb101", arch, synthetic.SPEC, batch=choices.get("batch", 2))
     assert StatisticsCache(home / "statistics").has(subject, TERMINALS)
-    record = Journal.open(out / JOURNAL).generations[0]
+    record = Journal.open(out / JOURNAL).records[0]
     combine = {"min": min, "mean-spread": lambda taus: np.mean(taus) - np.std(taus)}
     for _, outcome in record["judged"]:
         if isinstance(outcome, list):
