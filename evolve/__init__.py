@@ -2,7 +2,7 @@
 
 from autoprox.evolve.fitness import COMBINATIONS, Invalid, Judge, Judgement, Task, choose_tasks, kendall
 from autoprox.evolve.grammar import GRAMMARS, Grammar, grammar
-from autoprox.evolve.journal import Journal, JournalError
+from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.loop import (
     STRATEGIES,
     Breeder,

@@ -171,7 +171,7 @@ def test_a_run_is_held_by_one(path: Path) -> None:
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from autoprox.evolve.journal import Journal
+from autoprox.bench_cache.journal import Journal
 with Journal.held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

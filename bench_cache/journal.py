@@ -1,4 +1,4 @@
-"""Journal: the append-only record of a run, one JSON line for the settings and one for each generation.
+"""Journal: the append-only record of a run, one JSON line for the settings and one for each step.
 
 A line is complete when it ends in a newline; a torn last line, as a killed run leaves it, is not read, and cut off
 before the run goes on. Nothing that differs between two equal runs (times, paths, workers) is in it.
