@@ -16,11 +16,15 @@ from autoprox.bench_cache.describe import Description, describe
 from autoprox.bench_cache.download import download, get_source
 from autoprox.bench_cache.library import benchmarks_dir, data_home, install, installed, load_benchmark
 from autoprox.bench_cache.readers import read_benchmark
+from autoprox.train_cli import train
 
 
 @click.group()
 def bench() -> None:
     """Import, download, list and show benchmarks: architectures with their trained accuracies."""
+
+
+bench.add_command(train)
 
 
 @bench.command("import")

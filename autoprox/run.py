@@ -41,7 +41,7 @@ from autoprox.evolve import (
     report,
     restore,
 )
-from autoprox.evolve.grammar import TERMINALS
+from autoprox.evolve.grammar import terminals
 from autoprox.primitives import OPERATIONS, Formula, apply, statistic
 from autoprox.proxy import PROXY_FILE, Proxy
 
@@ -123,7 +123,7 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
         pool = local_pool(workers)
         try:
             judge = _judge(settings, benchmarks, pool)
-            breeder = Breeder(grammar(settings.grammar, costly=settings.costly), judge)
+            breeder = Breeder(grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks)), judge)
             write_generations(out, journal.records)
             return _carry_on(out, settings, journal, breeder, watch or Watch())
         finally:
@@ -142,7 +142,7 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
 
     finished = True
     try:
-        wanted = [_reads(name, probe) for name, probe in TERMINALS]
+        wanted = [_reads(name, probe) for name, probe in terminals(breeder.grammar.probe)]
         for number, scorer in enumerate(judge.scorers):
             scorer.prepare(wanted, judge.architectures(number, "evolve"), watch.building)
         population = evolve(breeder, settings, journal, written)
@@ -173,15 +173,23 @@ def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool) -> Judge:
         Scorer(
             benchmark,
             data_home() / "statistics",
+            network=network,
             batch=settings.batch,
             kept=benchmark.splits()["evolve"],
             executor=pool,
         )
         for benchmark in benchmarks
+        for network in benchmark.networks()
+        if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
     ]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     tasks = [Task(numbers[name], task) for name, task in (text.split(":", 1) for text in settings.tasks)]
     return Judge(scorers, tasks, settings.joint)
+
+
+def probe_of(benchmarks: Sequence[Benchmark]) -> str:
+    """The probe that evolution reads: `data` if there are images for the networks of every task, else `noise`."""
+    return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
 
 
 def _reads(name: str, probe: str) -> Formula:

@@ -5,7 +5,10 @@ The file is one JSON object (docs/benchmark-format.md describes every field):
     {"format": "autoprox-benchmark", "version": 1, "name": ..., "space": ... or null,
      "spec": {"image_size": .., "in_channels": .., "num_classes": .., "patch_size": ..} or null,
      "source": ..., "tasks": [..],
-     "records": [{"arch": {..}, "accuracy": {task: percent or null}, "columns": {name: number or null}}, ..]}
+     "inputs": {task: {"spec": {..}, "images": [[[[..]]]], "targets": [..], "source": ..}},
+     "card": {..},
+     "records": [{"arch": {..}, "accuracy": {task: percent or null}, "columns": {name: number or null},
+                  "seeds": {task: [percent, ..]}}, ..]}
 
 Accuracies are percentages; a missing one is null in the file, NaN in memory, and never a number. A file is read whole
 or refused whole: the error names the first bad record, counted from 0.
@@ -48,11 +51,58 @@ STRUCTURE = ("params", "flops", "depth", "width")
 
 @dataclass(frozen=True)
 class Record:
-    """One row as a file has it, before any check: architecture, accuracy by task, further columns."""
+    """One row as a file has it, before any check: architecture, accuracy by task, further columns, and by seed."""
 
     arch: Any
     accuracy: Any
     columns: Any = field(default_factory=dict)
+    seeds: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskInput:
+    """What the networks of a task read: their input, and a few labelled images for the probe `data`.
+
+    `images` are float32, n × channels × size × size, as the networks were trained on them; `targets` are n class
+    numbers; `source` says whose the images are, and their licence.
+
+    Raises:
+        BenchmarkError: images of another shape, targets that are no classes, no images.
+    """
+
+    spec: InputSpec
+    images: np.ndarray
+    targets: np.ndarray
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        size = (self.spec.in_channels, self.spec.image_size, self.spec.image_size)
+        for name, kind in (("images", np.float32), ("targets", np.int64)):
+            array = np.array(getattr(self, name), dtype=kind)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if self.images.shape[1:] != size or not len(self.images) or self.targets.shape != (len(self.images),):
+            raise BenchmarkError(f"images of shape {self.images.shape} are not some of {size}, with a target each")
+        if not np.isfinite(self.images).all():
+            raise BenchmarkError("some images have entries that are NaN or infinite")
+        if self.targets.min() < 0 or self.targets.max() >= self.spec.num_classes:
+            raise BenchmarkError(f"targets are not class numbers from 0 to {self.spec.num_classes - 1}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that a benchmark's file has; images to six digits, as they are kept."""
+        images = [[[[float(f"{v:.6g}") for v in row] for row in plane] for plane in image] for image in self.images]
+        return {
+            "spec": asdict(self.spec), "source": self.source, "targets": self.targets.tolist(), "images": images
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """The networks that stand for some tasks of a benchmark: one for each architecture, with this input."""
+
+    spec: InputSpec
+    input: TaskInput | None
+    tasks: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +117,9 @@ class Benchmark:
         architectures: distinct; of the space's type, or `Settings`.
         tasks: accuracy in percent by task, float64 of shape (architectures,), NaN where missing.
         columns: further numbers of a tabular benchmark (proxies, sizes), of the same shape, NaN where missing.
+        inputs: by task, for tasks whose networks read another input than `spec`, or that come with images.
+        seeds: by task, the accuracies of single trainings, architectures × seeds; `tasks` has their mean.
+        card: how it was made, plain JSON values, for people to read.
 
     Raises:
         BenchmarkError: an architecture that is not in the space or is there twice, an accuracy outside [0, 100], an
@@ -80,6 +133,9 @@ class Benchmark:
     architectures: tuple[Any, ...]
     tasks: Mapping[str, np.ndarray]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    inputs: Mapping[str, TaskInput] = field(default_factory=dict)
+    seeds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name(self.name, "benchmark")
@@ -95,6 +151,7 @@ class Benchmark:
         for part, highest in (("tasks", 100.0), ("columns", math.inf)):
             arrays = {name: self._checked(name, values, highest) for name, values in getattr(self, part).items()}
             object.__setattr__(self, part, MappingProxyType(arrays))
+        self._check_inputs()
         self._check_architectures()
 
     def _checked(self, name: str, values: Any, highest: float) -> np.ndarray:
@@ -109,13 +166,27 @@ class Benchmark:
         array.setflags(write=False)
         return array
 
+    def _check_inputs(self) -> None:
+        """Refuse inputs or seeds of no task, and inputs that the space cannot read."""
+        for part in ("inputs", "seeds"):
+            object.__setattr__(self, part, MappingProxyType(dict(getattr(self, part))))
+            for task in getattr(self, part):
+                if task not in self.tasks:
+                    raise BenchmarkError(f"{part} of {quoted(task)}, which is no task; the tasks are {', '.join(self.tasks)}")
+        if self.inputs and self.space is None:
+            raise BenchmarkError("a tabular benchmark has no networks, and so no inputs")
+        for task, runs in self.seeds.items():
+            if runs.ndim != 2 or len(runs) != len(self.architectures) or not np.all((runs >= 0) & (runs <= 100)):
+                raise BenchmarkError(f"seeds of {task} are not percentages of every architecture for each seed")
+
     def _check_architectures(self) -> None:
         seen: dict[str, int] = {}
         for number, arch in enumerate(self.architectures):
             try:
                 if self.space is not None and self.spec is not None:
                     get_space(self.space).validate(arch)
-                    get_space(self.space).params(arch, self.spec)  # refuses a spec that the space cannot read
+                    for network in self.networks():
+                        get_space(self.space).params(arch, network.spec)  # refuses a spec that the space cannot read
                 elif not isinstance(arch, Settings):
                     raise ArchitectureError(f"without a space, expected Settings, got {type(arch).__name__}")
             except ArchitectureError as error:
@@ -146,14 +217,27 @@ class Benchmark:
         which = np.digitize(fractions, (0.5, 0.7))
         return MappingProxyType({name: np.flatnonzero(which == split) for split, name in enumerate(SPLITS)})
 
-    def structure(self) -> Mapping[str, np.ndarray]:
+    def networks(self) -> tuple[Network, ...]:
+        """Return what is built for each architecture: a network for every input that the tasks have.
+
+        Tasks without an input of their own share the network of `spec`. A tabular benchmark has none.
+        """
+        if self.spec is None:
+            return ()
+        shared = tuple(task for task in self.tasks if task not in self.inputs)
+        plain = (Network(self.spec, None, shared),) if shared else ()
+        return plain + tuple(Network(found.spec, found, (task,)) for task, found in self.inputs.items())
+
+    def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
         """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
 
-        They are the space's closed forms at `spec`. A tabular benchmark has those that its table has, and no others.
+        They are the space's closed forms at `spec`, the benchmark's own if none is given. A tabular benchmark has
+        those that its table has, and no others.
         """
-        if self.space is None or self.spec is None:
+        spec = spec or self.spec
+        if self.space is None or spec is None:
             return MappingProxyType(tabular_structure(self.architectures, self.columns))
-        space, spec = get_space(self.space), self.spec
+        space = get_space(self.space)
         rows = [
             (space.params(arch, spec), space.flops(arch, spec), space.depth(arch), space.width(arch))
             for arch in self.architectures
@@ -169,6 +253,8 @@ class Benchmark:
         source: str,
         tasks: Sequence[str],
         records: Sequence[Record],
+        inputs: Mapping[str, TaskInput] | None = None,
+        card: Mapping[str, Any] | None = None,
     ) -> "Benchmark":
         """Return the benchmark that unchecked records describe; a task or column that a record lacks is missing there.
 
@@ -179,7 +265,9 @@ class Benchmark:
         """
         read_arch = _arch_reader(space)
         columns = tuple(records[0].columns) if records else ()
+        by_seed = tuple(records[0].seeds) if records else ()
         architectures, accuracies, others = [], [], []
+        runs: dict[str, list[list[float]]] = {task: [] for task in by_seed}
         for number, record in enumerate(records):
             try:
                 architectures.append(read_arch(check_plain(record.arch, "arch")))
@@ -187,15 +275,20 @@ class Benchmark:
                 check_fields(record.columns, (), columns)
                 accuracies.append([check_number(record.accuracy.get(t), t, 0, 100) for t in tasks])
                 others.append([check_number(record.columns.get(c), c) for c in columns])
+                check_fields(record.seeds, by_seed, ())
+                for task in by_seed:
+                    runs[task].append(_check_runs(record.seeds[task], task, runs[task]))
             except (BenchmarkError, ArchitectureError) as error:
                 raise BenchmarkError(f"record {number}: {error}") from error
         by_task = dict(zip(tasks, np.array(accuracies).T, strict=False))
         by_column = dict(zip(columns, np.array(others).T, strict=False))
-        return cls(name, space, spec, source, tuple(architectures), by_task, by_column)
+        seeds = {task: np.array(values) for task, values in runs.items()}
+        found = cls(name, space, spec, source, tuple(architectures), by_task, by_column, inputs or {}, seeds, card or {})
+        return found
 
     def to_bytes(self) -> bytes:
         """Return the benchmark as a file: JSON, one record a line, every float to its last bit."""
-        head = {
+        head: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "name": self.name,
@@ -204,12 +297,17 @@ class Benchmark:
             "source": self.source,
             "tasks": list(self.tasks),
         }
+        if self.inputs:
+            head["inputs"] = {task: found.to_json() for task, found in self.inputs.items()}
+        if self.card:
+            head["card"] = dict(self.card)
         lines = [
             orjson.dumps(
                 {
                     "arch": dict(arch) if self.space is None else get_space(self.space).to_json(arch),
                     "accuracy": {task: _or_null(values[row]) for task, values in self.tasks.items()},
                     "columns": {column: _or_null(values[row]) for column, values in self.columns.items()},
+                    **({"seeds": {task: runs[row].tolist() for task, runs in self.seeds.items()}} if self.seeds else {}),
                 }
             )
             for row, arch in enumerate(self.architectures)
@@ -228,7 +326,8 @@ class Benchmark:
             raise BenchmarkError(f'not a benchmark of autoprox: there is no "format": "{FORMAT}"')
         if head.get("version") != VERSION:
             raise BenchmarkError(f"format version {quoted(head.get('version'))}; this autoprox reads version {VERSION}")
-        check_fields(head, ("format", "version", "name", "space", "spec", "source", "tasks", "records"), ())
+        required = ("format", "version", "name", "space", "spec", "source", "tasks", "records")
+        check_fields(head, required, ("inputs", "card"))
         if not isinstance(head["space"], str | None) or not isinstance(head["source"], str):
             raise BenchmarkError("space is a name or null, and source a text")
         if not isinstance(head["tasks"], list) or not isinstance(head["records"], list):
@@ -237,7 +336,9 @@ class Benchmark:
         if len(set(tasks)) < len(tasks):
             raise BenchmarkError("a task is named twice")
         records = [_read_record(number, record) for number, record in enumerate(head["records"])]
-        return cls.from_records(head["name"], head["space"], _read_spec(head["spec"]), head["source"], tasks, records)
+        inputs = {task: _read_input(task, found) for task, found in _object(head, "inputs").items()}
+        spec, card = _read_spec(head["spec"]), _object(head, "card")
+        return cls.from_records(head["name"], head["space"], spec, head["source"], tasks, records, inputs, card)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the benchmark to `path`, atomically."""
@@ -268,11 +369,43 @@ def _arch_reader(space: str | None) -> Callable[[dict[str, Any]], Any]:
 
 def _read_record(number: int, record: object) -> Record:
     try:
-        found = check_fields(record, ("arch", "accuracy"), ("columns",))
-        columns = check_fields(found.get("columns", {}), (), found.get("columns", {}))
+        found = check_fields(record, ("arch", "accuracy"), ("columns", "seeds"))
+        columns, seeds = _object(found, "columns"), _object(found, "seeds")
     except BenchmarkError as error:
         raise BenchmarkError(f"record {number}: {error}") from error
-    return Record(found["arch"], found["accuracy"], columns)
+    return Record(found["arch"], found["accuracy"], columns, seeds)
+
+
+def _object(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object in a field that may be absent."""
+    value = found.get(name, {})
+    return check_fields(value, (), value)
+
+
+def _check_runs(values: object, task: str, earlier: Sequence[Sequence[float]]) -> list[float]:
+    """Accuracies of single seeds: as many as the records before have, none missing."""
+    if not isinstance(values, list) or not values or (earlier and len(values) != len(earlier[0])):
+        raise BenchmarkError(f"seeds of {task} is {quoted(values)}, not one accuracy for each seed")
+    if None in values:
+        raise BenchmarkError(f"seeds of {task} is {quoted(values)}; none may be missing")
+    return [check_number(value, f"seeds of {task}", 0, 100) for value in values]
+
+
+def _read_input(task: str, record: object) -> TaskInput:
+    try:
+        found = check_fields(record, ("spec", "images", "targets", "source"), ())
+        spec = _read_spec(found["spec"])
+        if spec is None or not isinstance(found["source"], str):
+            raise BenchmarkError("spec is an object, and source a text")
+        try:
+            images, targets = np.array(found["images"], dtype=np.float32), np.array(found["targets"])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise BenchmarkError(f"images or targets are no arrays of numbers ({error})") from error
+        if targets.dtype.kind != "i":
+            raise BenchmarkError("targets are not whole numbers")
+        return TaskInput(spec, images, targets, found["source"])
+    except BenchmarkError as error:
+        raise BenchmarkError(f"inputs of {quoted(task)}: {error}") from error
 
 
 def _read_spec(spec: object) -> InputSpec | None:

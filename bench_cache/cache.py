@@ -28,6 +28,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from autoprox.bench_cache import models, space, spaces
+from autoprox.bench_cache.benchmark import TaskInput
 from autoprox.bench_cache.files import BenchmarkError, write_atomically
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.primitives import Reading, find_blocks, layers, probe, read_statistics
@@ -43,7 +44,7 @@ class Subject:
     """A network as it is probed: all that its statistics depend on.
 
     The batch is `batch` samples of the input's shape; `seed` gives the initial weights, the Gaussian input of the
-    probe `noise` and the random targets.
+    probe `noise` and the random targets. The probe `data` reads the first `batch` images of `input`.
     """
 
     space: str
@@ -51,6 +52,7 @@ class Subject:
     spec: InputSpec
     batch: int = 2
     seed: int = 0
+    input: TaskInput | None = None
 
     @property
     def key(self) -> str:
@@ -61,22 +63,39 @@ class Subject:
             "batch": self.batch,
             "seed": self.seed,
         }
+        if self.input is not None:
+            images = hashlib.sha256(self.input.images[: self.batch].tobytes())
+            images.update(self.input.targets[: self.batch].tobytes())
+            facts["images"] = images.hexdigest()
         return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
         """Build the network and read the wanted (statistic, probe) pairs from it, keeping nothing.
 
-        Raises BenchmarkError for the probe `data`: a table of accuracies comes without images.
+        Raises BenchmarkError for the probe `data` where there are no images, or fewer than the batch.
         """
         wanted = set(wanted)
         if any(name == "data" for _, name in wanted):
+            self._check_images()
+        model = get_space(self.space).build(self.arch, self.spec, self.seed)
+        size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
+        images, targets = torch.zeros(size), None
+        if self.input is not None and len(self.input.images) >= self.batch:
+            images = torch.tensor(self.input.images[: self.batch])
+            targets = torch.tensor(self.input.targets[: self.batch])
+        return read_statistics(model, find_blocks(model), wanted, images, targets, seed=self.seed)
+
+    def _check_images(self) -> None:
+        if self.input is None:
             raise BenchmarkError(
                 "this benchmark has no images for the probe 'data'; "
                 "use the probe 'noise', for example weight_grad[noise] instead of weight_grad"
             )
-        model = get_space(self.space).build(self.arch, self.spec, self.seed)
-        size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
-        return read_statistics(model, find_blocks(model), wanted, torch.zeros(size), seed=self.seed)
+        if len(self.input.images) < self.batch:
+            raise BenchmarkError(
+                f"a batch of {self.batch} images, but the benchmark comes with {len(self.input.images)}; "
+                "use a smaller --batch"
+            )
 
 
 @cache

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +44,7 @@ class Dataset:
         patch_size: of the networks that are trained on it.
         balanced: whether accuracy is the mean over classes, for classes of unequal size.
         source: what it is, whose it is, and its licence, on one line.
+        drawn: images and classes to show in place of the set's own, where these may not be passed on.
 
     Raises:
         BenchmarkError: no images, one class, a class without training image, entries that are not finite, images that
@@ -60,6 +60,7 @@ class Dataset:
     patch_size: int
     balanced: bool = False
     source: str = ""
+    drawn: tuple[np.ndarray, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name, "data set")
@@ -102,6 +103,17 @@ class Dataset:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
+
+    def probe_images(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The images and classes that may go with a benchmark: training images of one class after the other.
+
+        Of digits, drawn ones (see `drawn_digits`): nothing is stated of the licence of the set's own images.
+        """
+        if self.drawn is not None:
+            return self.drawn[0][:count], self.drawn[1][:count]
+        of_class = [np.flatnonzero(self.train_labels.numpy() == kind) for kind in range(self.num_classes)]
+        chosen = [rows[turn] for turn in range(count) for rows in of_class if turn < len(rows)][:count]
+        return self.train_images[chosen].numpy(), self.train_labels[chosen].numpy()
 
     def limited(self, train: int | None, test: int | None) -> Dataset:
         """The same with at most so many training and test images, classes in proportion, drawn by a fixed seed."""
@@ -160,10 +172,44 @@ class BuiltIn:
 
 def _digits() -> Dataset:
     """1,797 handwritten digits of 8 × 8 pixels, 16 grey levels; 1,000 to train on, the rest for the test."""
-    bundle = _package("sklearn.datasets", "scikit-learn", "digits").load_digits()
+    with _coming_with("scikit-learn", "digits"):
+        from sklearn.datasets import load_digits
+    bundle = load_digits()
     images = np.asarray(bundle.images, dtype=np.float32)[:, None]
     order = np.random.default_rng(0).permutation(len(images))
-    return _split("digits", images, np.asarray(bundle.target), order[:1000], order[1000:], 2, source="digits")
+    found = _split("digits", images, np.asarray(bundle.target), order[:1000], order[1000:], 2, source="digits")
+    train = images[order[:1000]]
+    drawn, classes = drawn_digits()
+    return replace(found, drawn=((drawn - train.mean()) / train.std(), classes))
+
+
+#: The ten digits as this project draws them, seven rows of five pixels each.
+_GLYPHS = (
+    ".###. #...# #..## #.#.# ##..# #...# .###.", "..#.. .##.. ..#.. ..#.. ..#.. ..#.. .###.",
+    ".###. #...# ....# ...#. ..#.. .#... #####", ".###. #...# ....# ..##. ....# #...# .###.",
+    "...#. ..##. .#.#. #..#. ##### ...#. ...#.", "##### #.... ####. ....# ....# #...# .###.",
+    "..##. .#... #.... ####. #...# #...# .###.", "##### ....# ...#. ..#.. .#... .#... .#...",
+    ".###. #...# #...# .###. #...# #...# .###.", ".###. #...# #...# .#### ....# ...#. .##..",
+)  # fmt: skip
+
+
+def drawn_digits(count: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Digits drawn for this project in the manner of the set's: float32, n × 1 × 8 × 8 from 0 to 16; and their classes.
+
+    Each is a glyph of `_GLYPHS`, moved by up to a pixel, blurred along both axes, with a little noise; seeded.
+    """
+    rng = np.random.default_rng(0)
+    classes = np.arange(count) % len(_GLYPHS)
+    images = np.zeros((count, 1, 8, 8), np.float32)
+    for image, kind in zip(images, classes, strict=True):
+        rows = [[float(mark == "#") for mark in row] for row in _GLYPHS[kind].split()]
+        down, right = int(rng.integers(0, 2)), int(rng.integers(1, 3))
+        image[0, down : down + 7, right : right + 5] = rows
+        for axis in (1, 2):
+            image += 0.25 * (np.roll(image, 1, axis) + np.roll(image, -1, axis))
+        image *= 16 / image.max()
+        image += rng.normal(0, 0.5, image.shape)
+    return np.clip(np.round(images), 0, 16), classes
 
 
 def _fashion() -> Dataset:
@@ -220,7 +266,9 @@ PINES_TEST = (
 
 def _pines() -> Dataset:
     """Indian Pines: 5 × 5 pixels of 8 principal bands around each pixel of the 12 land covers with 200 or more."""
-    bundle = _package("tensorly.datasets", "tensorly", "pines").load_indian_pines()
+    with _coming_with("tensorly", "pines"):
+        from tensorly.datasets import load_indian_pines
+    bundle = load_indian_pines()
     scene, cover = np.asarray(bundle["tensor"], dtype=np.float64), np.asarray(bundle["ticks"][0])
     kinds = [kind for kind in np.unique(cover) if kind and (cover == kind).sum() >= 200]
     train, test = pines_masks(cover.shape)
@@ -285,12 +333,14 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
 )
 
 
-def _package(module: str, package: str, dataset: str) -> Any:
+@contextmanager
+def _coming_with(package: str, dataset: str) -> Iterator[None]:
+    """An import inside that fails is an error that names the package."""
     try:
-        return importlib.import_module(module)
+        yield
     except ImportError as error:
         raise BenchmarkError(
-            f"data set {dataset} comes with {package}, which is not installed: pip install 'autoprox[datasets]'"
+            f"data set {dataset} needs {package}, which is not installed: pip install 'autoprox[datasets]'"
         ) from error
 
 
@@ -356,7 +406,8 @@ def _classes(path: Path) -> list[str]:
 
 
 def _images(path: Path, classes: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
-    image = _package("PIL.Image", "Pillow", str(path))
+    with _coming_with("Pillow", str(path)):
+        from PIL import Image
     arrays, labels = [], []
     for number, name in enumerate(classes):
         files = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in _SUFFIXES)
@@ -364,8 +415,8 @@ def _images(path: Path, classes: list[str], size: int) -> tuple[np.ndarray, np.n
             raise BenchmarkError(f"{path / name}: there is no image in it")
         for file in files:
             try:
-                with image.open(file) as picture:
-                    scaled = picture.convert("RGB").resize((size, size), image.Resampling.BILINEAR)
+                with Image.open(file) as picture:
+                    scaled = picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
                     arrays.append(np.asarray(scaled, dtype=np.float32).transpose(2, 0, 1))
             except Exception as error:  # Pillow raises many kinds for files that are no image
                 raise BenchmarkError(f"{file}: it cannot be read as an image ({error})") from error

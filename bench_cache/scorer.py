@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.spaces import InputSpec
@@ -155,11 +155,12 @@ def interrupts_wait() -> Iterator[None]:
 
 
 class Scorer:
-    """Formulas' scores on the architectures of one benchmark.
+    """Formulas' scores on the architectures of one benchmark, built for one of its inputs.
 
     Every single-slot reduction is computed once for each architecture, whatever formulas, roles or generations it
     appears in. Statistics of the architectures in `kept` stay on disk; the others' are read from the network when
-    they are needed, which gives the same numbers. `executor` is any concurrent.futures.Executor; None computes here.
+    they are needed, which gives the same numbers. `network` is one of `Benchmark.networks`, the first if it is not given;
+    `structure` has what is known of its architectures without building them. `executor` is any concurrent.futures.Executor; None computes here.
     """
 
     def __init__(
@@ -167,18 +168,22 @@ class Scorer:
         benchmark: Benchmark,
         root: Path,
         *,
+        network: Network | None = None,
         batch: int = 2,
         seed: int = 0,
         kept: Iterable[int] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        space, spec = buildable(benchmark)
+        space, _ = buildable(benchmark)
         self.benchmark = benchmark
+        self.network = network or benchmark.networks()[0]
         self.root = root
         self.executor = executor
-        self.subjects = [Subject(space, arch, spec, batch, seed) for arch in benchmark.architectures]
+        spec, given = self.network.spec, self.network.input
+        self.subjects = [Subject(space, arch, spec, batch, seed, given) for arch in benchmark.architectures]
         self.kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
-        self.depths = benchmark.structure()["depth"].astype(int)
+        self.structure = benchmark.structure(spec)
+        self.depths = self.structure["depth"].astype(int)
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
 

@@ -62,6 +62,19 @@ _SPACES: tuple[Space[Any], ...] = (
         norm_eps=1e-6,
     ),
     PitSpace(name="pit-vb101"),
+    # The embedded benchmark's. Depth and MLP ratio vary the size as much as the width does, so that size alone does not
+    # explain accuracy; narrow networks with PyTorch's own first weights learn from a thousand images.
+    AutoFormerSpace(
+        name="mini-vit",
+        embed_dims=(16, 24, 32, 48),
+        depths=(1, 2, 3, 4, 6),
+        heads=(1, 2, 4),
+        ratios=(0.5, 1.0, 2.0, 4.0),
+        head_dim=None,
+        relative_positions=False,
+        norm_eps=1e-6,
+        linear="torch",
+    ),
 )
 
 SPACES: Mapping[str, Space[Any]] = MappingProxyType({space.name: space for space in _SPACES})

@@ -53,7 +53,7 @@ class Fitness(base.Fitness):
 
 @dataclass(frozen=True)
 class Task:
-    """One column of accuracies of one benchmark."""
+    """One column of accuracies of one benchmark, by its place among the benchmarks."""
 
     benchmark: int
     name: str
@@ -87,27 +87,41 @@ def combined(taus: Sequence[float], weights: Sequence[float], combination: str) 
 
 
 class Judge:
-    """Formulas judged on the tasks of one or more benchmarks, split by split."""
+    """Formulas judged on the tasks of one or more benchmarks, split by split.
+
+    A benchmark has a scorer for each of its networks that the tasks need. `places` has, for each task, the number of
+    its scorer.
+    """
 
     def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
         self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
         self.weights = [task.weight for task in tasks]
         self._splits = [scorer.benchmark.splits() for scorer in scorers]
+        names = list(dict.fromkeys(scorer.benchmark.name for scorer in scorers))
+        self.places = [
+            next(
+                number
+                for number, scorer in enumerate(scorers)
+                if scorer.benchmark.name == names[task.benchmark] and task.name in scorer.network.tasks
+            )
+            for task in tasks
+        ]
 
     def benchmark(self, task: Task) -> Benchmark:
         """The benchmark that a task belongs to."""
-        return self.scorers[task.benchmark].benchmark
+        return self.scorers[self.places[self.tasks.index(task)]].benchmark
 
     def architectures(self, number: int, split: str) -> np.ndarray:
-        """Indices of a benchmark's architectures in the split."""
+        """Indices of the architectures of a scorer's benchmark in the split."""
         return self._splits[number][split]
 
     def accuracies(self, task: Task, split: str) -> np.ndarray:
         """The task's accuracies on the split, NaN where missing."""
-        return self.benchmark(task).tasks[task.name][self.architectures(task.benchmark, split)]
+        benchmark = self.benchmark(task)
+        return benchmark.tasks[task.name][benchmark.splits()[split]]
 
     def scores(self, formulas: Sequence[Formula], split: str, progress: Progress | None = None) -> list[np.ndarray]:
-        """For each benchmark, the scores as formulas × architectures of the split."""
+        """For each scorer, the scores as formulas × architectures of the split."""
         return [
             scorer.scores(formulas, self.architectures(number, split), progress)
             for number, scorer in enumerate(self.scorers)
@@ -126,7 +140,10 @@ class Judge:
             if tied > MAX_TIED:
                 name = self.scorers[number].benchmark.name
                 return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
-        taus = tuple(kendall(scores[task.benchmark], self.accuracies(task, split)) for task in self.tasks)
+        taus = tuple(
+            kendall(scores[place], self.accuracies(task, split))
+            for place, task in zip(self.places, self.tasks, strict=True)
+        )
         if any(np.isnan(taus)):
             return Invalid("constant where a task has accuracies")
         return Judgement(taus, combined(taus, self.weights, self.combination))

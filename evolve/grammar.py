@@ -17,15 +17,23 @@ from autoprox.primitives.formula import Formula, apply, constant, result_kind, s
 from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation, Vocabulary
 
-#: What the terminals of evolved formulas are: (statistic, probe), kept on disk for each network.
-TERMINALS = (
-    ("weight", ""),
-    ("weight_grad", "noise"),
-    ("weight_grad", "synflow"),
-    ("act", "noise"),
-    ("act_grad", "noise"),
-    ("attn", "noise"),
-)
+
+
+def terminals(probe: str) -> tuple[tuple[str, str], ...]:
+    """What the matrices of evolved formulas are: (statistic, probe), kept on disk for each network.
+
+    `probe` is `data` where every benchmark comes with images, `noise` where one does not.
+    """
+    return (
+        ("weight", ""),
+        ("weight_grad", probe),
+        ("weight_grad", "synflow"),
+        ("act", probe),
+        ("act_grad", probe),
+        ("attn", probe),
+    )
+
+
 LAYER_TERMINALS = ("fan_in", "fan_out", "heads", "tokens", "position")
 NET_TERMINALS = ("params", "flops", "depth", "width")
 CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
@@ -45,7 +53,8 @@ class Grammar:
     """A primitive set, how its nodes become formulas, and how its trees vary.
 
     `builders[name]` makes a node's formula from its arguments' formulas; `heights[type]` is the height of the
-    lowest tree of a type; `changes` are the mutations that can change its trees, drawn with equal odds.
+    lowest tree of a type; `changes` are the mutations that can change its trees, drawn with equal odds; `probe` is
+    that of its terminals.
     """
 
     name: str
@@ -53,6 +62,7 @@ class Grammar:
     builders: Mapping[str, Builder]
     heights: Mapping[type, int]
     changes: tuple[str, ...]
+    probe: str = "noise"
 
     def formula(self, tree: Sequence) -> Formula:
         """The formula that a tree stands for."""
@@ -97,21 +107,24 @@ class Grammar:
         return gp.PrimitiveTree(nodes)
 
 
-def grammar(name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False) -> Grammar:
+def grammar(
+    name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False, probe: str = "noise"
+) -> Grammar:
     """The grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
-    Without `costly`, operations that are cubic in the width (singular values, Gram matrices) are left out.
+    `probe` is that of `terminals`. Without `costly`, operations that are cubic in the width (singular values, Gram matrices) are left out.
     Raises ValueError for another name.
     """
     if name not in GRAMMARS:
         raise ValueError(f"unknown grammar '{name}'; there are {', '.join(GRAMMARS)}")
-    return _GRAMMARS[name]({n: o for n, o in operations.items() if costly or not o.costly})
+    return _GRAMMARS[name]({n: o for n, o in operations.items() if costly or not o.costly}, probe)
 
 
 class _Builder:
     """Collects the nodes of a grammar. One Python class stands for each kind, as DEAP's typed trees need."""
 
-    def __init__(self, name: str, returns: str) -> None:
+    def __init__(self, name: str, returns: str, probe: str) -> None:
+        self.probe = probe
         self.types: dict[str, type] = {}
         self.pset = gp.PrimitiveSetTyped(name, [], self.type(returns))
         self.builders: dict[str, Builder] = {}
@@ -137,18 +150,18 @@ class _Builder:
                 and (usable := [p for p in self.pset.primitives[kind] if all(arg in heights for arg in p.args)])
             }
             if not found:
-                return Grammar(self.pset.name, self.pset, self.builders, heights, changes)
+                return Grammar(self.pset.name, self.pset, self.builders, heights, changes, self.probe)
             heights.update(found)
 
 
-def _typed(operations: Mapping[str, Operation]) -> Grammar:
+def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
     """Every operation on every kind it takes: matrices by shape and role, numbers per layer, numbers per network."""
-    build = _Builder("typed", str(NET))
-    for kind, formula in _typed_terminals():
+    build = _Builder("typed", str(NET), probe)
+    for kind, formula in _typed_terminals(probe):
         build.terminal(str(formula), str(kind), formula)
     for value in CONSTANTS:
         build.terminal(constant(value).text, "Constant", constant(value))
-    kinds = list(dict.fromkeys(kind for kind, _ in _typed_terminals()))
+    kinds = list(dict.fromkeys(kind for kind, _ in _typed_terminals(probe)))
     done: set[Kind] = set()
     while kinds:
         kind = kinds.pop(0)
@@ -164,8 +177,8 @@ def _typed(operations: Mapping[str, Operation]) -> Grammar:
     return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink", "other_role"))
 
 
-def _typed_terminals() -> Iterable[tuple[Kind, Formula]]:
-    for name, probe in TERMINALS:
+def _typed_terminals(of: str) -> Iterable[tuple[Kind, Formula]]:
+    for name, probe in terminals(of):
         marks = [[probe]] if name == "attn" else [[role, probe] for role in ROLES]
         for mark in marks:
             formula = statistic(name, *filter(None, mark))
@@ -211,21 +224,19 @@ def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...
         yield args, functools.partial(apply, operation)
 
 
-def _auto_prox(operations: Mapping[str, Operation]) -> Grammar:
+def _auto_prox(operations: Mapping[str, Operation], probe: str) -> Grammar:
     """Two inputs, two unaries each, one binary, mean over layers (Auto-Prox, arXiv 2312.09059).
 
     An input is one tensor for each linear layer. The unaries act on each tensor; what is still a tensor after both
     is averaged; the binary acts on the two numbers of a layer. After a unary that already gives a number, only
     element-wise ones can follow.
     """
-    build = _Builder("auto-prox", "Net")
+    build = _Builder("auto-prox", "Net", probe)
     unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]
     average, binaries = operations["mean"], [operations[name] for name in dict.fromkeys(AUTO_PROX_BINARIES)]
-    for name, probe in TERMINALS:
+    for name, of in terminals(probe):
         if name != "attn":
-            build.terminal(
-                str(statistic(name, *filter(None, [probe]))), "Input", statistic(name, *filter(None, [probe]))
-            )
+            build.terminal(str(statistic(name, *filter(None, [of]))), "Input", statistic(name, *filter(None, [of])))
     for op in unaries:
         reduces = op.family in ("reduce", "spectrum")
         build.primitive(f"first {op.name}", ["Input"], "Number" if reduces else "Tensor", functools.partial(apply, op))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE
-from autoprox.evolve.fitness import Judge, Task, kendall
+from autoprox.evolve.fitness import Judge, kendall
 from autoprox.primitives.formula import Formula
 
 #: What the formula's row is called.
@@ -85,7 +85,7 @@ def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed:
         predictors: dict[str, list[np.ndarray]] = {FORMULA: [of_one[0] for of_one in scores]}
         for name in STRUCTURE:
             predictors[name] = [
-                scorer.benchmark.structure()[name][judge.architectures(number, split)]
+                scorer.structure[name][judge.architectures(number, split)]
                 for number, scorer in enumerate(judge.scorers)
             ]
         resampled = _resampled(judge, predictors, split, seed)
@@ -106,13 +106,13 @@ def _rows(
     for predictor in predictors:
         partials = []
         for number, task in enumerate(judge.tasks):
-            partials.append(_partial(judge, predictors, predictor, task, split))
+            partials.append(_partial(judge, predictors, predictor, number, split))
             low, high = interval(resampled[predictor][:, number])
             count = int((~np.isnan(judge.accuracies(task, split))).sum())
             name, tau = judge.benchmark(task).name, taus[predictor][number]
             rows.append(Row(predictor, split, name, task.name, count, tau, low, high, partials[-1]))
         low, high = interval(_means(judge, resampled[predictor]))
-        count = sum(len(judge.architectures(number, split)) for number in range(len(judge.scorers)))
+        count = sum(_sizes(judge, split).values())
         known = [partial for partial in partials if partial is not None]
         mean_partial = float(np.average(known, weights=judge.weights)) if known else None
         tau = float(np.average(taus[predictor], weights=judge.weights))
@@ -120,15 +120,20 @@ def _rows(
     return rows
 
 
+def _sizes(judge: Judge, split: str) -> dict[str, int]:
+    """How many architectures of each benchmark are in the split."""
+    return {s.benchmark.name: len(judge.architectures(number, split)) for number, s in enumerate(judge.scorers)}
+
+
 def _partial(
-    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], predictor: str, task: Task, split: str
+    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], predictor: str, number: int, split: str
 ) -> float | None:
-    """The predictor's partial tau given params, of the architectures that have an accuracy; None for params."""
+    """The predictor's partial tau on a task given params, of the architectures that have an accuracy; None for params."""
     if predictor == "params":
         return None
-    y = judge.accuracies(task, split)
+    y, place = judge.accuracies(judge.tasks[number], split), judge.places[number]
     there = ~np.isnan(y)
-    x, y, z = predictors[predictor][task.benchmark][there], y[there], predictors["params"][task.benchmark][there]
+    x, y, z = predictors[predictor][place][there], y[there], predictors["params"][place][there]
     return partial_tau(*(float(np.nan_to_num(kendall(*pair))) for pair in ((x, y), (x, z), (z, y))))
 
 
@@ -142,7 +147,8 @@ def _taus(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: s
     """Each predictor's tau on each task; a constant predictor ranks nothing and has 0."""
     return {
         name: [
-            float(np.nan_to_num(kendall(values[task.benchmark], judge.accuracies(task, split)))) for task in judge.tasks
+            float(np.nan_to_num(kendall(values[place], judge.accuracies(task, split))))
+            for place, task in zip(judge.places, judge.tasks, strict=True)
         ]
         for name, values in predictors.items()
     }
@@ -161,17 +167,16 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 def _resampled(
     judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves all that share them."""
+    """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves all tasks of a benchmark."""
     rng = np.random.default_rng(seed)
-    counts = [draws(rng, len(judge.architectures(number, split))) for number in range(len(judge.scorers))]
+    counts = {name: draws(rng, size) for name, size in _sizes(judge, split).items()}
     result = {name: np.zeros((RESAMPLES, len(judge.tasks))) for name in predictors}
     for number, task in enumerate(judge.tasks):
         accuracies = judge.accuracies(task, split)
         there = ~np.isnan(accuracies)
+        drawn = counts[judge.benchmark(task).name][:, there]
         for name, values in predictors.items():
-            result[name][:, number] = resampled_taus(
-                values[task.benchmark][there], accuracies[there], counts[task.benchmark][:, there]
-            )
+            result[name][:, number] = resampled_taus(values[judge.places[number]][there], accuracies[there], drawn)
     return result
 
 

@@ -24,10 +24,10 @@ from autoprox.bench_cache import cache, models, spaces
 from autoprox.bench_cache.cache import StatisticsCache, Subject, clear, code_version, slots_of
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.spaces import InputSpec, get_space
-from autoprox.evolve.grammar import TERMINALS
+from autoprox.evolve.grammar import terminals
 from autoprox.primitives import Reading, find_blocks, read_statistics
 
-MATRICES = [(name, probe, slot) for name, probe in TERMINALS for slot in slots_of(name)]
+MATRICES = [(name, probe, slot) for name, probe in terminals("noise") for slot in slots_of(name)]
 PIT = Subject("pit-vb101", architectures(1)[0], SPEC)
 AUTOFORMER = Subject("autoformer-vb101", get_space("autoformer-vb101").sample(Random(0)), InputSpec(32, 3, 10, 16))
 
@@ -56,7 +56,7 @@ def direct(subject: Subject) -> Reading:
     model = get_space(subject.space).build(subject.arch, subject.spec, subject.seed)
     size, channels = subject.spec.image_size, subject.spec.in_channels
     inputs = torch.zeros(subject.batch, channels, size, size)
-    wanted = {*TERMINALS, ("flops", ""), ("tokens", "")}
+    wanted = {*terminals("noise"), ("flops", ""), ("tokens", "")}
     return read_statistics(model, find_blocks(model), wanted, inputs, seed=subject.seed)
 
 
@@ -67,7 +67,7 @@ def assert_same(found: Reading, expected: Reading) -> None:
         for one, other in zip(found.matrices[key], blocks, strict=True):
             assert one.dtype == other.dtype
             assert torch.equal(one, other), key
-    assert {key: found.samples[key] for key in TERMINALS} == {key: expected.samples[key] for key in TERMINALS}
+    assert {key: found.samples[key] for key in terminals("noise")} == {key: expected.samples[key] for key in terminals("noise")}
     assert (found.layers, found.net) == (expected.layers, expected.net)
 
 
@@ -112,8 +112,8 @@ def test_a_build_that_was_killed_goes_on_with_what_is_missing(
     kept = {path.stem for path in entry(tmp_path).glob("*.safetensors")}
     assert len(kept) == 3
     assert_same(read(tmp_path), direct(PIT))
-    assert {f"{name}-{probe or 'any'}" for name, probe in probed[1] if (name, probe) in TERMINALS} == {
-        f"{name}-{probe or 'any'}" for name, probe in TERMINALS
+    assert {f"{name}-{probe or 'any'}" for name, probe in probed[1] if (name, probe) in terminals("noise")} == {
+        f"{name}-{probe or 'any'}" for name, probe in terminals("noise")
     } - kept
     read(tmp_path)
     assert len(probed) == 2
@@ -235,7 +235,7 @@ def test_a_damaged_file_is_built_again(probed: list, damage: str, sound: tuple[P
         assert not probed
     else:
         assert_same(read(root), expected)
-        assert [set(TERMINALS) & wanted for wanted in probed] == [{("act", "noise")}]
+        assert [set(terminals("noise")) & wanted for wanted in probed] == [{("act", "noise")}]
 
 
 @pytest.fixture(scope="module")
@@ -325,9 +325,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
 def test_what_a_killed_writer_leaves_behind_is_harmless(tmp_path: Path, probed: list) -> None:
     entry(tmp_path).mkdir(parents=True)
     (entry(tmp_path) / ".act-noise.safetensors.00ff.draft").write_bytes(b"half a fi")
-    assert not StatisticsCache(tmp_path).has(PIT, TERMINALS)
+    assert not StatisticsCache(tmp_path).has(PIT, terminals("noise"))
     assert_same(read(tmp_path), direct(PIT))
-    assert StatisticsCache(tmp_path).has(PIT, TERMINALS)
+    assert StatisticsCache(tmp_path).has(PIT, terminals("noise"))
     assert_same(read(tmp_path), direct(PIT))
     assert len(probed) == 1
 
@@ -406,10 +406,10 @@ import torch
 from autoprox.bench_cache.cache import Subject
 from autoprox.bench_cache.scorer import Task, prepare, work
 from autoprox.bench_cache.spaces import InputSpec, get_space
-from autoprox.evolve.grammar import TERMINALS
+from autoprox.evolve.grammar import terminals
 from autoprox.primitives import parse
 from autoprox.primitives.evaluate import reductions
-marks = [f"{name}[{probe}]" if probe else name for name, probe in TERMINALS]
+marks = [f"{name}[{probe}]" if probe else name for name, probe in terminals("noise")]
 parts = reductions([parse(f"sum(sum(square({mark})))") for mark in marks])
 space = get_space("autoformer-base")
 for seed in range(4):

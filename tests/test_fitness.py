@@ -25,6 +25,7 @@ class Given:
 
     def __init__(self, benchmark: Benchmark, scores: dict[str, np.ndarray]) -> None:
         self.benchmark, self._scores = benchmark, scores
+        self.network, self.structure = benchmark.networks()[0], benchmark.structure()
 
     def scores(self, formulas: Sequence[Formula], indices: np.ndarray, progress: object = None) -> np.ndarray:
         return np.array([self._scores[formula.text][indices] for formula in formulas])

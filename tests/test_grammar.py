@@ -12,9 +12,9 @@ from autoprox.evolve.grammar import (
     MAX_HEIGHT,
     MAX_NODES,
     NET_TERMINALS,
-    TERMINALS,
     crossover,
     other_role,
+    terminals,
 )
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import OPERATIONS, Formula, FormulaError, canonical, parse
@@ -94,7 +94,7 @@ def test_the_whole_language_is_within_reach() -> None:
     cheap = {name.split(":")[0] for name in MADE["typed"].pset.mapping}
     assert used - cheap == {name for name, operation in OPERATIONS.items() if operation.costly}
     read = {node for tree in drawn(MADE["typed"], 1500) for node in MADE["typed"].formula(tree).terminals()}
-    assert {(t.statistic.name, t.probe) for t in read} >= {*TERMINALS, *((name, "") for name in NET_TERMINALS)}
+    assert {(t.statistic.name, t.probe) for t in read} >= {*terminals("noise"), *((name, "") for name in NET_TERMINALS)}
     assert {t.role for t in read} >= set(ROLES)
 
 
@@ -264,7 +264,7 @@ def test_every_formula_has_the_genotypes_shape() -> None:
                 (side,) = side.args
             assert set(steps) <= unaries
             assert len(steps) == 2 or (len(steps) == 3 and steps[0] == "mean")
-            assert (side.head.statistic.name, side.head.probe) in TERMINALS  # type: ignore[union-attr]
+            assert (side.head.statistic.name, side.head.probe) in terminals("noise")  # type: ignore[union-attr]
             seen.update(steps)
     assert seen == unaries
 

@@ -32,7 +32,7 @@ from autoprox.evolve import (
     SettingsError,
     Task,
 )
-from autoprox.evolve.grammar import TERMINALS
+from autoprox.evolve.grammar import terminals
 from autoprox.primitives import Formula, parse
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
 from autoprox.run import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
@@ -299,7 +299,7 @@ def test_the_settings_are_kept_to(
     assert asked == [choices.get("costly", False)]
     arch = BENCHMARK.architectures[BENCHMARK.splits()["evolve"][0]]
     subject = Subject("pit-vb101", arch, synthetic.SPEC, batch=choices.get("batch", 2))
-    assert StatisticsCache(home / "statistics").has(subject, TERMINALS)
+    assert StatisticsCache(home / "statistics").has(subject, terminals("noise"))
     record = Journal.open(out / JOURNAL).records[0]
     combine = {"min": min, "mean-spread": lambda taus: np.mean(taus) - np.std(taus)}
     for _, outcome in record["judged"]:

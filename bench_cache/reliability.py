@@ -1,0 +1,89 @@
+"""Reliability: how far the accuracies of a benchmark trained with several seeds are worth ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import kendalltau
+
+#: Draws of the noise ceiling.
+DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the seeds of one task say of its labels.
+
+    `halves`: Kendall's tau-b between the mean accuracies of two disjoint halves of the seeds, mean over all ways to
+    halve them (NaN for one seed); `single`: the same between two single seeds; `spread`: standard deviation of the
+    mean accuracy over architectures, in percent points; `noise`: that of one seed around the architecture's mean;
+    `ceiling_one`, `ceiling_mean`: see `noise_ceiling`, against one seed and against the mean of all.
+    """
+
+    seeds: int
+    halves: float
+    single: float
+    spread: float
+    noise: float
+    ceiling_one: float
+    ceiling_mean: float
+
+
+def reliability(runs: np.ndarray) -> Reliability:
+    """The reliability of accuracies, architectures × seeds, float64, none missing."""
+    seeds = runs.shape[1]
+    if seeds < 2:
+        nan = float("nan")
+        return Reliability(seeds, nan, nan, float(runs.std()), nan, nan, nan)
+    return Reliability(
+        seeds=seeds,
+        halves=_mean_tau(runs, seeds // 2),
+        single=_mean_tau(runs, 1),
+        spread=float(runs.mean(1).std(ddof=1)),
+        noise=float(np.sqrt(runs.var(1, ddof=1).mean())),
+        ceiling_one=noise_ceiling(runs, 1),
+        ceiling_mean=noise_ceiling(runs, seeds),
+    )
+
+
+def _mean_tau(runs: np.ndarray, size: int) -> float:
+    """Mean tau-b between the means of two disjoint groups of `size` seeds, over all pairs of groups."""
+    taus = []
+    for first in combinations(range(runs.shape[1]), size):
+        rest = [seed for seed in range(runs.shape[1]) if seed not in first]
+        for second in combinations(rest, size):
+            if first < second:
+                taus.append(_tau(runs[:, list(first)].mean(1), runs[:, list(second)].mean(1)))
+    return float(np.mean(taus))
+
+
+def noise_ceiling(runs: np.ndarray, of: int) -> float:
+    """The tau that a perfect predictor of the expected accuracy would reach against the mean of `of` seeds.
+
+    The expected accuracy μ_i of architecture i is estimated by shrinking its mean towards the mean of all, so that the
+    estimates vary as much as the expectations do: with s² the variance within an architecture and S seeds,
+
+        μ_i = m + (x_i − m) √max(0, 1 − s² / (S var x)).
+
+    A mean of `of` seeds is then μ_i plus the mean of as many residuals of the architecture, drawn with replacement
+    and scaled by √(S / (S − 1)), for they are around an estimated mean. Mean tau-b over `DRAWS` draws, seeded.
+    """
+    seeds = runs.shape[1]
+    means = runs.mean(1)
+    within, between = runs.var(1, ddof=1).mean(), means.var(ddof=1)
+    if not between:
+        return float("nan")
+    expected = means.mean() + (means - means.mean()) * np.sqrt(max(0.0, 1 - within / (seeds * between)))
+    residuals = (runs - means[:, None]) * np.sqrt(seeds / (seeds - 1))
+    rng = np.random.default_rng(0)
+    taus = []
+    for _ in range(DRAWS):
+        drawn = np.take_along_axis(residuals, rng.integers(0, seeds, (len(runs), of)), axis=1)
+        taus.append(_tau(expected, expected + drawn.mean(1)))
+    return float(np.mean(taus))
+
+
+def _tau(a: np.ndarray, b: np.ndarray) -> float:
+    return float(kendalltau(a, b).statistic)
