@@ -23,12 +23,15 @@ from torch import Tensor
 from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
 from autoprox.bench_cache.files import BenchmarkError
+from autoprox.bench_cache.shards import SIZE, ShardTask, score_shard
 from autoprox.bench_cache.spaces import InputSpec
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
 Progress = Callable[[int, int], None]
 
+#: Bytes on disk up to which the kept statistics of a benchmark's networks are scored from memory (see shards.py).
+RESIDENT = 2**30
 #: Bytes of parts' numbers that a scorer remembers; what was used longest ago is computed again when needed.
 REMEMBERED = 2**28
 
@@ -184,6 +187,7 @@ class Scorer:
         self.kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)
+        self._shards: list[np.ndarray] = []  # indices of the networks scored from memory, once they are prepared
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
 
@@ -191,7 +195,9 @@ class Scorer:
         """Build the cached statistics that the formulas read, for the architectures that are kept on disk.
 
         The first network shows how large the rest will be. Raises BenchmarkError if the disk has no room for that.
+        Where all are small, they are scored from memory from now on.
         """
+        indices = np.asarray(list(indices), dtype=int)
         parts = tuple(reductions(formulas))
         tasks = [Task(str(self.root), self.subjects[i], parts, (), True) for i in indices if int(i) in self.kept]
         missing = [task for task in tasks if not prepared(task)]
@@ -201,6 +207,11 @@ class Scorer:
         done = len(tasks) - max(len(missing) - 1, 0)
         for _ in self._run(prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
+        kept = np.array(sorted(self.kept))
+        if len(kept) and np.array_equal(np.sort(indices), kept):
+            largest = self.subjects[max(kept, key=lambda i: self.structure["params"][i])]
+            if _cache(str(self.root)).size(largest) * len(kept) <= RESIDENT:
+                self._shards = [kept[start::-(-len(kept) // SIZE)] for start in range(-(-len(kept) // SIZE))]
 
     def _check_room(self, subject: Subject, more: int) -> None:
         needed, free = _cache(str(self.root)).size(subject) * more, shutil.disk_usage(self.root).free
@@ -215,6 +226,8 @@ class Scorer:
     ) -> np.ndarray:
         """Scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
         indices = np.asarray(indices, dtype=int)
+        if self._shards and formulas and np.array_equal(np.sort(indices), np.array(sorted(self.kept))):
+            return rounded(self._from_memory(formulas, indices, progress))
         parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
         self._compute(parts, numbers, indices, progress)
@@ -225,6 +238,16 @@ class Scorer:
                 result[row, at] = self._finish(formula, indices[at], int(depth))
         self._forget()
         return rounded(result)
+
+    def _from_memory(self, formulas: Sequence[Formula], indices: np.ndarray, progress: Progress | None) -> np.ndarray:
+        """Scores of all kept networks, formulas × indices, shard by shard."""
+        tasks = [
+            ShardTask(str(self.root), tuple(self.subjects[i] for i in shard), tuple(formulas)) for shard in self._shards
+        ]
+        by_network = np.empty((len(formulas), len(self.subjects)))
+        for number, scores in self._run(score_shard, tasks, progress):
+            by_network[:, self._shards[number]] = scores
+        return by_network[:, indices]
 
     def _forget(self) -> None:
         """Drop the parts that were used longest ago, beyond what is remembered."""

@@ -66,21 +66,41 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
     matrices are in cache, and forgotten after its last use. Raises LayerError for a statistic that the reading does
     not have.
     """
-    by_slot: dict[str, list[Formula]] = {}
-    for reduction in wanted:
-        by_slot.setdefault(_role(reduction), []).append(reduction)
     values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
-    for slot, group in by_slot.items():
-        terminals = dict.fromkeys(t for reduction in group for t in reduction.terminals())
+    for slot, group in by_slot(wanted).items():
+        terminals = matrix_terminals(group)
         leaves = {t: _read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in terminals}
         samples = {t: reading.samples[t.statistic.name, t.probe] for t in terminals}
-        uses = Counter(arg for node in dict.fromkeys(n for r in group for n in r.nodes()) for arg in node.args)
         for block in range(len(next(iter(leaves.values())))):
-            memo: dict[Formula, Tensor] = {}
-            left = uses.copy()
-            for reduction in group:
-                values[reduction].append(float(_matrix_value(reduction, block, leaves, samples, memo, left)))
+            at_block = {terminal: matrices[block] for terminal, matrices in leaves.items()}
+            for reduction, value in zip(group, reduce_matrices(group, at_block, samples), strict=True):
+                values[reduction].append(float(value))
     return values
+
+
+def by_slot(wanted: Iterable[Formula]) -> dict[str, list[Formula]]:
+    """Single-slot reductions by their slot, in order."""
+    found: dict[str, list[Formula]] = {}
+    for reduction in wanted:
+        found.setdefault(_role(reduction), []).append(reduction)
+    return found
+
+
+def matrix_terminals(group: Iterable[Formula]) -> list[Terminal]:
+    """The statistics that reductions read, each once."""
+    return list(dict.fromkeys(t for reduction in group for t in reduction.terminals()))
+
+
+def reduce_matrices(
+    group: Sequence[Formula], leaves: Mapping[Terminal, Tensor], samples: Mapping[Terminal, int]
+) -> list[Tensor]:
+    """The values of reductions of one slot on given matrices, as one graph.
+
+    `leaves` has rows × columns for each terminal, or many such stacked along leading axes, which the values keep.
+    """
+    left = Counter(arg for node in dict.fromkeys(n for r in group for n in r.nodes()) for arg in node.args)
+    memo: dict[Formula, Tensor] = {}
+    return [_matrix_value(reduction, leaves, samples, memo, left) for reduction in group]
 
 
 def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
@@ -94,19 +114,18 @@ def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
 
 def _matrix_value(
     node: Formula,
-    block: int,
-    leaves: Mapping[Terminal, Sequence[Tensor]],
+    leaves: Mapping[Terminal, Tensor],
     samples: Mapping[Terminal, int],
     memo: dict[Formula, Tensor],
     left: Counter[Formula],
 ) -> Tensor:
-    """The node's value on one layer. `left` counts how often each value will still be asked for."""
+    """The node's value. `left` counts how often each value will still be asked for."""
     if node in memo:
         return memo[node]
     if isinstance(node.head, Terminal):
-        value = leaves[node.head][block]
+        value = leaves[node.head]
     elif isinstance(node.head, Operation):
-        args = [_matrix_value(arg, block, leaves, samples, memo, left) for arg in node.args]
+        args = [_matrix_value(arg, leaves, samples, memo, left) for arg in node.args]
         if node.head.per_sample:
             value = node.head.function(*args, samples[node.terminals()[0]])
         else:
@@ -116,7 +135,7 @@ def _matrix_value(
             if not left[arg]:
                 memo.pop(arg, None)
     else:
-        device = next(iter(leaves.values()))[block].device
+        device = next(iter(leaves.values())).device
         value = torch.tensor(node.head, dtype=torch.float64, device=device)  # takes the type of what it meets
     memo[node] = value
     return value

@@ -5,7 +5,7 @@ from random import Random
 
 import numpy as np
 
-from autoprox.bench_cache.benchmark import SPLITS, Benchmark
+from autoprox.bench_cache.benchmark import SPLITS, Benchmark, TaskInput
 from autoprox.bench_cache.scorer import Scorer
 from autoprox.bench_cache.spaces import InputSpec, PitArch, get_space
 from autoprox.evolve import Judge, Task
@@ -43,3 +43,27 @@ def judge(root: Path, *benchmarks: Benchmark, tasks: tuple[str, ...] = ("size_kd
     """Make a judge of the tasks, with the statistics under `root`."""
     scorers = [Scorer(b, root, kept=b.splits()["evolve"]) for b in benchmarks]
     return Judge(scorers, [Task(number, name) for number in range(len(benchmarks)) for name in tasks])
+
+
+def mini(count: int) -> Benchmark:
+    """Make a benchmark of small ViTs with two tasks of different inputs and with images, labelled by width and depth."""
+    space, rng, noise = get_space("mini-vit"), Random(0), np.random.default_rng(0)
+    chosen = list({space.key(arch): arch for arch in (space.sample(rng) for _ in range(4 * count))}.values())[:count]
+    widths, depths = (np.array([getattr(a, gene) for a in chosen], float) for gene in ("embed_dim", "depth"))
+    specs = {"small": InputSpec(8, 1, 10, 2), "large": InputSpec(12, 2, 4, 4)}
+    seeds = {
+        task: 50 + 0.5 * widths[:, None] + depths[:, None] + noise.normal(0, 2, (count, 2)) for task in specs
+    }
+    inputs = {
+        task: TaskInput(
+            spec,
+            noise.normal(size=(4, spec.in_channels, spec.image_size, spec.image_size)),
+            np.arange(4) % spec.num_classes,
+            "made up by the tests",
+        )
+        for task, spec in specs.items()
+    }
+    labels = {task: runs.mean(1) for task, runs in seeds.items()}
+    return Benchmark(
+        "mini", space.name, specs["small"], "made up by the tests", tuple(chosen), labels, {}, inputs, seeds, {"epochs": 1}
+    )

@@ -1,0 +1,115 @@
+"""Shards: stacked evaluation equals the network-by-network path, on every operation, whatever the number of workers."""
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import synthetic
+
+from autoprox.bench_cache import scorer as scoring
+from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.scorer import Scorer, close_pool, local_pool
+from autoprox.bench_cache.shards import SIZE
+from autoprox.evolve import grammar
+from autoprox.evolve.grammar import terminals
+from autoprox.evolve.loop import seeded
+from autoprox.primitives import OPERATIONS, apply, statistic
+
+FORMULAS_OF_EACH = 3
+
+
+@pytest.fixture(scope="module")
+def mini() -> Benchmark:
+    """Sixty small networks: more than one shard."""
+    return synthetic.mini(SIZE + 10)
+
+
+@pytest.fixture(scope="module")
+def pair(mini: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorer, Scorer]:
+    """Two scorers of all networks on the same statistics: from memory, and network by network."""
+    root = tmp_path_factory.mktemp("statistics")
+    return prepared(mini, root), Scorer(mini, root)
+
+
+def prepared(benchmark: Benchmark, root: Path, **choices: object) -> Scorer:
+    found = Scorer(benchmark, root, **choices)  # type: ignore[arg-type]
+    reads = [
+        apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
+        for name, probe in terminals("noise")
+    ]
+    found.prepare(reads, range(len(benchmark)))
+    return found
+
+
+def formulas(count: int) -> list:
+    """Random formulas of the whole language, that together use every operation."""
+    made = grammar("typed", costly=True)
+    found, missing = [], set(OPERATIONS) - {"identity"}
+    with seeded(0):
+        while missing or len(found) < count:
+            formula = made.formula(made.grow(made.pset.ret, 2, 6))
+            used = {getattr(node.head, "name", "") for node in formula.nodes()} & missing
+            if formula.is_complete and (used or len(found) < count):
+                found.append(formula)
+                missing -= used
+    return found
+
+
+def test_small_networks_are_scored_from_memory_in_fixed_groups(pair: tuple[Scorer, Scorer]) -> None:
+    fast, slow = pair
+    assert sorted(np.concatenate(fast._shards)) == list(range(len(fast.subjects)))
+    assert max(map(len, fast._shards)) <= SIZE < len(fast.subjects)
+    assert not slow._shards
+
+
+def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
+    fast, slow = pair
+    everything = np.arange(len(fast.subjects))
+    chosen = formulas(60)
+    expected, found = slow.scores(chosen, everything), fast.scores(chosen, everything)
+    for formula, left, right in zip(chosen, found, expected, strict=True):
+        scale = np.abs(right).max()
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale, err_msg=formula.text)
+
+
+def test_each_reduction_is_that_of_the_plain_path(pair: tuple[Scorer, Scorer]) -> None:
+    fast, slow = pair
+    everything = np.arange(len(fast.subjects))
+    reduce = [o for o in OPERATIONS.values() if o.family in ("reduce", "spectrum") and not o.per_sample]
+    chosen = [
+        apply(OPERATIONS["sum"], apply(operation, statistic(name, "mlp", *filter(None, [probe]))))
+        for operation in reduce
+        for name, probe in (("weight", ""), ("act_grad", "noise"))
+    ]
+    found, expected = fast.scores(chosen, everything), slow.scores(chosen, everything)
+    for formula, left, right in zip(chosen, found, expected, strict=True):
+        cancels = formula.text.startswith(("sum(sum(", "sum(mean("))  # of signed entries: only their size is kept
+        scale = np.abs(right).max() if cancels else 0
+        np.testing.assert_allclose(left, right, rtol=1e-6 if not cancels else 1e-3, atol=1e-4 * scale, err_msg=formula.text)
+
+
+def test_order_and_further_formulas_change_nothing(pair: tuple[Scorer, Scorer]) -> None:
+    fast, _ = pair
+    order = np.array(Random(0).sample(range(len(fast.subjects)), len(fast.subjects)))
+    chosen = formulas(12)
+    whole = fast.scores(chosen, order)
+    np.testing.assert_array_equal(whole[3:5], fast.scores(chosen[3:5], order))
+    np.testing.assert_array_equal(whole, fast.scores(chosen, np.arange(len(order)))[:, order])
+
+
+def test_workers_change_nothing(mini: Benchmark, pair: tuple[Scorer, Scorer]) -> None:
+    fast, _ = pair
+    everything = np.arange(len(mini))
+    pool = local_pool(2)
+    try:
+        found = prepared(mini, fast.root, executor=pool).scores(formulas(12), everything)
+    finally:
+        close_pool(pool)
+    np.testing.assert_array_equal(found, fast.scores(formulas(12), everything))
+
+
+def test_large_networks_stay_on_disk(mini: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "RESIDENT", 1000)
+    few = synthetic.mini(3)
+    assert not prepared(few, tmp_path)._shards
