@@ -1,7 +1,9 @@
 """`autoprox bench`: import, download, list and show benchmarks."""
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,7 +16,15 @@ from autoprox.bench_cache.cache import clear
 from autoprox.bench_cache.catalogue import CATALOGUE, RAW_GITHUB, PublicFile
 from autoprox.bench_cache.describe import Description, describe
 from autoprox.bench_cache.download import download, get_source
-from autoprox.bench_cache.library import benchmarks_dir, data_home, install, installed, load_benchmark
+from autoprox.bench_cache.library import (
+    EMBEDDED_DIR,
+    Installed,
+    benchmarks_dir,
+    data_home,
+    install,
+    installed,
+    load_benchmark,
+)
 from autoprox.bench_cache.readers import read_benchmark
 from autoprox.train_cli import train
 
@@ -54,7 +64,7 @@ def show(benchmark: str) -> None:
     description = describe(load_benchmark(benchmark))
     console = _console()
     console.print(_heading(description), soft_wrap=True)
-    tables = (_accuracy_table, _missing_table, _structure_table, _between_table)
+    tables = (_accuracy_table, _missing_table, _reliability_table, _structure_table, _between_table, _card_table)
     for table in (draw(description) for draw in tables):
         if table.rows:
             console.print(table)
@@ -88,22 +98,30 @@ def download_(source: str, base: str) -> None:
 
 @bench.command("list")
 def list_() -> None:
-    """List your benchmarks, and the public ones that can be downloaded."""
+    """List the benchmarks that come with autoprox, yours, and the public ones that can be downloaded."""
     console, here = _console(), installed()
-    mine = _words_table("your benchmarks", "name", "space", "architectures", "tasks")
-    for entry in here:
-        if entry.benchmark is None:
-            mine.add_row(entry.name, "", "", Text(f"cannot be read: {entry.problem}", style="red"))
-        else:
-            space, tasks = entry.benchmark.space or "tabular", ", ".join(entry.benchmark.tasks)
-            mine.add_row(entry.name, space, str(len(entry.benchmark)), tasks)
-    console.print(mine if here else f"no benchmarks in {benchmarks_dir()} yet", soft_wrap=not here)
-    public = _words_table("to download", "name", "benchmarks (✓ yours)", "what", "licence")
+    console.print(_benchmarks_table("embedded", installed(EMBEDDED_DIR)))
+    mine = _benchmarks_table("imported, downloaded or trained", here)
+    console.print(mine if here else f"\nno others in {benchmarks_dir()} yet", soft_wrap=not here)
+    public = _words_table("to download", "name", "benchmarks (✓ yours)", "size", "what", "licence")
     names = {entry.name for entry in here}
     for source in CATALOGUE:
         members = "\n".join(f"{f.benchmark}{' ✓' if f.benchmark in names else ''}" for f in source.files)
-        public.add_row(source.name, members, source.about, source.licence)
+        sizes = "\n".join(f"{file.size / 1000:,.0f} kB" for file in source.files)
+        public.add_row(source.name, members, sizes, source.about, source.licence)
     console.print(public)
+
+
+def _benchmarks_table(title: str, entries: Sequence[Installed]) -> Table:
+    table = _words_table(title, "name", "space", "architectures", "size", "tasks")
+    for entry in entries:
+        size = f"{entry.path.stat().st_size / 1000:,.0f} kB"
+        if entry.benchmark is None:
+            table.add_row(entry.name, "", "", size, Text(f"cannot be read: {entry.problem}", style="red"))
+        else:
+            space, tasks = entry.benchmark.space or "tabular", ", ".join(entry.benchmark.tasks)
+            table.add_row(entry.name, space, str(len(entry.benchmark)), size, tasks)
+    return table
 
 
 @bench.command()
@@ -158,6 +176,37 @@ def _missing_table(description: Description) -> Table:
         if facts.missing:
             table.add_row(facts.task, str(facts.missing), *(str(facts.splits[split]) for split in SPLITS))
     return table
+
+
+def _reliability_table(description: Description) -> Table:
+    """What the seeds say of the labels; see `reliability.Reliability`."""
+    title = "reliability of the labels, between seeds: tau-b, and deviations in percent points"
+    columns = ("seeds", "halves", "single", "spread", "noise", "ceiling, 1 seed", "ceiling, mean")
+    table = _table(title, "task", *columns)
+    for facts in description.tasks:
+        if (found := facts.reliability) is not None:
+            taus = (_tau(found.halves), _tau(found.single))
+            ceilings = (_tau(found.ceiling_one), _tau(found.ceiling_mean))
+            table.add_row(facts.task, str(found.seeds), *taus, _decimal(found.spread), _decimal(found.noise), *ceilings)
+    return table
+
+
+def _card_table(description: Description) -> Table:
+    """The data card, one line for each fact, nested facts by their path."""
+    table = _words_table("data card", "fact", "")
+    for path, value in _facts(description.card):
+        table.add_row(path, Text(value))
+    return table
+
+
+def _facts(card: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in card.items():
+        if isinstance(value, Mapping):
+            yield from _facts(value, f"{above}{name}.")
+        elif isinstance(value, list):
+            yield from ((f"{above}{name}" if not number else "", str(entry)) for number, entry in enumerate(value))
+        else:
+            yield f"{above}{name}", str(value)
 
 
 def _structure_table(description: Description) -> Table:

@@ -17,22 +17,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from autoprox.bench_cache.benchmark import Benchmark
-from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.library import installed, load_benchmark
+from autoprox.bench_cache.library import DEFAULT_BENCHMARK, load_benchmark
 from autoprox.cli import INTERRUPTED
 from autoprox.evolve import COMBINATIONS, FORMULA, GRAMMARS, MEAN, STRATEGIES, Report, Row, Settings, SettingsError
 from autoprox.run import JOURNAL, Result, Watch, go, read_settings, start
-
-#: What is evolved on without --bench, once it is downloaded or imported.
-DEFAULT_BENCHMARKS = ("vit-bench-101-autoformer", "vit-bench-101-pit")
-DEFAULT_TASKS = ("*_kd",)
 
 _DEFAULTS = Settings((), ())
 
 
 @click.command()
-@click.option("--bench", "benches", multiple=True, metavar="NAME|FILE", help="Benchmark to evolve on; repeatable.")
+@click.option(
+    "--bench",
+    "benches",
+    multiple=True,
+    metavar="NAME|FILE",
+    help=f"Benchmark to evolve on; repeatable.  [default: {DEFAULT_BENCHMARK}, which is embedded]",
+)
 @click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
 @click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True)
 @click.option("--population", type=int, default=_DEFAULTS.population, show_default=True)
@@ -80,9 +80,8 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
         generations = _agreed(context, out, benches, tasks, choices)
     else:
         out = out or _next_run()
-        benchmarks = [load_benchmark(ref) for ref in benches] or _default_benchmarks()
-        named = [name for part in tasks.split(",") if (name := part.strip())]
-        patterns = named or ([] if benches else list(DEFAULT_TASKS))
+        benchmarks = [load_benchmark(ref) for ref in benches or [DEFAULT_BENCHMARK]]
+        patterns = [name for part in tasks.split(",") if (name := part.strip())]
         start(benchmarks, patterns, out, **choices)
         generations = None
     settings = read_settings(out)
@@ -108,17 +107,6 @@ def _agreed(context: click.Context, out: Path, benches: Sequence[str], tasks: st
     if benches or tasks:
         raise SettingsError(f"the run in {out} has its benchmarks and tasks; resume it without --bench and --tasks")
     return choices["generations"] if "generations" in given else stored["generations"]
-
-
-def _default_benchmarks() -> list[Benchmark]:
-    have = {found.name: found.benchmark for found in installed()}
-    benchmarks = [benchmark for name in DEFAULT_BENCHMARKS if (benchmark := have.get(name)) is not None]
-    if len(benchmarks) < len(DEFAULT_BENCHMARKS):
-        raise BenchmarkError(
-            "no benchmark given, and vit-bench-101 is not here: run 'autoprox bench download vit-bench-101', "
-            "or name one with --bench"
-        )
-    return benchmarks
 
 
 def _runs() -> list[Path]:

@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from autoprox.bench_cache.datasets import BUILT_IN, load_dataset
+from autoprox.bench_cache.builtin_datasets import BUILT_IN
+from autoprox.bench_cache.datasets import load_dataset
 from autoprox.bench_cache.spaces import SPACES
 from autoprox.bench_cache.train_run import Plan, begin, carry_out, check_output, make_benchmark
 from autoprox.bench_cache.training import Recipe

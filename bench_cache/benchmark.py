@@ -98,9 +98,12 @@ class TaskInput:
 
 @dataclass(frozen=True)
 class Network:
-    """The networks that stand for some tasks of a benchmark: one for each architecture, with this input."""
+    """The networks that stand for some tasks of a benchmark: one for each architecture, with this input.
 
-    spec: InputSpec
+    Those of a tabular benchmark have no spec and cannot be built.
+    """
+
+    spec: InputSpec | None
     input: TaskInput | None
     tasks: tuple[str, ...]
 
@@ -172,7 +175,9 @@ class Benchmark:
             object.__setattr__(self, part, MappingProxyType(dict(getattr(self, part))))
             for task in getattr(self, part):
                 if task not in self.tasks:
-                    raise BenchmarkError(f"{part} of {quoted(task)}, which is no task; the tasks are {', '.join(self.tasks)}")
+                    raise BenchmarkError(
+                        f"{part} of {quoted(task)}, which is no task; the tasks are {', '.join(self.tasks)}"
+                    )
         if self.inputs and self.space is None:
             raise BenchmarkError("a tabular benchmark has no networks, and so no inputs")
         for task, runs in self.seeds.items():
@@ -183,10 +188,10 @@ class Benchmark:
         seen: dict[str, int] = {}
         for number, arch in enumerate(self.architectures):
             try:
-                if self.space is not None and self.spec is not None:
+                if self.space is not None:
                     get_space(self.space).validate(arch)
-                    for network in self.networks():
-                        get_space(self.space).params(arch, network.spec)  # refuses a spec that the space cannot read
+                    for spec in filter(None, (network.spec for network in self.networks())):
+                        get_space(self.space).params(arch, spec)  # refuses a spec that the space cannot read
                 elif not isinstance(arch, Settings):
                     raise ArchitectureError(f"without a space, expected Settings, got {type(arch).__name__}")
             except ArchitectureError as error:
@@ -220,10 +225,8 @@ class Benchmark:
     def networks(self) -> tuple[Network, ...]:
         """Return what is built for each architecture: a network for every input that the tasks have.
 
-        Tasks without an input of their own share the network of `spec`. A tabular benchmark has none.
+        Tasks without an input of their own share the network of `spec`.
         """
-        if self.spec is None:
-            return ()
         shared = tuple(task for task in self.tasks if task not in self.inputs)
         plain = (Network(self.spec, None, shared),) if shared else ()
         return plain + tuple(Network(found.spec, found, (task,)) for task, found in self.inputs.items())
@@ -283,8 +286,7 @@ class Benchmark:
         by_task = dict(zip(tasks, np.array(accuracies).T, strict=False))
         by_column = dict(zip(columns, np.array(others).T, strict=False))
         seeds = {task: np.array(values) for task, values in runs.items()}
-        found = cls(name, space, spec, source, tuple(architectures), by_task, by_column, inputs or {}, seeds, card or {})
-        return found
+        return cls(name, space, spec, source, tuple(architectures), by_task, by_column, inputs or {}, seeds, card or {})
 
     def to_bytes(self) -> bytes:
         """Return the benchmark as a file: JSON, one record a line, every float to its last bit."""
@@ -307,7 +309,9 @@ class Benchmark:
                     "arch": dict(arch) if self.space is None else get_space(self.space).to_json(arch),
                     "accuracy": {task: _or_null(values[row]) for task, values in self.tasks.items()},
                     "columns": {column: _or_null(values[row]) for column, values in self.columns.items()},
-                    **({"seeds": {task: runs[row].tolist() for task, runs in self.seeds.items()}} if self.seeds else {}),
+                    **(
+                        {"seeds": {task: runs[row].tolist() for task, runs in self.seeds.items()}} if self.seeds else {}
+                    ),
                 }
             )
             for row, arch in enumerate(self.architectures)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import kendalltau, rankdata
 
 from autoprox.bench_cache.benchmark import Benchmark
+from autoprox.bench_cache.reliability import Reliability, reliability
 from autoprox.bench_cache.space import is_number
 from autoprox.bench_cache.spaces import InputSpec, get_space
 
@@ -52,7 +53,7 @@ class TaskFacts:
     """One task: labels, their range and ties, Kendall's tau-b with the structure, and the check of its labels.
 
     `tied` architectures share their accuracy with another; `splits` counts the labelled ones of each split; a tau is
-    NaN where one side is constant.
+    NaN where one side is constant. `reliability` is None where the accuracies of single seeds are not known.
     """
 
     task: str
@@ -66,6 +67,7 @@ class TaskFacts:
     splits: Mapping[str, int]
     tau: Mapping[str, float]
     check: StructureCheck
+    reliability: Reliability | None
 
     @property
     def warning(self) -> str | None:
@@ -84,7 +86,7 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """A benchmark's facts: sizes of splits, facts of each task, tau-b between each pair of tasks."""
+    """A benchmark's facts: sizes of splits, facts of each task, tau-b between each pair of tasks, and its data card."""
 
     name: str
     space: str | None
@@ -94,6 +96,7 @@ class Description:
     splits: Mapping[str, int]
     tasks: tuple[TaskFacts, ...]
     tau_between: Mapping[tuple[str, str], float]
+    card: Mapping[str, Any]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -103,7 +106,8 @@ class Description:
 
 def describe(benchmark: Benchmark) -> Description:
     """Return the facts of a benchmark; the same benchmark always has the same."""
-    splits, structure, features = benchmark.splits(), benchmark.structure(), structural_features(benchmark)
+    splits, features = benchmark.splits(), structural_features(benchmark)
+    structures = {task: benchmark.structure(network.spec) for network in benchmark.networks() for task in network.tasks}
     tasks = []
     for task, accuracy in benchmark.tasks.items():
         there = ~np.isnan(accuracy)
@@ -121,8 +125,9 @@ def describe(benchmark: Benchmark) -> Description:
                 distinct=len(counts),
                 tied=int(counts[counts > 1].sum()),
                 splits=MappingProxyType({split: int(there[rows].sum()) for split, rows in splits.items()}),
-                tau=MappingProxyType({fact: _tau(values, accuracy) for fact, values in structure.items()}),
+                tau=MappingProxyType({fact: _tau(values, accuracy) for fact, values in structures[task].items()}),
                 check=check_structure(labels, {name: values[there] for name, values in features.items()}),
+                reliability=reliability(benchmark.seeds[task]) if task in benchmark.seeds else None,
             )
         )
     return Description(
@@ -136,6 +141,7 @@ def describe(benchmark: Benchmark) -> Description:
         tau_between=MappingProxyType(
             {(a, b): _tau(benchmark.tasks[a], benchmark.tasks[b]) for a, b in combinations(benchmark.tasks, 2)}
         ),
+        card=benchmark.card,
     )
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks by name: those imported or downloaded into the user's folder, and what every `--bench` accepts."""
+"""Benchmarks by name: the embedded one, those in the user's folder, and what every `--bench` accepts."""
 
 import os
 from dataclasses import dataclass
@@ -12,12 +12,17 @@ from autoprox.bench_cache.catalogue import CATALOGUE
 from autoprox.bench_cache.files import BenchmarkError, quoted
 from autoprox.bench_cache.readers import read_benchmark
 
+#: The benchmarks that come with autoprox, `<name>.json` each; DATA.md beside them has notices and the data card.
+EMBEDDED_DIR = Path(__file__).parent / "data"
+#: What is evolved on where nothing is said.
+DEFAULT_BENCHMARK = "mini-vit"
+
 _FILE_ENDINGS = (".json", ".pth", ".csv")
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A benchmark of the user's folder: its name, its file, and what is in it or, if it cannot be read, why not."""
+    """A benchmark in a folder: its name, its file, and what is in it or, if it cannot be read, why not."""
 
     name: str
     path: Path
@@ -37,16 +42,21 @@ def benchmarks_dir() -> Path:
 
 
 def install(benchmark: Benchmark) -> Path:
-    """Save a benchmark under its name, in place of one of that name, and return the file."""
+    """Save a benchmark under its name, in place of one of that name, and return the file.
+
+    Raises BenchmarkError for the name of an embedded one.
+    """
+    if benchmark.name in _names(EMBEDDED_DIR):
+        raise BenchmarkError(f"{benchmark.name} comes with autoprox; give yours another --name")
     path = benchmarks_dir() / f"{benchmark.name}.json"
     benchmark.save(path)
     return path
 
 
-def installed() -> tuple[Installed, ...]:
-    """Return the benchmarks of the user's folder by name, those that cannot be read too."""
+def installed(folder: Path | None = None) -> tuple[Installed, ...]:
+    """Return the benchmarks of the user's folder, or of another, by name, those that cannot be read too."""
     found = []
-    for path in sorted(benchmarks_dir().glob("*.json")):
+    for path in sorted((folder or benchmarks_dir()).glob("*.json")):
         try:
             found.append(Installed(path.stem, path, Benchmark.load(path)))
         except (BenchmarkError, OSError) as error:
@@ -55,7 +65,8 @@ def installed() -> tuple[Installed, ...]:
 
 
 def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
-    """Return a benchmark by file (our JSON or a public format) or by the name it was imported or downloaded under.
+    """Return a benchmark by file (our JSON or a public format) or by name: the embedded one's, or that which another
+    was imported or downloaded under.
 
     Raises:
         BenchmarkError: neither; the message says how to get it, or which name is closest. Or the file is no good.
@@ -64,9 +75,10 @@ def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
     path = Path(ref)
     if path.is_file():
         return read_benchmark(path)
-    named = benchmarks_dir() / f"{ref}.json"
-    if path.name == str(ref) and named.is_file():
-        return Benchmark.load(named)
+    for folder in (EMBEDDED_DIR, benchmarks_dir()):
+        named = folder / f"{ref}.json"
+        if path.name == str(ref) and named.is_file():
+            return Benchmark.load(named)
     if path.is_dir():
         files = sorted(str(file) for file in path.iterdir() if file.suffix in _FILE_ENDINGS)
         raise BenchmarkError(f"{ref} is a folder; name a file of it: {', '.join(files[:8]) or 'it has none'}")
@@ -75,10 +87,14 @@ def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
     raise BenchmarkError(_unknown(str(ref)))
 
 
+def _names(folder: Path) -> list[str]:
+    return [path.stem for path in sorted(folder.glob("*.json"))]
+
+
 def _unknown(name: str) -> str:
     """Return why there is no benchmark of this name, and what to do, on one line."""
     sources = {file.benchmark: source.name for source in CATALOGUE for file in source.files}
-    here = [path.stem for path in sorted(benchmarks_dir().glob("*.json"))]
+    here = [*_names(EMBEDDED_DIR), *_names(benchmarks_dir())]
     if name in sources:
         return f"benchmark {name} is not on this machine: run `autoprox bench download {sources[name]}` first"
     for source in CATALOGUE:
@@ -91,6 +107,6 @@ def _unknown(name: str) -> str:
         f"unknown benchmark {quoted(name)}"
         + (f" (did you mean {close[0]}?)" if close else "")
         + ": neither a file nor an imported benchmark; "
-        + (f"imported are {', '.join(here)}; " if here else "")
+        + (f"there are {', '.join(here)}; " if here else "")
         + "`autoprox bench list` shows what there is, `autoprox bench import FILE` adds one"
     )

@@ -162,8 +162,9 @@ class Scorer:
 
     Every single-slot reduction is computed once for each architecture, whatever formulas, roles or generations it
     appears in. Statistics of the architectures in `kept` stay on disk; the others' are read from the network when
-    they are needed, which gives the same numbers. `network` is one of `Benchmark.networks`, the first if it is not given;
-    `structure` has what is known of its architectures without building them. `executor` is any concurrent.futures.Executor; None computes here.
+    they are needed, which gives the same numbers. `network` is one of `Benchmark.networks`, the first if it is not
+    given; `structure` has what is known of its architectures without building them. `executor` is any
+    concurrent.futures.Executor; None computes here.
     """
 
     def __init__(
@@ -177,12 +178,12 @@ class Scorer:
         kept: Iterable[int] | None = None,
         executor: Executor | None = None,
     ) -> None:
-        space, _ = buildable(benchmark)
+        space, spec = buildable(benchmark)
         self.benchmark = benchmark
         self.network = network or benchmark.networks()[0]
         self.root = root
         self.executor = executor
-        spec, given = self.network.spec, self.network.input
+        spec, given = self.network.spec or spec, self.network.input
         self.subjects = [Subject(space, arch, spec, batch, seed, given) for arch in benchmark.architectures]
         self.kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
         self.structure = benchmark.structure(spec)
@@ -211,7 +212,7 @@ class Scorer:
         if len(kept) and np.array_equal(np.sort(indices), kept):
             largest = self.subjects[max(kept, key=lambda i: self.structure["params"][i])]
             if _cache(str(self.root)).size(largest) * len(kept) <= RESIDENT:
-                self._shards = [kept[start::-(-len(kept) // SIZE)] for start in range(-(-len(kept) // SIZE))]
+                self._shards = [kept[start :: -(-len(kept) // SIZE)] for start in range(-(-len(kept) // SIZE))]
 
     def _check_room(self, subject: Subject, more: int) -> None:
         needed, free = _cache(str(self.root)).size(subject) * more, shutil.disk_usage(self.root).free

@@ -164,7 +164,9 @@ class ShardTask:
 
 def score_shard(task: ShardTask) -> np.ndarray:
     """Scores, formulas × networks of the shard."""
-    return _shard(task.root, tuple(subject.key for subject in task.subjects), _Held(task.subjects)).scores(task.formulas)
+    return _shard(task.root, tuple(subject.key for subject in task.subjects), _Held(task.subjects)).scores(
+        task.formulas
+    )
 
 
 class _Held:

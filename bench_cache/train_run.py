@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from autoprox.bench_cache.benchmark import Benchmark, TaskInput
-from autoprox.bench_cache.datasets import Dataset
+from autoprox.bench_cache.dataset import Dataset
 from autoprox.bench_cache.files import BenchmarkError, check_name
 from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.bench_cache.scorer import WorkerError, close_pool, interrupts_wait, local_pool, one_thread
@@ -222,7 +222,9 @@ def make_benchmark(trained: Trained, name: str, command: str = "") -> Benchmark:
         source=f"trained by autoprox on {', '.join(data.name for data in plan.datasets)}, {plan.seeds} seeds",
         architectures=plan.architectures(),
         tasks={task: runs.mean(1) for task, runs in trained.accuracies.items()},
-        inputs={data.name: TaskInput(data.spec, *data.probe_images(PROBE_IMAGES), data.source) for data in plan.datasets},
+        inputs={
+            data.name: TaskInput(data.spec, *data.probe_images(PROBE_IMAGES), data.source) for data in plan.datasets
+        },
         seeds=trained.accuracies,
         card=card,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
-from autoprox.bench_cache.datasets import Dataset
+from autoprox.bench_cache.dataset import Dataset
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.spaces import InputSpec, Space
 

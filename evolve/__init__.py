@@ -1,8 +1,8 @@
 """Evolution of formulas: fitness, grammars, strategies, the loop, its journal and the final report."""
 
+from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Invalid, Judge, Judgement, Task, choose_tasks, kendall
 from autoprox.evolve.grammar import GRAMMARS, Grammar, grammar
-from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.loop import (
     STRATEGIES,
     Breeder,

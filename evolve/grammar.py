@@ -18,7 +18,6 @@ from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation, Vocabulary
 
 
-
 def terminals(probe: str) -> tuple[tuple[str, str], ...]:
     """What the matrices of evolved formulas are: (statistic, probe), kept on disk for each network.
 
@@ -107,12 +106,11 @@ class Grammar:
         return gp.PrimitiveTree(nodes)
 
 
-def grammar(
-    name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False, probe: str = "noise"
-) -> Grammar:
+def grammar(name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False, probe: str = "noise") -> Grammar:
     """The grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
-    `probe` is that of `terminals`. Without `costly`, operations that are cubic in the width (singular values, Gram matrices) are left out.
+    `probe` is that of `terminals`. Without `costly`, operations that are cubic in the width (singular values, Gram
+    matrices) are left out.
     Raises ValueError for another name.
     """
     if name not in GRAMMARS:

@@ -10,9 +10,9 @@ from typing import Any
 
 from deap import base, gp, tools
 
+from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
 from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, Grammar, crossover, other_role
-from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.kinds import FormulaError

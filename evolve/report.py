@@ -128,7 +128,7 @@ def _sizes(judge: Judge, split: str) -> dict[str, int]:
 def _partial(
     judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], predictor: str, number: int, split: str
 ) -> float | None:
-    """The predictor's partial tau on a task given params, of the architectures that have an accuracy; None for params."""
+    """The predictor's partial tau on a task given params, where there is an accuracy; None for params."""
     if predictor == "params":
         return None
     y, place = judge.accuracies(judge.tasks[number], split), judge.places[number]
@@ -167,7 +167,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 def _resampled(
     judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves all tasks of a benchmark."""
+    """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves a benchmark's tasks."""
     rng = np.random.default_rng(seed)
     counts = {name: draws(rng, size) for name, size in _sizes(judge, split).items()}
     result = {name: np.zeros((RESAMPLES, len(judge.tasks))) for name in predictors}

@@ -46,14 +46,12 @@ def judge(root: Path, *benchmarks: Benchmark, tasks: tuple[str, ...] = ("size_kd
 
 
 def mini(count: int) -> Benchmark:
-    """Make a benchmark of small ViTs with two tasks of different inputs and with images, labelled by width and depth."""
+    """Make a benchmark of small ViTs: two tasks with an input and images each, labelled by width and depth."""
     space, rng, noise = get_space("mini-vit"), Random(0), np.random.default_rng(0)
     chosen = list({space.key(arch): arch for arch in (space.sample(rng) for _ in range(4 * count))}.values())[:count]
     widths, depths = (np.array([getattr(a, gene) for a in chosen], float) for gene in ("embed_dim", "depth"))
     specs = {"small": InputSpec(8, 1, 10, 2), "large": InputSpec(12, 2, 4, 4)}
-    seeds = {
-        task: 50 + 0.5 * widths[:, None] + depths[:, None] + noise.normal(0, 2, (count, 2)) for task in specs
-    }
+    seeds = {task: 50 + 0.5 * widths[:, None] + depths[:, None] + noise.normal(0, 2, (count, 2)) for task in specs}
     inputs = {
         task: TaskInput(
             spec,
@@ -65,5 +63,14 @@ def mini(count: int) -> Benchmark:
     }
     labels = {task: runs.mean(1) for task, runs in seeds.items()}
     return Benchmark(
-        "mini", space.name, specs["small"], "made up by the tests", tuple(chosen), labels, {}, inputs, seeds, {"epochs": 1}
+        "mini",
+        space.name,
+        specs["small"],
+        "made up by the tests",
+        tuple(chosen),
+        labels,
+        {},
+        inputs,
+        seeds,
+        {"epochs": 1},
     )

@@ -67,7 +67,9 @@ def assert_same(found: Reading, expected: Reading) -> None:
         for one, other in zip(found.matrices[key], blocks, strict=True):
             assert one.dtype == other.dtype
             assert torch.equal(one, other), key
-    assert {key: found.samples[key] for key in terminals("noise")} == {key: expected.samples[key] for key in terminals("noise")}
+    assert {key: found.samples[key] for key in terminals("noise")} == {
+        key: expected.samples[key] for key in terminals("noise")
+    }
     assert (found.layers, found.net) == (expected.layers, expected.net)
 
 

@@ -86,7 +86,9 @@ def test_each_reduction_is_that_of_the_plain_path(pair: tuple[Scorer, Scorer]) -
     for formula, left, right in zip(chosen, found, expected, strict=True):
         cancels = formula.text.startswith(("sum(sum(", "sum(mean("))  # of signed entries: only their size is kept
         scale = np.abs(right).max() if cancels else 0
-        np.testing.assert_allclose(left, right, rtol=1e-6 if not cancels else 1e-3, atol=1e-4 * scale, err_msg=formula.text)
+        np.testing.assert_allclose(
+            left, right, rtol=1e-6 if not cancels else 1e-3, atol=1e-4 * scale, err_msg=formula.text
+        )
 
 
 def test_order_and_further_formulas_change_nothing(pair: tuple[Scorer, Scorer]) -> None:
