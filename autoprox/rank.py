@@ -21,7 +21,7 @@ from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.cache import code_version
 from autoprox.bench_cache.files import quoted
-from autoprox.bench_cache.scorer import close_pool, interrupts_wait, local_pool
+from autoprox.bench_cache.workers import close_pool, interrupts_wait, local_pool
 from autoprox.evolve import Journal, JournalError
 from autoprox.primitives import Formula, Reading, evaluate, parse
 from autoprox.proxy import resolve

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.cache import SHAPES, is_matrix
-from autoprox.bench_cache.scorer import give_back_memory, one_thread, rounded
+from autoprox.bench_cache.scorer import rounded
 from autoprox.bench_cache.spaces import InputSpec, get_space
+from autoprox.bench_cache.workers import give_back_memory, one_thread
 from autoprox.primitives import Block, Formula, LayerError, Reading, find_blocks, read_statistics
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.kinds import role_slots

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.benchmark import STRUCTURE
-from autoprox.bench_cache.scorer import close_pool, give_back_memory, interrupts_wait, local_pool, one_thread
 from autoprox.bench_cache.spaces import InputSpec, Space
+from autoprox.bench_cache.workers import close_pool, give_back_memory, interrupts_wait, local_pool, one_thread
 from autoprox.primitives import Formula, Reading, evaluate, statistic
 from autoprox.primitives.statistics import Terminal
 from autoprox.proxy import Proxy, ProxyError, resolve

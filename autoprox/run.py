@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.files import write_atomically, write_csv
 from autoprox.bench_cache.library import data_home
-from autoprox.bench_cache.scorer import Scorer, buildable, close_pool, local_pool
+from autoprox.bench_cache.scorer import Scorer, are_small, buildable
+from autoprox.bench_cache.workers import close_pool, local_pool
 from autoprox.evolve import (
     FORMULA,
     Breeder,
@@ -175,7 +177,7 @@ def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool) -> Judge:
             data_home() / "statistics",
             network=network,
             batch=settings.batch,
-            kept=benchmark.splits()["evolve"],
+            kept=_kept(benchmark),
             executor=pool,
         )
         for benchmark in benchmarks
@@ -190,6 +192,12 @@ def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool) -> Judge:
 def probe_of(benchmarks: Sequence[Benchmark]) -> str:
     """The probe that evolution reads: `data` if there are images for the networks of every task, else `noise`."""
     return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
+
+
+def _kept(benchmark: Benchmark) -> np.ndarray:
+    """Whose statistics stay on disk: everyone's if the networks are small, else those that fitness is judged on."""
+    small = are_small(benchmark.structure()["params"])
+    return np.arange(len(benchmark)) if small else benchmark.splits()["evolve"]
 
 
 def _reads(name: str, probe: str) -> Formula:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import shutil
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +16,19 @@ from torch import Tensor
 from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.shards import SIZE, ShardTask, score_shard
+from autoprox.bench_cache.shards import ShardTask, score_shard, shards
 from autoprox.bench_cache.spaces import InputSpec
+from autoprox.bench_cache.workers import WorkerError, give_back_memory, interrupts_wait, one_thread
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
 Progress = Callable[[int, int], None]
 
-#: Bytes on disk up to which the kept statistics of a benchmark's networks are scored from memory (see shards.py).
-RESIDENT = 2**30
+#: Networks of so many parameters or fewer are scored together from memory (see shards.py), if their statistics, which
+#: take about 40 bytes a parameter, fit in so many bytes.
+SMALL, RESIDENT = 200_000, 2**30
 #: Bytes of parts' numbers that a scorer remembers; what was used longest ago is computed again when needed.
 REMEMBERED = 2**28
-
-
-class WorkerError(ValueError):
-    """A worker process that ended before its work was done."""
 
 
 @dataclass(frozen=True)
@@ -91,72 +82,6 @@ def _cache(root: str) -> StatisticsCache:
     return StatisticsCache(root)
 
 
-def give_back_memory() -> None:
-    """Freed memory back to the system: glibc would keep most of what a network took, and the next would add to it."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-        if trim:
-            trim(0)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on one thread inside."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def local_pool(workers: int) -> Executor | None:
-    """A pool of fresh processes; None, meaning this process, for one worker."""
-    if workers == 1:
-        return None
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
-
-
-def _begin_worker() -> None:
-    """Ctrl-C reaches every process of the terminal; the one that gives out the work decides what it means. A killed
-    one cannot tell its workers, which would wait for work for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def close_pool(pool: Executor | None) -> None:
-    """End a pool's processes; Ctrl-C meanwhile is ignored, since it would leave them waiting for work for ever."""
-    if pool is None:
-        return
-    heard = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if heard else None
-    try:
-        pool.shutdown(cancel_futures=True)
-    finally:
-        if heard:
-            signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C inside is answered afterwards, and not at all by processes started inside."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class Scorer:
     """Formulas' scores on the architectures of one benchmark, built for one of its inputs.
 
@@ -188,7 +113,7 @@ class Scorer:
         self.kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)
-        self._shards: list[np.ndarray] = []  # indices of the networks scored from memory, once they are prepared
+        self.small = are_small(self.structure["params"])
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
 
@@ -196,9 +121,7 @@ class Scorer:
         """Build the cached statistics that the formulas read, for the architectures that are kept on disk.
 
         The first network shows how large the rest will be. Raises BenchmarkError if the disk has no room for that.
-        Where all are small, they are scored from memory from now on.
         """
-        indices = np.asarray(list(indices), dtype=int)
         parts = tuple(reductions(formulas))
         tasks = [Task(str(self.root), self.subjects[i], parts, (), True) for i in indices if int(i) in self.kept]
         missing = [task for task in tasks if not prepared(task)]
@@ -208,11 +131,6 @@ class Scorer:
         done = len(tasks) - max(len(missing) - 1, 0)
         for _ in self._run(prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
-        kept = np.array(sorted(self.kept))
-        if len(kept) and np.array_equal(np.sort(indices), kept):
-            largest = self.subjects[max(kept, key=lambda i: self.structure["params"][i])]
-            if _cache(str(self.root)).size(largest) * len(kept) <= RESIDENT:
-                self._shards = [kept[start :: -(-len(kept) // SIZE)] for start in range(-(-len(kept) // SIZE))]
 
     def _check_room(self, subject: Subject, more: int) -> None:
         needed, free = _cache(str(self.root)).size(subject) * more, shutil.disk_usage(self.root).free
@@ -227,7 +145,7 @@ class Scorer:
     ) -> np.ndarray:
         """Scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
         indices = np.asarray(indices, dtype=int)
-        if self._shards and formulas and np.array_equal(np.sort(indices), np.array(sorted(self.kept))):
+        if self.small and self.kept.issuperset(indices.tolist()) and len(indices) and formulas:
             return rounded(self._from_memory(formulas, indices, progress))
         parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
@@ -241,13 +159,13 @@ class Scorer:
         return rounded(result)
 
     def _from_memory(self, formulas: Sequence[Formula], indices: np.ndarray, progress: Progress | None) -> np.ndarray:
-        """Scores of all kept networks, formulas × indices, shard by shard."""
-        tasks = [
-            ShardTask(str(self.root), tuple(self.subjects[i] for i in shard), tuple(formulas)) for shard in self._shards
-        ]
+        """Scores of small networks, formulas × indices, shard by shard."""
+        groups = shards(indices)
+        subjects = [tuple(self.subjects[i] for i in group) for group in groups]
+        tasks = [ShardTask(str(self.root), members, tuple(formulas)) for members in subjects]
         by_network = np.empty((len(formulas), len(self.subjects)))
         for number, scores in self._run(score_shard, tasks, progress):
-            by_network[:, self._shards[number]] = scores
+            by_network[:, groups[number]] = scores
         return by_network[:, indices]
 
     def _forget(self) -> None:
@@ -313,6 +231,11 @@ class Scorer:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def are_small(params: np.ndarray) -> bool:
+    """Whether networks of these sizes are scored together from memory."""
+    return bool(params.max() <= SMALL and 40 * params.sum() <= RESIDENT)
 
 
 def buildable(benchmark: Benchmark) -> tuple[str, InputSpec]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.cache import StatisticsCache, Subject, slots_of
+from autoprox.bench_cache.workers import one_thread
 from autoprox.primitives.evaluate import (
     by_slot,
     finish,
@@ -162,11 +163,18 @@ class ShardTask:
     formulas: tuple[Formula, ...]
 
 
+def shards(indices: np.ndarray) -> list[np.ndarray]:
+    """The indices in groups of `SIZE` at most, about equally large, the same whatever their order."""
+    ordered = np.unique(indices)
+    groups = -(-len(ordered) // SIZE)
+    return [ordered[start::groups] for start in range(groups)]
+
+
 def score_shard(task: ShardTask) -> np.ndarray:
-    """Scores, formulas × networks of the shard."""
-    return _shard(task.root, tuple(subject.key for subject in task.subjects), _Held(task.subjects)).scores(
-        task.formulas
-    )
+    """Scores, formulas × networks of the shard. Runs on one thread, so that workers do not contend for cores."""
+    shard = _shard(task.root, tuple(subject.key for subject in task.subjects), _Held(task.subjects))
+    with one_thread():
+        return shard.scores(task.formulas)
 
 
 class _Held:

@@ -18,9 +18,9 @@ from autoprox.bench_cache.benchmark import Benchmark, TaskInput
 from autoprox.bench_cache.dataset import Dataset
 from autoprox.bench_cache.files import BenchmarkError, check_name
 from autoprox.bench_cache.journal import Journal, JournalError
-from autoprox.bench_cache.scorer import WorkerError, close_pool, interrupts_wait, local_pool, one_thread
 from autoprox.bench_cache.spaces import get_space
 from autoprox.bench_cache.training import Recipe, train
+from autoprox.bench_cache.workers import WorkerError, close_pool, interrupts_wait, local_pool, one_thread
 
 Progress = Callable[[int, int], None]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ def matrix_reductions(formula: Formula) -> tuple[Formula, ...]:
     )
 
 
+@lru_cache(maxsize=2**16)
 def at_slot(reduction: Formula, slot: str) -> Formula:
     """The same reduction of the layers of one slot only, so that roles share what they have in common."""
     replace = {
@@ -171,6 +173,7 @@ def layer_tensor(node: Formula, value: Callable[[Formula], list[float]]) -> Tens
     return torch.tensor(columns, dtype=torch.float64).T.contiguous()
 
 
+@lru_cache(maxsize=2**16)
 def slot_parts(node: Formula) -> tuple[Formula, ...]:
     """The single-slot parts of a matrix reduction or of a layer statistic, in forward order."""
     role = node.head.role if isinstance(node.head, Terminal) else _role(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -42,6 +43,9 @@ class Formula:
     def __hash__(self) -> int:
         return hash(self.text)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_nodes"}  # found again when needed
+
     def __str__(self) -> str:
         return self.text
 
@@ -63,8 +67,12 @@ class Formula:
         """Whether it is a number."""
         return isinstance(self.head, float)
 
-    def nodes(self) -> Iterator[Formula]:
+    def nodes(self) -> tuple[Formula, ...]:
         """Every distinct subformula once, arguments before what uses them."""
+        return self._nodes
+
+    @cached_property
+    def _nodes(self) -> tuple[Formula, ...]:
         seen: set[Formula] = set()
 
         def walk(node: Formula) -> Iterator[Formula]:
@@ -74,7 +82,7 @@ class Formula:
                     yield from walk(arg)
                 yield node
 
-        return walk(self)
+        return tuple(walk(self))
 
     def terminals(self) -> tuple[Terminal, ...]:
         """The statistics it reads, in order of first use."""

@@ -20,7 +20,8 @@ import autoprox.run
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Settings
 from autoprox.bench_cache.cache import StatisticsCache, Subject
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.scorer import Scorer, WorkerError
+from autoprox.bench_cache.scorer import Scorer
+from autoprox.bench_cache.workers import WorkerError
 from autoprox.evolve import (
     FORMULA,
     Individual,

@@ -20,8 +20,9 @@ from autoprox.bench_cache import scorer
 from autoprox.bench_cache.benchmark import Benchmark, Settings
 from autoprox.bench_cache.cache import StatisticsCache, Subject
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.scorer import Scorer, Task, WorkerError, interrupts_wait, local_pool, rounded
+from autoprox.bench_cache.scorer import Scorer, Task, rounded
 from autoprox.bench_cache.spaces import AutoFormerArch, InputSpec, get_space
+from autoprox.bench_cache.workers import WorkerError, interrupts_wait, local_pool
 from autoprox.evolve import grammar
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import Formula, evaluate, parse, requirements
@@ -266,7 +267,7 @@ def test_a_dead_worker_is_one_clear_error(root: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from autoprox.bench_cache.scorer import local_pool
+from autoprox.bench_cache.workers import local_pool
 if __name__ == "__main__":
     pool = local_pool(2)
     futures = [pool.submit(os.getpid) for _ in range(2)]

@@ -1,6 +1,5 @@
 """Shards: stacked evaluation equals the network-by-network path, on every operation, whatever the number of workers."""
 
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -9,10 +8,10 @@ import synthetic
 
 from autoprox.bench_cache import scorer as scoring
 from autoprox.bench_cache.benchmark import Benchmark
-from autoprox.bench_cache.scorer import Scorer, close_pool, local_pool
-from autoprox.bench_cache.shards import SIZE
+from autoprox.bench_cache.scorer import Scorer
+from autoprox.bench_cache.shards import SIZE, shards
+from autoprox.bench_cache.workers import close_pool, local_pool
 from autoprox.evolve import grammar
-from autoprox.evolve.grammar import terminals
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import OPERATIONS, apply, statistic
 
@@ -29,17 +28,9 @@ def mini() -> Benchmark:
 def pair(mini: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorer, Scorer]:
     """Two scorers of all networks on the same statistics: from memory, and network by network."""
     root = tmp_path_factory.mktemp("statistics")
-    return prepared(mini, root), Scorer(mini, root)
-
-
-def prepared(benchmark: Benchmark, root: Path, **choices: object) -> Scorer:
-    found = Scorer(benchmark, root, **choices)  # type: ignore[arg-type]
-    reads = [
-        apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
-        for name, probe in terminals("noise")
-    ]
-    found.prepare(reads, range(len(benchmark)))
-    return found
+    fast, slow = Scorer(mini, root), Scorer(mini, root)
+    slow.small = False
+    return fast, slow
 
 
 def formulas(count: int) -> list:
@@ -56,11 +47,12 @@ def formulas(count: int) -> list:
     return found
 
 
-def test_small_networks_are_scored_from_memory_in_fixed_groups(pair: tuple[Scorer, Scorer]) -> None:
-    fast, slow = pair
-    assert sorted(np.concatenate(fast._shards)) == list(range(len(fast.subjects)))
-    assert max(map(len, fast._shards)) <= SIZE < len(fast.subjects)
-    assert not slow._shards
+def test_groups_are_equally_large_and_do_not_depend_on_order() -> None:
+    groups = shards(np.array([7, 3, 3, *range(100, 100 + SIZE)]))
+    assert sorted(np.concatenate(groups)) == [3, 7, *range(100, 100 + SIZE)]
+    assert {len(group) for group in groups} == {(SIZE + 2) // 2}
+    reverse = shards(np.array([*range(99 + SIZE, 99, -1), 3, 7]))
+    assert all(np.array_equal(a, b) for a, b in zip(groups, reverse, strict=True))
 
 
 def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
@@ -105,13 +97,17 @@ def test_workers_change_nothing(mini: Benchmark, pair: tuple[Scorer, Scorer]) ->
     everything = np.arange(len(mini))
     pool = local_pool(2)
     try:
-        found = prepared(mini, fast.root, executor=pool).scores(formulas(12), everything)
+        found = Scorer(mini, fast.root, executor=pool).scores(formulas(12), everything)
     finally:
         close_pool(pool)
     np.testing.assert_array_equal(found, fast.scores(formulas(12), everything))
 
 
-def test_large_networks_stay_on_disk(mini: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "RESIDENT", 1000)
-    few = synthetic.mini(3)
-    assert not prepared(few, tmp_path)._shards
+def test_only_small_networks_are_scored_from_memory(mini: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = mini.structure()["params"]
+    assert scoring.are_small(params)
+    monkeypatch.setattr(scoring, "SMALL", params.max() - 1)
+    assert not scoring.are_small(params)
+    monkeypatch.setattr(scoring, "SMALL", params.max())
+    monkeypatch.setattr(scoring, "RESIDENT", 40 * params.sum() - 1)
+    assert not scoring.are_small(params)
