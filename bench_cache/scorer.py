@@ -160,7 +160,7 @@ class Scorer:
 
     def _from_memory(self, formulas: Sequence[Formula], indices: np.ndarray, progress: Progress | None) -> np.ndarray:
         """Scores of small networks, formulas × indices, shard by shard."""
-        groups = shards(indices)
+        groups = shards(indices, self.depths)
         subjects = [tuple(self.subjects[i] for i in group) for group in groups]
         tasks = [ShardTask(str(self.root), members, tuple(formulas)) for members in subjects]
         by_network = np.empty((len(formulas), len(self.subjects)))

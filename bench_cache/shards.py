@@ -163,11 +163,15 @@ class ShardTask:
     formulas: tuple[Formula, ...]
 
 
-def shards(indices: np.ndarray) -> list[np.ndarray]:
-    """The indices in groups of `SIZE` at most, about equally large, the same whatever their order."""
+def shards(indices: np.ndarray, depths: np.ndarray) -> list[np.ndarray]:
+    """The indices in groups of `SIZE` at most, about equally large, the same whatever their order.
+
+    Networks of equal depth, which share the arithmetic on numbers per layer, stand together; the deepest first, so
+    that the groups that take longest begin first.
+    """
     ordered = np.unique(indices)
-    groups = -(-len(ordered) // SIZE)
-    return [ordered[start::groups] for start in range(groups)]
+    ordered = ordered[np.argsort(-depths[ordered], kind="stable")]
+    return np.array_split(ordered, -(-len(ordered) // SIZE))
 
 
 def score_shard(task: ShardTask) -> np.ndarray:

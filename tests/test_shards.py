@@ -47,12 +47,14 @@ def formulas(count: int) -> list:
     return found
 
 
-def test_groups_are_equally_large_and_do_not_depend_on_order() -> None:
-    groups = shards(np.array([7, 3, 3, *range(100, 100 + SIZE)]))
+def test_groups_are_equally_large_by_depth_and_do_not_depend_on_order() -> None:
+    indices = np.array([7, 3, 3, *range(100, 100 + SIZE)])
+    depths = np.arange(200) % 4
+    groups = shards(indices, depths)
     assert sorted(np.concatenate(groups)) == [3, 7, *range(100, 100 + SIZE)]
     assert {len(group) for group in groups} == {(SIZE + 2) // 2}
-    reverse = shards(np.array([*range(99 + SIZE, 99, -1), 3, 7]))
-    assert all(np.array_equal(a, b) for a, b in zip(groups, reverse, strict=True))
+    assert np.all(np.diff(depths[np.concatenate(groups)]) <= 0)
+    assert all(np.array_equal(a, b) for a, b in zip(groups, shards(indices[::-1], depths), strict=True))
 
 
 def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
