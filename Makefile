@@ -6,11 +6,10 @@ STAMP := $(VENV)/.installed
 # The packages laid out as they are imported, for the type checker, which does not follow package-dir.
 TYPED := $(VENV)/typed
 
-# What `make evolve` runs. For example: make evolve GENERATIONS=200 POPULATION=50 SEED=1
-GENERATIONS ?= 50
-POPULATION ?= 30
+# What `make evolve` runs. For example: make evolve POPULATION=100 SEED=1
+GENERATIONS ?= 200
+POPULATION ?= 50
 SEED ?= 0
-VB101 := ../shared/data/vit-bench-101
 
 .PHONY: install evolve test test-all lint clean
 
@@ -23,17 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# On ViT-Bench-101: the files in ../shared where they are, else downloaded once.
+# On the embedded benchmark: nothing is downloaded.
 evolve: $(STAMP)
-	@if [ -d $(VB101) ]; then \
-	  echo "evolving on $(VB101)"; \
-	  for table in autoformer pit; do $(BIN)/autoprox bench import $(VB101)/gt_$$table.pth || exit $$?; done; \
-	else \
-	  echo "evolving on vit-bench-101, downloaded from its public repository"; \
-	  $(BIN)/autoprox bench download vit-bench-101 || exit $$?; \
-	fi; \
-	$(BIN)/autoprox evolve --bench vit-bench-101-autoformer --bench vit-bench-101-pit --tasks '*_kd' \
-	  --generations $(GENERATIONS) --population $(POPULATION) --seed $(SEED)
+	$(BIN)/autoprox evolve --generations $(GENERATIONS) --population $(POPULATION) --seed $(SEED)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
