@@ -56,7 +56,7 @@ SHOWN = 8
 )
 @click.option("--sample", type=int, metavar="N", help="Use N architectures, drawn at random.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
-@click.option("--batch", type=int, default=4, show_default=True, help="Samples that the networks run on.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @click.option(
     "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="one a core", help="Processes."
 )

@@ -13,6 +13,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from autoprox.rank_network import Job, Score, Setting, score_network
 from autoprox.rank_stats import FEWEST, Contest
 from autoprox.search_bench import choose_tasks
 from autoprox.zoo import ZOO
+from autoprox.zoo_az_nas import log_rank_sum
 
 SCORES = "scores.jsonl"
 #: Which architectures are ranked: those of a split, or all.
@@ -42,15 +44,20 @@ class RankError(ValueError):
 
 @dataclass(frozen=True)
 class Contender:
-    """A row of the table: a formula, a function of the zoo, or a column of the benchmark's table.
+    """A row of the table: a formula, a function of the zoo, a column of the benchmark's table, or ranks merged.
 
-    `formula` is its text; `column` and `function` are names.
+    `formula` is its text; `column` and `function` are names; `merged` are names of other rows.
     """
 
     name: str
     formula: str = ""
     function: str = ""
     column: str = ""
+    merged: tuple[str, ...] = ()
+
+
+#: Proxies that only several architectures have: the ranks by others, merged by Σ log(rank / n).
+MERGED = MappingProxyType({"az-nas": ("az-expressivity", "az-trainability", "az-complexity")})
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +73,7 @@ class Plan:
     contenders: tuple[Contender, ...]
     architectures: tuple[int, ...]
     split: str = ALL
-    batch: int = 4
+    batch: int = 2
     seed: int = 0
 
     def record(self) -> dict[str, Any]:
@@ -75,7 +82,7 @@ class Plan:
         return {
             "benchmark": [self.benchmark.name, digest],
             "tasks": list(self.tasks),
-            "proxies": [asdict(contender) for contender in self.contenders],
+            "proxies": [{**asdict(contender), "merged": list(contender.merged)} for contender in self.contenders],
             "architectures": list(self.architectures),
             "split": self.split,
             "batch": self.batch,
@@ -120,7 +127,7 @@ def make_plan(
     proxies: Sequence[str] = (ALL,),
     split: str = ALL,
     sample: int | None = None,
-    batch: int = 4,
+    batch: int = 2,
     seed: int = 0,
 ) -> Plan:
     """The ranking that is meant.
@@ -161,18 +168,24 @@ def contenders(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Contender, ..
     """
     found = {name: Contender(name, formula=name) for name in benchmark.structure()}
     for ref in refs:
-        for contender in _all(benchmark) if ref == ALL else [_contender(benchmark, ref)]:
+        for contender in _meant(benchmark, ref):
             same = found.setdefault(contender.name, contender)
             if same != contender:
                 raise RankError(f"two proxies are called {quoted(contender.name)}; give one another name")
     return tuple(found.values())
 
 
-def _all(benchmark: Benchmark) -> Iterator[Contender]:
-    if benchmark.space is None:
+def _meant(benchmark: Benchmark, ref: str) -> Iterator[Contender]:
+    if ref in MERGED and benchmark.space is not None:
+        yield from (_contender(benchmark, name) for name in MERGED[ref])
+        yield Contender(ref, merged=MERGED[ref])
+    elif ref != ALL:
+        yield _contender(benchmark, ref)
+    elif benchmark.space is None:
         yield from (_contender(benchmark, name) for name in benchmark.columns)
     else:
         yield from (_contender(benchmark, name) for name, entry in ZOO.items() if entry.training_free)
+        yield from (Contender(name, merged=parts) for name, parts in MERGED.items() if ZOO.keys() >= set(parts))
 
 
 def _contender(benchmark: Benchmark, ref: str) -> Contender:
@@ -199,7 +212,8 @@ def settings_of(plan: Plan) -> tuple[Setting, ...]:
     """What the networks are built for and run on; together they have all tasks.
 
     Without images, one Gaussian batch with classes at random stands for every task. It is not the batch of the probe
-    `noise`, which has a seed of its own.
+    `noise`, which has a seed of its own. Classes come twice where the batch has room for two of them, because some
+    proxies compare samples of one class.
     """
     spec = plan.benchmark.spec
     if spec is None:
@@ -207,7 +221,9 @@ def settings_of(plan: Plan) -> tuple[Setting, ...]:
     rng = np.random.default_rng((plan.seed, 0))
     shape = (plan.batch, spec.in_channels, spec.image_size, spec.image_size)
     inputs = rng.standard_normal(shape, dtype=np.float32)
-    return (Setting(spec, inputs, rng.integers(0, spec.num_classes, plan.batch), plan.tasks),)
+    distinct = min(max((plan.batch + 1) // 2, 2), spec.num_classes)
+    targets = np.resize(rng.choice(spec.num_classes, distinct, replace=False), plan.batch)
+    return (Setting(spec, inputs, targets, plan.tasks),)
 
 
 # --- scores ---
@@ -271,7 +287,7 @@ def load(benchmark: Benchmark, out: Path) -> tuple[Plan, Scores]:
         plan = Plan(
             benchmark,
             tuple(stored["tasks"]),
-            tuple(Contender(**contender) for contender in stored["proxies"]),
+            tuple(Contender(**{**contender, "merged": tuple(contender["merged"])}) for contender in stored["proxies"]),
             tuple(stored["architectures"]),
             stored["split"],
             stored["batch"],
@@ -344,18 +360,25 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
         elif contender.formula and _is_structure(parse(contender.formula)):
             known[contender.name] = _of_structure(parse(contender.formula), structure)
             seconds[contender.name] = 0.0
-    settings = settings_of(plan) if len(known) < len(names) else (None,)
+    merged = {contender.name: contender.merged for contender in plan.contenders if contender.merged}
+    settings = settings_of(plan) if len(known) + len(merged) < len(names) else (None,)
     scores: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
     spent: dict[str, list[float]] = {}
     try:
         for number, setting in enumerate(settings):
             networks = [record["networks"][number] for record in records] if setting else []
-            values = np.array(
-                [known[name] if name in known else [_value(each[name]) for each in networks] for name in names]
-            )
+            found = {
+                name: known[name] if name in known else np.array([_value(each[name]) for each in networks])
+                for name in names
+                if name not in merged
+            }
+            found |= {name: log_rank_sum([found[part] for part in parts]) for name, parts in merged.items()}
+            values = np.array([found[name] for name in names])
             for name in names:
-                if name in known:
+                if name in merged:
+                    failures += [(name, "one of its parts has no score")] * int(np.isnan(found[name]).sum())
+                elif name in known:
                     failures += [(name, "missing in the table")] * int(np.isnan(known[name]).sum())
                 else:
                     failures += [(name, each[name]["problem"]) for each in networks if each[name]["value"] is None]
@@ -364,6 +387,7 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
     except (KeyError, IndexError, TypeError) as error:
         raise JournalError(f"{out / SCORES}: a line is not what this plan scores ({error!r:.80})") from None
     seconds |= {name: float(np.mean(of_one)) for name, of_one in spent.items()}
+    seconds |= {name: sum(seconds[part] for part in parts) for name, parts in merged.items()}
     accuracies = {task: benchmark.tasks[task][at] for task in plan.tasks}
     ordered = {task: scores[task] for task in plan.tasks}
     return Scores(Contest(names, accuracies, ordered, structure.get("params")), seconds, _counted(failures))

@@ -40,7 +40,7 @@ WIDTH = 120
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Architectures to rank.")
 @click.option("--sample", type=int, metavar="N", help="Rank N of them, drawn at random.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
-@click.option("--batch", type=int, default=4, show_default=True, help="Samples that the networks run on.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @click.option(
     "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="one a core", help="Processes."
 )
