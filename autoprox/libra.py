@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from autoprox.rank import RankError
+from autoprox.rank_plan import RankError
 from autoprox.rank_stats import FEWEST, Contest, resampled_spearmans
 from autoprox.zoo_az_nas import log_rank_sum
 

@@ -19,7 +19,7 @@ from autoprox.drawing import DrawingError
 from autoprox.evolve import MEAN
 from autoprox.libra import LIBRA, ROLES, Choice, choose, libra_contest
 from autoprox.plots import correlation_figure, save_figure
-from autoprox.rank import Plan, RankError, Scores, contenders, load, make_plan
+from autoprox.rank import Scores, load
 from autoprox.rank_cli import (
     caption,
     collected,
@@ -31,6 +31,7 @@ from autoprox.rank_cli import (
     tables,
 )
 from autoprox.rank_output import flat
+from autoprox.rank_plan import Plan, RankError, contenders, make_plan
 from autoprox.rank_stats import FEWEST, Row, correlations, rank_rows
 from autoprox.search_bench import choose_tasks
 

@@ -20,8 +20,9 @@ from autoprox.bench_cache.tabular import SOURCES
 from autoprox.drawing import DrawingError
 from autoprox.evolve import MEAN
 from autoprox.plots import correlation_figure, save_figure, tau_figure
-from autoprox.rank import OFFERS, SCORES, Failure, Plan, Scores, begin, collect, make_plan
+from autoprox.rank import SCORES, Failure, Scores, begin, collect
 from autoprox.rank_output import CSV, JSON, TEX, save_table
+from autoprox.rank_plan import OFFERS, Plan, make_plan
 from autoprox.rank_stats import TOPS, Estimate, Row, correlations, rank_rows
 
 #: The width of what is printed where there is no terminal.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprox.libra import LIBRA, ROLES, choose, classes, discretised, information_gain, libra_contest
-from autoprox.rank import RankError
+from autoprox.rank_plan import RankError
 from autoprox.rank_stats import Contest, rank_rows
 from autoprox.zoo_az_nas import log_rank_sum
 
