@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from autoprox.rank import RankError
+from autoprox.rank_plan import RankError
 from autoprox.rank_stats import FEWEST, Contest, resampled_spearmans
+from autoprox.zoo_az_nas import log_rank_sum
 
 #: How far below the base proxy's ρ the others may be.
 WITHIN = 0.1
@@ -133,28 +134,19 @@ def _entropy(*columns: np.ndarray) -> float:
 # --- merging ---
 
 
-def merged(scores: Sequence[np.ndarray]) -> np.ndarray:
-    """One score for each architecture from several proxies': Σ log(rank / n), rank n for the best and 1 for the worst.
-
-    The paper does not say how ranks are merged. This is the rule of AZ-NAS (arXiv 2403.19232): unlike the sum of
-    ranks it punishes an architecture that any of the proxies ranks low more than it rewards one that is ranked high,
-    so the best are those that all three find good. NaN where one of the scores is.
-    """
-    values = np.array(scores)
-    there = np.flatnonzero(~np.isnan(values).any(axis=0))
-    result = np.full(values.shape[1], np.nan)
-    result[there] = np.log(rankdata(values[:, there], axis=1) / len(there)).sum(axis=0)
-    return result
-
-
 def libra_contest(contest: Contest, choices: Mapping[str, Choice], baselines: Sequence[str]) -> Contest:
-    """The merged ranking, the three proxies that it is made of on each task, and the baselines, to be judged."""
+    """The merged ranking, the three proxies that it is made of on each task, and the baselines, to be judged.
+
+    The paper does not say how ranks are merged. Ours is the rule of AZ-NAS, Σ log(rank / n) (`log_rank_sum`): unlike
+    the sum of ranks it punishes an architecture that one of the proxies ranks low more than it rewards one that is
+    ranked high, so the best are those that none of the three finds bad.
+    """
     scores = {}
     for task, choice in choices.items():
         known = dict(zip(contest.proxies, contest.scores[task], strict=True))
         nothing = np.full(len(contest.accuracies[task]), np.nan)
         three = [known[proxy] for proxy in choice.chosen]
         padded = three + [nothing] * (len(ROLES) - len(three))
-        scores[task] = np.array([merged(three), *padded, *(known[name] for name in baselines)])
+        scores[task] = np.array([log_rank_sum(three), *padded, *(known[name] for name in baselines)])
     accuracies = {task: contest.accuracies[task] for task in choices}
     return Contest((LIBRA, *ROLES, *baselines), accuracies, scores, contest.params)

@@ -19,7 +19,7 @@ from autoprox.drawing import DrawingError
 from autoprox.evolve import MEAN
 from autoprox.libra import LIBRA, ROLES, Choice, choose, libra_contest
 from autoprox.plots import correlation_figure, save_figure
-from autoprox.rank import Plan, RankError, Scores, contenders, load, make_plan
+from autoprox.rank import Scores, load
 from autoprox.rank_cli import (
     caption,
     collected,
@@ -31,6 +31,7 @@ from autoprox.rank_cli import (
     tables,
 )
 from autoprox.rank_output import flat
+from autoprox.rank_plan import Plan, RankError, contenders, make_plan
 from autoprox.rank_stats import FEWEST, Row, correlations, rank_rows
 from autoprox.search_bench import choose_tasks
 
@@ -56,7 +57,7 @@ SHOWN = 8
 )
 @click.option("--sample", type=int, metavar="N", help="Use N architectures, drawn at random.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
-@click.option("--batch", type=int, default=4, show_default=True, help="Samples that the networks run on.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @click.option(
     "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="one a core", help="Processes."
 )

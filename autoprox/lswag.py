@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from autoprox.primitives import find_blocks, parse, read_statistics, requirements
 from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
 from autoprox.scoring import formula_score
+from autoprox.sharing import shared
 from autoprox.zoo_features import patterns
 from autoprox.zoo_proxy import ZooProxy
 from autoprox.zoo_tools import ZooError
@@ -88,7 +89,9 @@ def lswag_formula(chosen: DepthRange = FULL_DEPTH) -> str:
 def lswag_score(chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
     """Λ × Ψ over the blocks in the range (Eq. 1), Ψ of all these blocks together."""
     psi = patterns(model, inputs, targets, seed, chosen.contains)
-    return formula_score(parse(lambda_formula(chosen)), model, inputs, targets, seed=seed) * psi
+    formula = parse(lambda_formula(chosen))
+    subjects = (model, inputs, targets, seed)
+    return shared(formula, subjects, lambda: formula_score(formula, model, inputs, targets, seed=seed)) * psi
 
 
 def psi_score(chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:

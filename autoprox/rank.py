@@ -5,84 +5,26 @@ A run directory holds `scores.jsonl`: the settings, then one line for each archi
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from typing import Any, ClassVar
 
 import numpy as np
 
-from autoprox import __version__
-from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark
-from autoprox.bench_cache.cache import code_version
+from autoprox.bench_cache.benchmark import STRUCTURE, Benchmark
 from autoprox.bench_cache.files import quoted
 from autoprox.bench_cache.workers import close_pool, interrupts_wait, local_pool
 from autoprox.evolve import Journal, JournalError
 from autoprox.primitives import Formula, Reading, evaluate, parse
-from autoprox.proxy import resolve
-from autoprox.rank_network import Job, Score, Setting, score_network
-from autoprox.rank_stats import FEWEST, Contest
-from autoprox.search_bench import choose_tasks
-from autoprox.zoo import ZOO
+from autoprox.rank_network import Job, Score, score_network
+from autoprox.rank_plan import Contender, Plan, RankError, settings_of
+from autoprox.rank_stats import Contest
+from autoprox.zoo_az_nas import log_rank_sum
 
 SCORES = "scores.jsonl"
-#: Which architectures are ranked: those of a split, or all.
-OFFERS = ("all", *SPLITS)
-ALL = "all"
-
-
-class RankError(ValueError):
-    """A ranking that cannot be: its proxies, its architectures or its settings; one line says why."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A row of the table: a formula, a function of the zoo, or a column of the benchmark's table.
-
-    `formula` is its text; `column` and `function` are names.
-    """
-
-    name: str
-    formula: str = ""
-    function: str = ""
-    column: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A ranking: what is ranked by what, on which architectures (indices of the benchmark, ascending).
-
-    `batch` samples are what the networks run on, and `seed` gives these, the initial weights and the sample of
-    architectures.
-    """
-
-    benchmark: Benchmark
-    tasks: tuple[str, ...]
-    contenders: tuple[Contender, ...]
-    architectures: tuple[int, ...]
-    split: str = ALL
-    batch: int = 4
-    seed: int = 0
-
-    def record(self) -> dict[str, Any]:
-        """All that the scores depend on, as JSON."""
-        digest = hashlib.sha256(self.benchmark.to_bytes()).hexdigest()
-        return {
-            "benchmark": [self.benchmark.name, digest],
-            "tasks": list(self.tasks),
-            "proxies": [asdict(contender) for contender in self.contenders],
-            "architectures": list(self.architectures),
-            "split": self.split,
-            "batch": self.batch,
-            "seed": self.seed,
-            "autoprox": __version__,
-            "code": code_version(),
-        }
 
 
 @dataclass(frozen=True)
@@ -108,109 +50,6 @@ class ScoresJournal(Journal):
 
     FORMAT: ClassVar[str] = "autoprox-scores"
     COUNTER: ClassVar[str] = "number"
-
-
-# --- plans ---
-
-
-def make_plan(
-    benchmark: Benchmark,
-    *,
-    tasks: Sequence[str] = (),
-    proxies: Sequence[str] = (ALL,),
-    split: str = ALL,
-    sample: int | None = None,
-    batch: int = 4,
-    seed: int = 0,
-) -> Plan:
-    """The ranking that is meant.
-
-    `tasks` are names or patterns (all without), `proxies` what `contenders` takes. Of the split's architectures that
-    have an accuracy in any task, `sample` are drawn at random from the seed, or all are ranked.
-
-    Raises RankError, SearchError for a task that there is not, ProxyError or FormulaError for a proxy.
-    """
-    if batch < 1 or seed < 0:
-        raise RankError(f"batch is {batch} and seed {seed}; they must be at least 1 and 0")
-    if split not in OFFERS:
-        raise RankError(f"no split is called {quoted(split)}; there are {', '.join(OFFERS)}")
-    chosen = choose_tasks(benchmark, tasks)
-    among = np.arange(len(benchmark)) if split == ALL else benchmark.splits()[split]
-    labelled = [int(i) for i in among if any(not np.isnan(benchmark.tasks[task][i]) for task in chosen)]
-    if sample is not None:
-        if not FEWEST <= sample <= len(labelled):
-            raise RankError(
-                f"sample is {sample}; it must be from {FEWEST} to {len(labelled)}, the number of architectures of "
-                f"{benchmark.name} ({split}) that have an accuracy"
-            )
-        labelled = sorted(Random(seed).sample(labelled, sample))
-    if len(labelled) < FEWEST:
-        raise RankError(
-            f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank"
-        )
-    return Plan(benchmark, chosen, contenders(benchmark, proxies), tuple(labelled), split, batch, seed)
-
-
-def contenders(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Contender, ...]:
-    """Params, FLOPs, depth and width, where the benchmark has them, and then the proxies that are meant.
-
-    A tabular benchmark's are its columns. Else `all` is every training-free proxy of the zoo; others are names of the
-    zoo, and what `autoprox.proxy.resolve` takes: run directories, proxy files, formulas.
-
-    Raises RankError for a name that there is not, or twice; ProxyError or FormulaError as `resolve`.
-    """
-    found = {name: Contender(name, formula=name) for name in benchmark.structure()}
-    for ref in refs:
-        for contender in _all(benchmark) if ref == ALL else [_contender(benchmark, ref)]:
-            same = found.setdefault(contender.name, contender)
-            if same != contender:
-                raise RankError(f"two proxies are called {quoted(contender.name)}; give one another name")
-    return tuple(found.values())
-
-
-def _all(benchmark: Benchmark) -> Iterator[Contender]:
-    if benchmark.space is None:
-        yield from (_contender(benchmark, name) for name in benchmark.columns)
-    else:
-        yield from (_contender(benchmark, name) for name, entry in ZOO.items() if entry.training_free)
-
-
-def _contender(benchmark: Benchmark, ref: str) -> Contender:
-    if ref in STRUCTURE and ref in benchmark.structure():
-        return Contender(ref, formula=ref)
-    if ref in benchmark.columns:
-        return Contender(ref, column=ref)
-    if benchmark.space is None:
-        raise RankError(
-            f"{benchmark.name} is tabular: its networks cannot be built, and it has no column {quoted(ref)}; "
-            f"there are {', '.join(benchmark.columns)}"
-        )
-    if ref in ZOO:
-        entry = ZOO[ref]
-        return Contender(ref, function=ref) if entry.function else Contender(ref, formula=parse(entry.formula).text)
-    proxy = resolve(ref)
-    text = proxy.formula.text
-    if proxy.name and not os.path.exists(os.path.expanduser(ref)):
-        return Contender(proxy.name, formula=text)
-    return Contender(os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else text, formula=text)
-
-
-def settings_of(plan: Plan) -> tuple[Setting, ...]:
-    """What the networks are built for and run on; together they have all tasks.
-
-    Without images, one Gaussian batch with classes at random stands for every task. It is not the batch of the probe
-    `noise`, which has a seed of its own.
-    """
-    spec = plan.benchmark.spec
-    if spec is None:
-        return ()
-    rng = np.random.default_rng((plan.seed, 0))
-    shape = (plan.batch, spec.in_channels, spec.image_size, spec.image_size)
-    inputs = rng.standard_normal(shape, dtype=np.float32)
-    return (Setting(spec, inputs, rng.integers(0, spec.num_classes, plan.batch), plan.tasks),)
-
-
-# --- scores ---
 
 
 def begin(plan: Plan, out: Path) -> int:
@@ -271,7 +110,7 @@ def load(benchmark: Benchmark, out: Path) -> tuple[Plan, Scores]:
         plan = Plan(
             benchmark,
             tuple(stored["tasks"]),
-            tuple(Contender(**contender) for contender in stored["proxies"]),
+            tuple(Contender(**{**contender, "merged": tuple(contender["merged"])}) for contender in stored["proxies"]),
             tuple(stored["architectures"]),
             stored["split"],
             stored["batch"],
@@ -344,18 +183,25 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
         elif contender.formula and _is_structure(parse(contender.formula)):
             known[contender.name] = _of_structure(parse(contender.formula), structure)
             seconds[contender.name] = 0.0
-    settings = settings_of(plan) if len(known) < len(names) else (None,)
+    merged = {contender.name: contender.merged for contender in plan.contenders if contender.merged}
+    settings = settings_of(plan) if len(known) + len(merged) < len(names) else (None,)
     scores: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
     spent: dict[str, list[float]] = {}
     try:
         for number, setting in enumerate(settings):
             networks = [record["networks"][number] for record in records] if setting else []
-            values = np.array(
-                [known[name] if name in known else [_value(each[name]) for each in networks] for name in names]
-            )
+            found = {
+                name: known[name] if name in known else np.array([_value(each[name]) for each in networks])
+                for name in names
+                if name not in merged
+            }
+            found |= {name: log_rank_sum([found[part] for part in parts]) for name, parts in merged.items()}
+            values = np.array([found[name] for name in names])
             for name in names:
-                if name in known:
+                if name in merged:
+                    failures += [(name, "one of its parts has no score")] * int(np.isnan(found[name]).sum())
+                elif name in known:
                     failures += [(name, "missing in the table")] * int(np.isnan(known[name]).sum())
                 else:
                     failures += [(name, each[name]["problem"]) for each in networks if each[name]["value"] is None]
@@ -364,6 +210,7 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
     except (KeyError, IndexError, TypeError) as error:
         raise JournalError(f"{out / SCORES}: a line is not what this plan scores ({error!r:.80})") from None
     seconds |= {name: float(np.mean(of_one)) for name, of_one in spent.items()}
+    seconds |= {name: sum(seconds[part] for part in parts) for name, parts in merged.items()}
     accuracies = {task: benchmark.tasks[task][at] for task in plan.tasks}
     ordered = {task: scores[task] for task in plan.tasks}
     return Scores(Contest(names, accuracies, ordered, structure.get("params")), seconds, _counted(failures))

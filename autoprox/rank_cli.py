@@ -20,8 +20,9 @@ from autoprox.bench_cache.tabular import SOURCES
 from autoprox.drawing import DrawingError
 from autoprox.evolve import MEAN
 from autoprox.plots import correlation_figure, save_figure, tau_figure
-from autoprox.rank import OFFERS, SCORES, Failure, Plan, Scores, begin, collect, make_plan
+from autoprox.rank import SCORES, Failure, Scores, begin, collect
 from autoprox.rank_output import CSV, JSON, TEX, save_table
+from autoprox.rank_plan import OFFERS, Plan, make_plan
 from autoprox.rank_stats import TOPS, Estimate, Row, correlations, rank_rows
 
 #: The width of what is printed where there is no terminal.
@@ -40,7 +41,7 @@ WIDTH = 120
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Architectures to rank.")
 @click.option("--sample", type=int, metavar="N", help="Rank N of them, drawn at random.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
-@click.option("--batch", type=int, default=4, show_default=True, help="Samples that the networks run on.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @click.option(
     "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="one a core", help="Processes."
 )

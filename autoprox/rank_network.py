@@ -23,6 +23,7 @@ from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import Terminal
 from autoprox.scoring import ProxyError, require
+from autoprox.sharing import Shared, sharing
 from autoprox.zoo import ZOO
 
 #: What a function may raise on a network that it is not defined for: ours, and what torch and numpy raise.
@@ -76,22 +77,34 @@ def score_network(job: Job) -> list[dict[str, Score]]:
             inputs, targets = setting.tensors()
             model = get_space(job.space).build(job.arch, setting.spec, job.seed)
             scores = formula_scores(job.formulas, model, inputs, targets, job.seed)
-            for name in job.functions:
-                scores[name] = function_score(name, model, inputs, targets, job.seed)
+            scores |= function_scores(job, model, inputs, targets, scores)
             found.append(scores)
             del model
             give_back_memory()
     return found
 
 
-def function_score(name: str, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> Score:
-    """A function of the zoo on a model."""
-    began = time.perf_counter()
+def function_scores(
+    job: Job, model: torch.nn.Module, inputs: Tensor, targets: Tensor, known: Mapping[str, Score]
+) -> dict[str, Score]:
+    """The zoo's functions on a model; what they have in common, with each other or with formulas, is computed once."""
+    with sharing() as common:
+        for name, formula in job.formulas.items():
+            if known[name].value is not None:
+                common.put(formula, (model, inputs, targets, job.seed), known[name].value, known[name].seconds)
+        return {name: function_score(name, model, inputs, targets, job.seed, common) for name in job.functions}
+
+
+def function_score(
+    name: str, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int, common: Shared
+) -> Score:
+    """A function of the zoo on a model. Its seconds have those in them that something it uses took before."""
+    began, saved = time.perf_counter(), common.saved
     try:
         value = ZOO[name].score(model, inputs, targets, seed)
     except _REFUSALS as error:
-        return Score(None, _reason(error, name), time.perf_counter() - began)
-    return _score(value, time.perf_counter() - began)
+        return Score(None, _reason(error, name), time.perf_counter() - began + common.saved - saved)
+    return _score(value, time.perf_counter() - began + common.saved - saved)
 
 
 def _score(value: float, seconds: float) -> Score:

@@ -13,7 +13,8 @@ import orjson
 
 from autoprox.bench_cache.files import write_atomically, write_csv
 from autoprox.evolve import MEAN
-from autoprox.rank import Plan, Scores
+from autoprox.rank import Scores
+from autoprox.rank_plan import Plan
 from autoprox.rank_stats import TOPS, Correlations, Estimate, Row
 
 CSV, JSON, TEX = "rank.csv", "rank.json", "rank.tex"

@@ -89,7 +89,7 @@ def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     return sum(terms) / len(terms)
 
 
-def log_rank_sum(scores: Sequence[Sequence[float]]) -> np.ndarray:
+def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     """Σ over proxies of log(rank / n), one number for each of n networks: AZ-NAS's aggregation.
 
     `scores` has one row for each proxy, higher is better; the best of n has rank n, equal scores share their mean rank.

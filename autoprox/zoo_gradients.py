@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import captured, forward, logits_of, untouched
+from autoprox.sharing import shared
 from autoprox.zoo_tools import (
     ZooError,
     block_linears,
@@ -45,13 +46,17 @@ def _pairs(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> list
 
 def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
     """(|W|, ∂R/∂|W|) of all weights, R the summed output of the network of magnitudes on an all-ones input."""
-    with untouched(model):
+
+    def compute() -> list[tuple[Tensor, Tensor]]:
         names = network_weights(model)
         at = {name: p.abs() for name, p in detached(model).items()}
         at |= {name: at[name].requires_grad_() for name in names}
         weights = [at[name] for name in names]
         slopes = gradients(output_sum(model, at, torch.ones_like(inputs[:1]), seed), weights)
         return list(zip([w.detach() for w in weights], slopes, strict=True))
+
+    with untouched(model):
+        return shared("synflow pairs", (model, inputs, seed), compute)
 
 
 def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:

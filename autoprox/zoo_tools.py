@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from autoprox.primitives import Block, LayerError, find_blocks
 from autoprox.primitives.layers import SLOTS
 from autoprox.primitives.probe import captured, forward, loss_of
+from autoprox.sharing import shared
 
 
 class ZooError(ValueError):
@@ -93,15 +94,25 @@ def weight_gradients(
     at: Mapping[str, Tensor] | None = None,
 ) -> list[Tensor]:
     """∂L/∂W of the named weights, at the model's parameters or at others; L is the cross-entropy."""
-    at = dict(at or detached(model))
-    at |= {name: at[name].detach().requires_grad_() for name in names}
+    if at is None:
+        everything = tuple(names)
+        return shared(
+            ("weight gradients", everything),
+            (model, x, y, seed),
+            lambda: weight_gradients(model, everything, x, y, seed, detached(model)),
+        )
+    at = {**at, **{name: at[name].detach().requires_grad_() for name in names}}
     return gradients(class_loss(model, at, x, y, seed), [at[name] for name in names])
 
 
 def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:
     """∂(Σ outputs)/∂x, one row for each sample: samples × entries of an input, float64."""
-    x = x.detach().clone().requires_grad_()
-    return gradients(output_sum(model, detached(model), x, seed), [x])[0].flatten(1).double()
+
+    def compute() -> Tensor:
+        leaf = x.detach().clone().requires_grad_()
+        return gradients(output_sum(model, detached(model), leaf, seed), [leaf])[0].flatten(1).double()
+
+    return shared("input jacobian", (model, x, seed), compute)
 
 
 def correlations(rows: Tensor, what: str) -> Tensor:
@@ -126,9 +137,13 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
     """What modules give in one forward pass without gradients. Raises ZooError where it is not finite."""
-    with captured(model, paths) as seen, torch.no_grad():
-        forward(model, detached(model), x, seed)
-        found = [seen[path] for path in paths]
+
+    def compute() -> list[Tensor]:
+        with captured(model, paths) as seen, torch.no_grad():
+            forward(model, detached(model), x, seed)
+            return [seen[path] for path in paths]
+
+    found = shared(("outputs", tuple(paths)), (model, x, seed), compute)
     _require_finite(found, "activations")
     return found
 

@@ -9,9 +9,10 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprox.libra import LIBRA, ROLES, choose, classes, discretised, information_gain, libra_contest, merged
-from autoprox.rank import RankError
+from autoprox.libra import LIBRA, ROLES, choose, classes, discretised, information_gain, libra_contest
+from autoprox.rank_plan import RankError
 from autoprox.rank_stats import Contest, rank_rows
+from autoprox.zoo_az_nas import log_rank_sum
 
 NAN = float("nan")
 COUNT = 60
@@ -134,14 +135,6 @@ def test_information_gain_by_hand() -> None:
 # --- merging ---
 
 
-def test_merging_is_the_sum_of_logarithms_of_relative_ranks() -> None:
-    found = merged([np.array([1.0, 2.0, 3.0]), np.array([30.0, 20.0, 10.0])])
-    assert found == pytest.approx([math.log(1 / 3), 2 * math.log(2 / 3), math.log(1 / 3)])
-    assert found.argmax() == 1  # what none of the two finds bad
-    gaps = merged([np.array([1.0, NAN, 3.0]), np.array([5.0, 9.0, 7.0])])
-    assert gaps == pytest.approx([2 * math.log(1 / 2), NAN, 0.0], nan_ok=True)
-
-
 def test_the_merged_ranking_is_judged_beside_its_three_and_structure() -> None:
     scores, y, params = drawn()
     whole = contest({**scores, "params": params}, y, params)
@@ -150,9 +143,9 @@ def test_the_merged_ranking_is_judged_beside_its_three_and_structure() -> None:
     judged = libra_contest(whole.at(judging), {"task": choice}, ["params"])
     assert judged.proxies == (LIBRA, *ROLES, "params")
     three = [scores[name][judging] for name in choice.chosen]
-    np.testing.assert_allclose(judged.scores["task"], [merged(three), *three, params[judging]])
+    np.testing.assert_allclose(judged.scores["task"], [log_rank_sum(three), *three, params[judging]])
     taus = {row.proxy: row.tau.value for row in rank_rows(judged) if row.task == "task"}
-    assert taus[LIBRA] == pytest.approx(scipy.stats.kendalltau(merged(three), y[judging]).statistic)
+    assert taus[LIBRA] == pytest.approx(scipy.stats.kendalltau(log_rank_sum(three), y[judging]).statistic)
 
 
 def test_a_role_that_nothing_fills_has_no_scores() -> None:

@@ -10,7 +10,7 @@ import pytest
 import synthetic
 import torch
 
-from autoprox import rank_network
+from autoprox import rank, rank_network
 from autoprox.bench_cache.benchmark import Benchmark, Settings
 from autoprox.bench_cache.scorer import rounded
 from autoprox.bench_cache.spaces import get_space
@@ -18,11 +18,14 @@ from autoprox.evolve import JournalError
 from autoprox.primitives import Formula, parse
 from autoprox.primitives.evaluate import reductions
 from autoprox.proxy import Proxy, ProxyError
-from autoprox.rank import SCORES, Contender, Plan, RankError, Scores, collect, contenders, load, make_plan, settings_of
-from autoprox.rank_network import Setting, formula_scores, function_score
+from autoprox.rank import SCORES, Scores, collect, load
+from autoprox.rank_network import Setting, formula_scores, function_score, score_network
+from autoprox.rank_plan import Contender, Plan, RankError, contenders, make_plan, settings_of
 from autoprox.rank_stats import rank_rows
 from autoprox.search_bench import SearchError
+from autoprox.sharing import Shared
 from autoprox.zoo import ZOO, ZooError, ZooProxy
+from autoprox.zoo_az_nas import log_rank_sum
 
 BENCHMARK = synthetic.benchmark(8)
 FORMULAS = {
@@ -63,7 +66,7 @@ SMALL["steps"] = dataclasses.replace(zoo_entry(lambda *_: 1.0, training_free=Fal
 
 
 def put_in_place(patched: pytest.MonkeyPatch) -> None:
-    for module in ("rank", "rank_network"):
+    for module in ("rank_plan", "rank_network"):
         patched.setattr(f"autoprox.{module}.ZOO", SMALL)
 
 
@@ -150,7 +153,7 @@ def test_architectures_are_those_with_an_accuracy_of_the_split_or_a_sample_of_th
 
 
 def setting() -> Setting:
-    return settings_of(make_plan(BENCHMARK, proxies=["snip"]))[0]
+    return settings_of(make_plan(BENCHMARK, proxies=["snip"], batch=4))[0]
 
 
 def test_formulas_scored_together_have_the_scores_that_they_have_alone() -> None:
@@ -241,7 +244,7 @@ def test_functions_that_fail_say_why_in_one_line(zoo: None) -> None:
     problems = set()
     for arch in BENCHMARK.architectures:
         model = get_space("pit-vb101").build(arch, synthetic.SPEC, 0)
-        score = function_score("fails", model, inputs, targets, 0)
+        score = function_score("fails", model, inputs, targets, 0, Shared())
         assert (score.value is None) == bool(score.problem)
         problems.add(score.problem)
     assert any(problem.endswith("blocks are too many") for problem in problems)
@@ -374,10 +377,38 @@ def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
     assert first.inputs.shape == (64, 3, 24, 24)
     assert abs(first.inputs.mean()) < 0.01
     assert abs(first.inputs.std() - 1) < 0.01
-    assert set(first.targets) <= set(range(10))
-    assert len(set(first.targets)) > 5
+    assert set(first.targets) == set(range(10))
+    for batch, distinct in ((1, 1), (2, 2), (3, 2), (4, 2), (7, 4), (8, 4)):
+        targets = settings_of(make_plan(BENCHMARK, proxies=["snip"], batch=batch))[0].targets
+        assert (len(targets), len(set(targets))) == (batch, distinct)
     noise = torch.randn(first.inputs.shape, generator=torch.Generator().manual_seed(0)).numpy()
     assert not np.allclose(noise, first.inputs)
+
+
+def test_functions_share_and_have_the_scores_that_they_have_alone() -> None:
+    names = ("plain-all", "snip-all", "synflow-all", "logsynflow-all", "zico-all", "gradsign", "jacov", "swap", "lswag")
+    plan = make_plan(BENCHMARK, proxies=[*names, "lswag-lambda", "nwot"])
+    inputs, targets = settings_of(plan)[0].tensors()
+    job = rank._jobs(plan)[0]
+    together = score_network(job)[0]
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    for name in names:
+        assert together[name].value == rounded(np.array(ZOO[name].score(model, inputs, targets, 0))), name
+    assert together["snip-all"].seconds > 0.5 * together["plain-all"].seconds  # charged for what was there already
+    assert together["lswag"].seconds > together["lswag-lambda"].seconds
+
+
+def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
+    plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["az-nas"], sample=5)
+    assert [c.name for c in plan.contenders][4:] == ["az-expressivity", "az-trainability", "az-complexity", "az-nas"]
+    scores = collect(plan, tmp_path / "run")
+    found = values(scores)
+    parts = [found[name] for name in ("az-expressivity", "az-trainability", "az-complexity")]
+    np.testing.assert_allclose(found["az-nas"], log_rank_sum(parts))
+    np.testing.assert_array_equal(found["az-complexity"], found["flops"])
+    assert scores.seconds["az-nas"] == scores.seconds["az-expressivity"] + scores.seconds["az-trainability"]
+    again = load(BENCHMARK, tmp_path / "run")[1]
+    np.testing.assert_array_equal(again.contest.scores["size_kd"], scores.contest.scores["size_kd"])
 
 
 def test_contenders_are_plain_data() -> None:
