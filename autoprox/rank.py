@@ -177,20 +177,24 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
     structure = {name: values[at] for name, values in benchmark.structure().items()}
     names = tuple(contender.name for contender in plan.contenders)
     known, seconds = {}, dict.fromkeys(names, float("nan"))
+    structural: dict[str, Formula] = {}
     for contender in plan.contenders:
         if contender.column:
             known[contender.name] = benchmark.columns[contender.column][at]
         elif contender.formula and _is_structure(parse(contender.formula)):
-            known[contender.name] = _of_structure(parse(contender.formula), structure)
+            structural[contender.name] = parse(contender.formula)
             seconds[contender.name] = 0.0
     merged = {contender.name: contender.merged for contender in plan.contenders if contender.merged}
-    settings = settings_of(plan) if len(known) + len(merged) < len(names) else (None,)
+    needed = len(known) + len(structural) + len(merged) < len(names)
+    settings = settings_of(plan) if needed or len(benchmark.networks()) > 1 else (None,)
     scores: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
     spent: dict[str, list[float]] = {}
     try:
         for number, setting in enumerate(settings):
-            networks = [record["networks"][number] for record in records] if setting else []
+            networks = [record["networks"][number] for record in records] if needed else []
+            facts = {name: values[at] for name, values in benchmark.structure(setting and setting.spec).items()}
+            known |= {name: _of_structure(formula, facts) for name, formula in structural.items()}
             found = {
                 name: known[name] if name in known else np.array([_value(each[name]) for each in networks])
                 for name in names

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from autoprox import __version__
-from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark
+from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark, TaskInput
 from autoprox.bench_cache.cache import code_version
 from autoprox.bench_cache.files import quoted
+from autoprox.bench_cache.spaces import InputSpec
 from autoprox.primitives import parse
 from autoprox.proxy import resolve
 from autoprox.rank_network import Setting
@@ -173,16 +174,34 @@ def _contender(benchmark: Benchmark, ref: str) -> Contender:
 def settings_of(plan: Plan) -> tuple[Setting, ...]:
     """What the networks are built for and run on; together they have all tasks.
 
-    Without images, one Gaussian batch with classes at random stands for every task. It is not the batch of the probe
-    `noise`, which has a seed of its own. Classes come twice where the batch has room for two of them, because some
-    proxies compare samples of one class.
+    A task that comes with images has a network of its own, which runs on the first of these. The others have one
+    network, and one Gaussian batch with classes at random. It is not the batch of the probe `noise`, which has a seed
+    of its own. Classes come twice where the batch has room for two of them, because some proxies compare samples of
+    one class.
+
+    Raises RankError for a batch larger than the images that there are.
     """
-    spec = plan.benchmark.spec
-    if spec is None:
-        return ()
+    found = []
+    for network in plan.benchmark.networks():
+        tasks = tuple(task for task in plan.tasks if task in network.tasks)
+        if network.spec is not None and tasks:
+            images = _gaussian(plan, network.spec) if network.input is None else _images(plan, network.input)
+            found.append(Setting(network.spec, *images, tasks))
+    return tuple(found)
+
+
+def _images(plan: Plan, given: TaskInput) -> tuple[np.ndarray, np.ndarray]:
+    if len(given.images) < plan.batch:
+        raise RankError(
+            f"a batch of {plan.batch} images, but the benchmark has {len(given.images)}; use a smaller --batch"
+        )
+    return given.images[: plan.batch].copy(), given.targets[: plan.batch].copy()
+
+
+def _gaussian(plan: Plan, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((plan.seed, 0))
     shape = (plan.batch, spec.in_channels, spec.image_size, spec.image_size)
     inputs = rng.standard_normal(shape, dtype=np.float32)
     distinct = min(max((plan.batch + 1) // 2, 2), spec.num_classes)
     targets = np.resize(rng.choice(spec.num_classes, distinct, replace=False), plan.batch)
-    return (Setting(spec, inputs, targets, plan.tasks),)
+    return inputs, targets
