@@ -203,7 +203,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "no benchmark given, and vit-bench-101 is not here: run 'autoprox bench download vit-bench-101'"),
         (("--bench", "smal"), "did you mean small?"),
         (("--bench", "nowhere.json"), "nowhere.json: there is no such file"),
         (("--bench", "small", "--tasks", "speed"), "no task is called 'speed'; there are size_kd, shape_kd, rare"),
