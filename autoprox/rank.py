@@ -193,7 +193,9 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
     try:
         for number, setting in enumerate(settings):
             networks = [record["networks"][number] for record in records] if needed else []
-            facts = {name: values[at] for name, values in benchmark.structure(setting and setting.spec).items()}
+            facts = {
+                name: values[at] for name, values in benchmark.structure(setting.spec if setting else None).items()
+            }
             known |= {name: _of_structure(formula, facts) for name, formula in structural.items()}
             found = {
                 name: known[name] if name in known else np.array([_value(each[name]) for each in networks])

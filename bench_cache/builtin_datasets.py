@@ -155,7 +155,7 @@ def pines_masks(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     padded = np.pad(test, PINES_GUARD)
     side = 2 * PINES_GUARD + 1
     near = np.lib.stride_tricks.sliding_window_view(padded, (side, side)).any((2, 3))
-    return ~near, test
+    return np.logical_not(near), test
 
 
 def _principal(scene: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -207,7 +208,7 @@ class Scorer:
             for name, value in net.items():
                 self._net[name][i] = value
 
-    def _run(self, function: Callable, tasks: Sequence[Task], progress: Progress | None) -> Iterator[tuple]:
+    def _run(self, function: Callable, tasks: Sequence[Any], progress: Progress | None) -> Iterator[tuple]:
         """(task number, result) of every task, as they finish."""
         if self.executor is None:
             for number, task in enumerate(tasks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,7 +139,7 @@ def begin(path: Path, plan: Plan) -> int:
     return len(journal.records)
 
 
-def _check_same(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
         if stored.get(name) != value:
             raise JournalError(
