@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -149,6 +150,31 @@ def _check_computable(benchmark: Benchmark, score: Proxy | ScoreFunction) -> Non
                 f"benchmark {benchmark.name} is tabular and has no {terminal.statistic.name}; "
                 f"a formula may read {facts}"
             )
+
+
+def one_network(benchmark: Benchmark, patterns: Sequence[str]) -> Benchmark:
+    """The benchmark as far as one network stands for its tasks: with the tasks that are searched for, and their input.
+
+    Raises SearchError where the tasks have networks of their own, and for a pattern that names nothing.
+    """
+    tasks = choose_tasks(benchmark, patterns)
+    networks = [network for network in benchmark.networks() if set(network.tasks) & set(tasks)]
+    if len(networks) > 1:
+        raise SearchError(
+            f"the tasks {', '.join(tasks)} of {benchmark.name} have a network each: search for one with --tasks"
+        )
+    kept = networks[0].tasks
+
+    def of_kept(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {task: value for task, value in values.items() if task in kept}
+
+    return replace(
+        benchmark,
+        spec=networks[0].spec,
+        tasks=of_kept(benchmark.tasks),
+        inputs=of_kept(benchmark.inputs),
+        seeds=of_kept(benchmark.seeds),
+    )
 
 
 def choose_tasks(benchmark: Benchmark, patterns: Sequence[str]) -> tuple[str, ...]:

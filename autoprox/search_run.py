@@ -25,7 +25,7 @@ from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.proxy import PROXY_FILE, Proxy
 from autoprox.rating import Batch, Candidate, SearchError
 from autoprox.search import Known, Limits, Progress, SearchResult, SearchSettings, check_space, search
-from autoprox.search_bench import Verdict, check_benchmark, choose_tasks, judge, search_benchmark
+from autoprox.search_bench import Verdict, check_benchmark, choose_tasks, judge, one_network, search_benchmark
 
 JOURNAL = "journal.jsonl"
 BENCHMARK_FILE = "benchmark.json"
@@ -66,8 +66,7 @@ class Plan:
         if self.benchmark is not None:
             if self.spec is not None:
                 raise SearchError("a benchmark says what its networks read: leave out image size, channels, classes")
-            choose_tasks(self.benchmark, self.tasks)
-            check_benchmark(self.benchmark, self.proxy, self.settings, self.split, self.batch)
+            check_benchmark(one_network(self.benchmark, self.tasks), self.proxy, self.settings, self.split, self.batch)
 
     def with_budget(self, budget: int) -> Plan:
         """The same search, for another budget."""
@@ -75,8 +74,14 @@ class Plan:
 
     @property
     def batch(self) -> Batch:
-        """What the networks are run on."""
-        return Batch(self.samples) if self.batch_data is None else Batch.from_bytes(self.batch_data)
+        """What the networks are run on: the images that were given, or the benchmark's own, or Gaussian samples."""
+        if self.batch_data is not None:
+            return Batch.from_bytes(self.batch_data)
+        inputs = {} if self.benchmark is None else one_network(self.benchmark, self.tasks).inputs
+        if not inputs:
+            return Batch(self.samples)
+        (given,) = inputs.values()
+        return Batch(images=given.images[: self.samples].copy(), targets=given.targets[: self.samples].copy())
 
     def record(self) -> dict[str, Any]:
         """All that the result depends on, as JSON; large data by its SHA-256."""
@@ -177,8 +182,9 @@ def _carry_on(
     on_progress: Callable[[Progress], None],
 ) -> Outcome:
     if plan.benchmark is not None:
+        benchmark = one_network(plan.benchmark, plan.tasks)
         result = search_benchmark(
-            plan.benchmark,
+            benchmark,
             plan.proxy,
             plan.settings,
             split=plan.split,
@@ -188,8 +194,8 @@ def _carry_on(
             on_scored=on_scored,
             on_progress=on_progress,
         )
-        tasks = choose_tasks(plan.benchmark, plan.tasks)
-        return Outcome(result, judge(plan.benchmark, result, tasks, plan.settings, plan.split))
+        tasks = choose_tasks(benchmark, plan.tasks)
+        return Outcome(result, judge(benchmark, result, tasks, plan.settings, plan.split))
     assert plan.space is not None
     result = search(
         plan.space,

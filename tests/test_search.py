@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import synthetic
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,7 +35,7 @@ from autoprox.search import (
     search,
     value,
 )
-from autoprox.search_bench import Verdict, choose_tasks, judge, offered, search_benchmark
+from autoprox.search_bench import Verdict, choose_tasks, judge, offered, one_network, search_benchmark
 
 SPEC = InputSpec(image_size=24, num_classes=10, patch_size=8)
 SMALL = Limits(max_params=500_000)
@@ -640,3 +641,14 @@ def test_a_table_is_searched_by_what_it_says() -> None:
         verdicts(table, "params", limits=Limits(max_flops=1e9))
     with pytest.raises(SearchError, match="a function"):
         search_benchmark(table, norm_of_head, SearchSettings("random"))
+
+
+def test_tasks_with_networks_of_their_own_are_searched_one_at_a_time() -> None:
+    bench = synthetic.mini(6)
+    with pytest.raises(SearchError, match="the tasks small, large of mini have a network each"):
+        one_network(bench, ())
+    large = one_network(bench, ("large",))
+    assert (large.spec, tuple(large.tasks), tuple(large.inputs)) == (bench.inputs["large"].spec, ("large",), ("large",))
+    assert large.architectures == bench.architectures
+    whole = synthetic.benchmark(6)
+    assert one_network(whole, ("size_kd",)).to_bytes() == whole.to_bytes()
