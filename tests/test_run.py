@@ -291,13 +291,15 @@ def test_the_settings_are_kept_to(
     tmp_path: Path, home: Path, choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = autoprox.run.grammar
-    asked: list[bool] = []
+    asked: list[tuple[bool, str]] = []
     monkeypatch.setattr(
-        autoprox.run, "grammar", lambda name, costly: asked.append(costly) or plain(name, costly=costly)
+        autoprox.run,
+        "grammar",
+        lambda name, costly, probe: asked.append((costly, probe)) or plain(name, costly=costly, probe=probe),
     )
     out = begin(tmp_path / "run", **{"generations": 0, **choices})
     go(out)
-    assert asked == [choices.get("costly", False)]
+    assert asked == [(choices.get("costly", False), "noise")]
     arch = BENCHMARK.architectures[BENCHMARK.splits()["evolve"][0]]
     subject = Subject("pit-vb101", arch, synthetic.SPEC, batch=choices.get("batch", 2))
     assert StatisticsCache(home / "statistics").has(subject, terminals("noise"))
