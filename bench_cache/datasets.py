@@ -137,7 +137,9 @@ def _images(path: Path, classes: list[str], size: int) -> tuple[np.ndarray, np.n
 def _held_out(path: Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices to train on and for the test: `TEST_SHARE` of every class, drawn by a fixed seed."""
     kinds, counts = np.unique(labels, return_counts=True)
-    if len(counts) and counts.min() < 2:
+    if not len(labels):
+        raise BenchmarkError(f"{path}: there are no images in it")
+    if counts.min() < 2:
         raise BenchmarkError(f"{path}: class {kinds[counts.argmin()]} has one image; two are needed to train and test")
     test = in_proportion(labels, share=TEST_SHARE)
     return np.setdiff1d(np.arange(len(labels)), test), test
