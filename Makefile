@@ -8,7 +8,7 @@ TYPED := $(VENV)/typed
 
 # What `make evolve` runs. For example: make evolve POPULATION=100 SEED=1
 GENERATIONS ?= 200
-POPULATION ?= 50
+POPULATION ?= 30
 SEED ?= 0
 
 .PHONY: install evolve test test-all lint clean

@@ -8,15 +8,16 @@ network-by-network path up to float32's rounding (tested against it, 1e-6 relati
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.cache import StatisticsCache, Subject, slots_of
+from autoprox.bench_cache.cache import SHAPES, StatisticsCache, Subject, slots_of
 from autoprox.bench_cache.workers import one_thread
 from autoprox.primitives.evaluate import (
     by_slot,
@@ -35,7 +36,7 @@ from autoprox.primitives.statistics import STATISTICS, Terminal
 SIZE = 50
 #: Entries of a stack that are worked on at once: a chunk and what is computed from it stay in cache.
 CHUNK = 2**17
-#: Numbers per layer that a shard remembers, by formula; the oldest are computed again when they are needed.
+#: Subformulas whose numbers a shard remembers; the oldest are computed again when they are needed.
 REMEMBERED = 8_000
 
 
@@ -53,11 +54,11 @@ class Shard:
 
     def __init__(self, root: Path, subjects: Sequence[Subject]) -> None:
         self.root, self.subjects = root, tuple(subjects)
-        self.pairs: frozenset[tuple[str, str]] = frozenset()
         self.readings: list[Reading] = []
         self.stacks: dict[str, list[Stack]] = {}
         self.samples: dict[tuple[str, str], int] = {}
         self.numbers: dict[Formula, np.ndarray] = {}
+        self.finished: dict[int, dict[Formula, Tensor]] = {}  # by depth: subformulas' values on its networks
 
     def scores(self, formulas: Sequence[Formula]) -> np.ndarray:
         """Scores, formulas × networks, float64. Raises LayerError for a statistic that the networks do not have."""
@@ -69,26 +70,32 @@ class Shard:
         result = np.empty((len(formulas), len(self.subjects)))
         for depth in np.unique(depths):
             at = np.flatnonzero(depths == depth)
+            memo = self.finished.setdefault(int(depth), {})
             for row, formula in enumerate(formulas):
-                result[row, at] = self._finish(formula, at, int(depth))
-        while len(self.numbers) > REMEMBERED:
-            self.numbers.pop(next(iter(self.numbers)))
+                result[row, at] = self._finish(formula, at, int(depth), memo)
+            _forget(memo)
+        _forget(self.numbers)
         return result
 
     def _load(self, formulas: Sequence[Formula]) -> None:
-        """Read what the formulas need and is not here, and stack it."""
-        needed = requirements(formulas) | self.pairs
-        if self.readings and needed <= self.pairs:
+        """Read the matrices that the formulas need and that are not here, and stack them."""
+        needed = {pair for pair in requirements(formulas) if STATISTICS[pair[0]].level == "matrix"} - set(self.samples)
+        if self.readings and not needed:
             return
-        matrices = sorted(pair for pair in needed if STATISTICS[pair[0]].level == "matrix")
-        wanted = [(*pair, slot) for pair in matrices for slot in slots_of(pair[0])]
+        pairs = sorted(needed)
         cache = StatisticsCache(self.root)
-        self.readings = [cache.read(subject, wanted, [name for name, _ in needed]) for subject in self.subjects]
-        self.samples = {pair: self.readings[0].samples[pair] for pair in matrices}
-        self.stacks = {slot: _stacked(self.readings, slot, matrices) for slot in dict.fromkeys(s for *_, s in wanted)}
-        for reading in self.readings:
-            reading.matrices = {}
-        self.pairs = frozenset(needed)
+        wanted = [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
+        readings = [cache.read(subject, wanted, SHAPES) for subject in self.subjects]
+        if not self.readings:
+            self.readings = [replace(reading, matrices={}) for reading in readings]
+            slots = (*slots_of("weight"), *slots_of("attn"))
+            self.stacks = {slot: _places(readings, slot) for slot in slots}
+        for pair in pairs:
+            for slot in slots_of(pair[0]):
+                for stack in self.stacks[slot]:
+                    members = zip(stack.networks, stack.blocks, strict=True)
+                    stack.matrices[pair] = torch.stack([readings[n].matrices[(*pair, slot)][b] for n, b in members])
+            self.samples[pair] = readings[0].samples[pair]
 
     def _reduce(self, slot: str, group: list[Formula]) -> None:
         """Compute the numbers of single-slot reductions, networks × blocks, NaN beyond a network's last block."""
@@ -97,7 +104,7 @@ class Shard:
         samples = {t: self.samples[t.statistic.name, t.probe] for t in terminals}
         found = np.full((len(group), len(self.subjects), deepest), np.nan)
         for stack in self.stacks[slot]:
-            size = max(t.shape[1] * t.shape[2] for t in stack.matrices.values())
+            size = max(t.shape[1] * t.shape[2] for t in _leaves(stack, terminals, slice(None)).values())
             step = max(1, CHUNK // size)
             for start in range(0, len(stack.networks), step):
                 part = slice(start, start + step)
@@ -106,7 +113,7 @@ class Shard:
                     found[row, stack.networks[part], stack.blocks[part]] = value.double().numpy()
         self.numbers.update(zip(group, found, strict=True))
 
-    def _finish(self, formula: Formula, at: np.ndarray, depth: int) -> np.ndarray:
+    def _finish(self, formula: Formula, at: np.ndarray, depth: int, memo: dict[Formula, Tensor]) -> np.ndarray:
         def layers(node: Formula) -> Tensor:
             columns = [self._numbers(part)[at, :depth] for part in slot_parts(node)]
             return torch.from_numpy(np.stack(columns, axis=-1))
@@ -114,7 +121,7 @@ class Shard:
         def net(name: str) -> Tensor:
             return torch.tensor([self.readings[i].net[name] for i in at], dtype=torch.float64).reshape(-1, 1, 1)
 
-        return finish(formula, layers, net).numpy()
+        return finish(formula, layers, net, memo).numpy()
 
     def _numbers(self, part: Formula) -> np.ndarray:
         """A single-slot part's numbers, networks × blocks: a reduction as computed, or a layer statistic as read."""
@@ -133,25 +140,21 @@ def _leaves(stack: Stack, terminals: Iterable[Terminal], part: slice) -> dict[Te
     return {t: stack.matrices[t.statistic.name, t.probe][part] for t in terminals}
 
 
-def _stacked(readings: Sequence[Reading], slot: str, pairs: Sequence[tuple[str, str]]) -> list[Stack]:
-    """The matrices of a slot, stacked where the shapes of all its statistics agree."""
-    here = [pair for pair in pairs if (*pair, slot) in readings[0].matrices]
-    places: dict[tuple[torch.Size, ...], list[tuple[int, int]]] = {}
+def _places(readings: Sequence[Reading], slot: str) -> list[Stack]:
+    """Empty stacks for the matrices of a slot: whose have the same shapes, by what these follow from."""
+    of, facts = ("qkv", ("heads", "tokens")) if slot == "attn" else (slot, ("fan_out", "fan_in", "tokens"))
+    groups: dict[tuple[float, ...], list[tuple[int, int]]] = {}
     for network, reading in enumerate(readings):
         for block in range(int(reading.net["depth"])):
-            shapes = tuple(reading.matrices[(*pair, slot)][block].shape for pair in here)
-            places.setdefault(shapes, []).append((network, block))
-    return [
-        Stack(
-            networks=np.array([network for network, _ in group]),
-            blocks=np.array([block for _, block in group]),
-            matrices={
-                pair: torch.stack([readings[network].matrices[(*pair, slot)][block] for network, block in group])
-                for pair in here
-            },
-        )
-        for group in places.values()
-    ]
+            shape = tuple(reading.layers[name, of][block] for name in facts)
+            groups.setdefault(shape, []).append((network, block))
+    return [Stack(*(np.array(column) for column in zip(*group, strict=True)), {}) for group in groups.values()]
+
+
+def _forget(memo: dict[Formula, Any]) -> None:
+    """Drop the oldest entries beyond `REMEMBERED`."""
+    while len(memo) > REMEMBERED:
+        memo.pop(next(iter(memo)))
 
 
 @dataclass(frozen=True)

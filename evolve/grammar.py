@@ -302,6 +302,7 @@ def _names_role(name: str, role: str) -> bool:
     return name != _with_role(name, role, "")
 
 
+@functools.lru_cache(maxsize=2**16)
 def _with_role(name: str, role: str, other: str) -> str:
     """A node's name with one role in place of another: in `[msa]`, `[msa, noise]` and `Matrix(weight of msa)`."""
     for before, after in (("[", "]"), ("[", ","), (" of ", ")")):

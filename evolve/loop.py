@@ -34,7 +34,7 @@ class Settings:
     benchmarks: tuple[tuple[str, str], ...]
     tasks: tuple[str, ...]
     generations: int = 200
-    population: int = 50
+    population: int = 30
     seed: int = 0
     grammar: str = "typed"
     strategy: str = "elitist"

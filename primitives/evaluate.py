@@ -143,15 +143,21 @@ def _matrix_value(
     return value
 
 
-def finish(formula: Formula, layers: Callable[[Formula], Tensor], net: Callable[[str], Tensor]) -> Tensor:
+def finish(
+    formula: Formula,
+    layers: Callable[[Formula], Tensor],
+    net: Callable[[str], Tensor],
+    memo: dict[Formula, Tensor] | None = None,
+) -> Tensor:
     """The formula's value on several networks of equal depth.
 
     `layers(node)` gives a matrix reduction or a layer statistic as networks × blocks × slots, `net(name)` a net
-    statistic as networks × 1 × 1, both float64. The result is one number for each network.
+    statistic as networks × 1 × 1, both float64. The result is one number for each network. `memo` has the values of
+    subformulas on the same networks, and gets those that it lacks.
     """
-    memo: dict[Formula, Tensor] = {}
+    memo = {} if memo is None else memo
     for node in formula.nodes():
-        if node.kind.level == "matrix":
+        if node.kind.level == "matrix" or node in memo:
             continue
         if isinstance(node.head, Terminal):
             memo[node] = net(node.head.statistic.name) if node.kind.level == "net" else layers(node)
