@@ -148,7 +148,10 @@ def _places(readings: Sequence[Reading], slot: str) -> list[Stack]:
         for block in range(int(reading.net["depth"])):
             shape = tuple(reading.layers[name, of][block] for name in facts)
             groups.setdefault(shape, []).append((network, block))
-    return [Stack(*(np.array(column) for column in zip(*group, strict=True)), {}) for group in groups.values()]
+    return [
+        Stack(np.array([network for network, _ in group]), np.array([block for _, block in group]), {})
+        for group in groups.values()
+    ]
 
 
 def _forget(memo: dict[Formula, Any]) -> None:
@@ -169,12 +172,12 @@ class ShardTask:
 def shards(indices: np.ndarray, depths: np.ndarray) -> list[np.ndarray]:
     """The indices in groups of `SIZE` at most, about equally large, the same whatever their order.
 
-    Networks of equal depth, which share the arithmetic on numbers per layer, stand together; the deepest first, so
-    that the groups that take longest begin first.
+    Networks are dealt out by depth, so that all groups take about equally long.
     """
     ordered = np.unique(indices)
     ordered = ordered[np.argsort(-depths[ordered], kind="stable")]
-    return np.array_split(ordered, -(-len(ordered) // SIZE))
+    groups = -(-len(ordered) // SIZE)
+    return [ordered[start::groups] for start in range(groups)]
 
 
 def score_shard(task: ShardTask) -> np.ndarray:
