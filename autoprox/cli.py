@@ -37,7 +37,7 @@ COMMANDS: Mapping[str, Entry] = MappingProxyType(
         "bench": Entry("autoprox.bench_cli", "bench", "Benchmarks: import, show, download, list, clean."),
         "evolve": Entry("autoprox.evolve_cli", "evolve", "Evolve a formula that ranks untrained vision transformers."),
         "search": Entry("autoprox.search_cli", "search", "Search the architectures that a proxy scores highest."),
-        "rank": Entry("autoprox.rank_cli", "rank", "Rank every proxy of the literature, and yours, on a benchmark."),
+        "rank": Entry("autoprox.rank_cli", "rank", "Rank the proxies of the literature on a benchmark."),
         "libra": Entry("autoprox.libra_cli", "libra", "Choose three proxies by LIBRA, merge and judge them."),
         "export": Entry(
             "autoprox.export_cli", "export_command", "Write a proxy as text, LaTeX, a picture, Python, ..."

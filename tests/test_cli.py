@@ -110,7 +110,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     ("arguments", "says"),
     [
         (["--bogus"], "error: No such option '--bogus'.\nSee 'autoprox --help'.\n"),
-        (["nothing"], "error: no command 'nothing'; there are bench, evolve, search, export, proxies"),
+        (["nothing"], "error: no command 'nothing'; there are bench, evolve, search, rank, libra, export, proxies"),
         (["export"], "error: Missing argument 'PROXY'.\nSee 'autoprox export --help'.\n"),
         (["export", "snip"], "error: Missing option '--to'."),
         (["export", "snip", "--to", "onnx"], "error: Invalid value for '--to': 'onnx' is not one of"),
