@@ -6,6 +6,7 @@ To add one: a function that returns its `Dataset`, and a line of `BUILT_IN`.
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from autoprox.bench_cache.dataset import Dataset, coming_with, normalised
+from autoprox.bench_cache.dataset import Dataset, coming_with, joined, normalised
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.library import data_home
 
@@ -73,10 +74,8 @@ def _fashion() -> Dataset:
     """Fashion-MNIST, grey, 28 × 28 pixels, 10 kinds of clothing: 60,000 to train on, 10,000 for the test."""
     files = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     arrays = [_idx(_fashion_file(f"{file}-ubyte.gz")) for file in files]
-    images = np.concatenate([arrays[0], arrays[2]]).astype(np.float32)[:, None]
-    labels = np.concatenate([arrays[1], arrays[3]])
-    train = len(arrays[0])
-    return normalised("fashion", images, labels, np.arange(train), np.arange(train, len(labels)), 7)
+    images, labels, train, test = joined("data set fashion", (arrays[0], arrays[1]), (arrays[2], arrays[3]))
+    return normalised("fashion", images.astype(np.float32)[:, None], labels, train, test, 7)
 
 
 def _fashion_file(name: str) -> Path:
@@ -96,7 +95,7 @@ def _idx(path: Path) -> np.ndarray:
         data = gzip.decompress(path.read_bytes())
         shape = np.frombuffer(data, ">u4", data[3], offset=4)
         return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
-    except (EOFError, gzip.BadGzipFile, ValueError, IndexError) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError, IndexError) as error:
         raise BenchmarkError(f"{path}: not a whole gzipped IDX file ({error})") from error
 
 

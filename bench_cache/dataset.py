@@ -101,7 +101,14 @@ class Dataset:
         return self.train_images[chosen].numpy(), self.train_labels[chosen].numpy()
 
     def limited(self, train: int | None, test: int | None) -> Dataset:
-        """The same with at most so many training and test images, classes in proportion, drawn by a fixed seed."""
+        """The same with about so many training and test images, classes in proportion, drawn by a fixed seed.
+
+        Rounding, class by class, can move the number by half an image for each. Raises BenchmarkError for fewer images
+        than classes.
+        """
+        for count in (train, test):
+            if count is not None and count < self.num_classes:
+                raise BenchmarkError(f"{self.name}: {count} images are too few for its {self.num_classes} classes")
         kept = [
             slice(None) if count is None or count >= len(labels) else in_proportion(labels.numpy(), count)
             for count, labels in ((train, self.train_labels), (test, self.test_labels))
@@ -129,6 +136,8 @@ def normalised(
     """The data set of these images, each channel with mean 0 and deviation 1 over the training ones."""
     if not len(train) or not len(test):
         raise BenchmarkError(f"{name}: there are no images")
+    if not np.isfinite(images).all():
+        raise BenchmarkError(f"{name}: some images have entries that are NaN or infinite")
     mean = images[train].mean((0, 2, 3), keepdims=True, dtype=np.float64)
     deviation = images[train].std((0, 2, 3), keepdims=True, dtype=np.float64)
     normal = torch.from_numpy(((images - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32))
@@ -144,6 +153,26 @@ def normalised(
         balanced=balanced,
         source=source,
     )
+
+
+def joined(
+    where: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images and labels of both parts as one array each, and the indices of the training and of the test ones.
+
+    Raises BenchmarkError, which begins with `where`, for a part with more or fewer labels than images, and for images
+    of two shapes.
+    """
+    for part, (images, labels) in (("training", train), ("test", test)):
+        if len(images) != len(labels):
+            raise BenchmarkError(f"{where}: {len(images)} {part} images and {len(labels)} labels")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise BenchmarkError(
+            f"{where}: training images of shape {train[0].shape[1:]}, test images of {test[0].shape[1:]}"
+        )
+    images, labels = (np.concatenate(both) for both in zip(train, test, strict=True))
+    count = len(train[0])
+    return images, labels, np.arange(count), np.arange(count, len(images))
 
 
 def in_proportion(labels: np.ndarray, count: int = 0, share: float = 0.0) -> np.ndarray:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from autoprox.bench_cache.builtin_datasets import BUILT_IN, load_built_in
-from autoprox.bench_cache.dataset import Dataset, coming_with, in_proportion, normalised
+from autoprox.bench_cache.dataset import Dataset, coming_with, in_proportion, joined, normalised
 from autoprox.bench_cache.files import BenchmarkError, quoted
 from autoprox.bench_cache.space import suggestion
 
@@ -36,11 +36,13 @@ def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | N
         BenchmarkError: there is no such data set, or it cannot be trained on; says why, and what to do.
     """
     path = Path(ref).expanduser()
+    if image_size is not None and image_size < 1:
+        raise BenchmarkError(f"image size is {image_size}; it must be at least 1")
     try:
         if ref in BUILT_IN and not path.exists():
             found = load_built_in(ref)
         elif path.is_dir():
-            found = _folder(path, image_size or FOLDER_SIZE)
+            found = _folder(path, FOLDER_SIZE if image_size is None else image_size)
         elif path.suffix == ".npz" and path.is_file():
             found = _npz(path)
         else:
@@ -63,30 +65,41 @@ def _npz(path: Path) -> Dataset:
         raise BenchmarkError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
     split, whole = ("x_train", "y_train", "x_test", "y_test"), ("images", "labels")
     if set(split) <= set(arrays):
-        images = _channels_first(path, np.concatenate([arrays["x_train"], arrays["x_test"]]))
-        labels = np.concatenate([arrays["y_train"].ravel(), arrays["y_test"].ravel()])
-        count = len(arrays["x_train"])
-        train, test = np.arange(count), np.arange(count, len(images))
+        parts = [
+            (_channels_first(path, arrays[x]), _classes_of(path, arrays[y]))
+            for x, y in (("x_train", "y_train"), ("x_test", "y_test"))
+        ]
+        images, labels, train, test = joined(str(path), *parts)
     elif set(whole) <= set(arrays):
-        images, labels = _channels_first(path, arrays["images"]), arrays["labels"].ravel()
+        images, labels = _channels_first(path, arrays["images"]), _classes_of(path, arrays["labels"])
+        if len(images) != len(labels):
+            raise BenchmarkError(f"{path}: {len(images)} images and {len(labels)} labels")
         train, test = _held_out(path, labels)
     else:
         raise BenchmarkError(
             f"{path}: it has {', '.join(arrays) or 'no arrays'}; needed are {', '.join(split)}, or {', '.join(whole)}"
         )
-    if len(images) != len(labels):
-        raise BenchmarkError(f"{path}: {len(images)} images and {len(labels)} labels")
     _, numbers = np.unique(labels, return_inverse=True)
     return normalised(_task_name(path), images, numbers, train, test, _quarter(images.shape[2]), source=f"{path.name}")
 
 
 def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
-    if images.dtype.kind not in "buif" or images.ndim not in (3, 4):
-        raise BenchmarkError(f"{path}: images of type {images.dtype} and shape {images.shape} are no images")
-    images = images.astype(np.float32)
-    if images.ndim == 3:
-        return images[:, None]
-    return images if images.shape[2] == images.shape[3] else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    """The images as float32, n × channels × size × size; refuses what is not square."""
+    shape = images.shape
+    if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in shape[1:]:
+        raise BenchmarkError(f"{path}: images of type {images.dtype} and shape {shape} are no images")
+    images = images[:, None] if images.ndim == 3 else images
+    images = images if images.shape[2] == images.shape[3] else images.transpose(0, 3, 1, 2)
+    if images.shape[2] != images.shape[3]:
+        raise BenchmarkError(f"{path}: images of shape {shape[1:]} are not square")
+    return np.ascontiguousarray(images, dtype=np.float32)
+
+
+def _classes_of(path: Path, labels: np.ndarray) -> np.ndarray:
+    """The labels, one for each image: numbers or names."""
+    if labels.dtype.kind not in "buifUS" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+        raise BenchmarkError(f"{path}: labels of type {labels.dtype} are no class numbers or names, or some are NaN")
+    return labels.ravel()
 
 
 def _folder(path: Path, size: int) -> Dataset:
@@ -97,9 +110,7 @@ def _folder(path: Path, size: int) -> Dataset:
         if _classes(tests) != classes:
             raise BenchmarkError(f"{tests}: its classes are not those of {trains}")
         parts = [_images(folder, classes, size) for folder in (trains, tests)]
-        images, labels = (np.concatenate(both) for both in zip(*parts, strict=True))
-        count = len(parts[0][1])
-        train, test = np.arange(count), np.arange(count, len(labels))
+        images, labels, train, test = joined(str(path), *parts)
     else:
         images, labels = _images(path, _classes(path), size)
         train, test = _held_out(path, labels)
