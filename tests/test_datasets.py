@@ -2,12 +2,14 @@
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from autoprox.bench_cache import builtin_datasets
 from autoprox.bench_cache.builtin_datasets import PINES_PATCH, PINES_TEST, drawn_digits, pines_masks
 from autoprox.bench_cache.datasets import load_dataset
 from autoprox.bench_cache.files import BenchmarkError
@@ -49,6 +51,22 @@ def test_an_npz_file_with_a_split_keeps_it_and_labels_are_numbered(tmp_path: Pat
     assert found.patch_size == 4
 
 
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 3, 1, 2)])
+def test_channels_may_be_first_or_last(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    last = RNG.integers(0, 255, (30, 8, 8, 2), dtype=np.uint8)
+    found = load_dataset(save(tmp_path, images=last.transpose(axes), labels=LABELS))
+    assert found.train_images.shape == (21, 2, 8, 8)
+    for channel in range(2):
+        own = found.train_images[:, channel].numpy()
+        raw = np.array([min(last[..., channel], key=lambda image, own=image: _distance(image, own)) for image in own])
+        np.testing.assert_allclose(own, (raw - raw.mean()) / raw.std(), atol=1e-4)
+
+
+def _distance(raw: np.ndarray, normal: np.ndarray) -> float:
+    """One minus the correlation of two images, which scaling leaves at 0."""
+    return 1 - float(np.corrcoef(raw.ravel(), normal.ravel())[0, 1])
+
+
 def test_folders_are_scaled_and_split_or_have_a_split(tmp_path: Path) -> None:
     whole = load_dataset(str(folder(tmp_path / "pets")), image_size=8)
     assert whole.train_images.shape == (6, 3, 8, 8)
@@ -67,6 +85,24 @@ def test_fewer_images_are_drawn_in_proportion_and_have_another_digest(tmp_path: 
     assert fewer.test_labels.bincount().tolist() == [1, 1, 1]
     assert fewer.digest == whole.limited(12, 3).digest != whole.digest
     assert whole.limited(None, 999).digest == whole.digest
+    for too_few in (0, -1, 2):
+        with pytest.raises(BenchmarkError, match=f"^set: {too_few} images are too few for its 3 classes$"):
+            whole.limited(too_few, None)
+
+
+def test_the_digest_is_of_every_pixel_and_label(tmp_path: Path) -> None:
+    whole = load_dataset(save(tmp_path, images=IMAGES, labels=LABELS))
+    digests = {whole.digest, replace(whole, test_images=whole.train_images, test_labels=whole.train_labels).digest}
+    for part in ("train", "test"):
+        pixels, labels = getattr(whole, f"{part}_images").clone(), getattr(whole, f"{part}_labels").clone()
+        pixels[3, 0, 2, 2] += 0.01
+        labels[0] = (labels[0] + 1) % 3
+        digests |= {
+            replace(whole, **{f"{part}_images": pixels}).digest,
+            replace(whole, **{f"{part}_labels": labels}).digest,
+        }
+    assert len(digests) == 6
+    assert replace(whole, name="other", patch_size=4).digest == whole.digest
 
 
 def refused(ref: str | Path, message: str, **choices: int) -> None:
@@ -87,6 +123,18 @@ ARRAYS: list[tuple[dict[str, object], str]] = [
     ({"images": IMAGES, "labels": np.where(np.arange(30) == 4, 9, LABELS)}, "class 9 has one image"),
     ({"x_train": IMAGES[:9], "y_train": LABELS[:9] // 2, "x_test": IMAGES[9:], "y_test": LABELS[9:]},
      "class 2 has no training image"),
+    ({"images": IMAGES, "labels": np.where(np.arange(30) == 4, np.nan, LABELS)}, "labels of type float64"),
+    ({"images": IMAGES, "labels": LABELS + 0j}, "labels of type complex128"),
+    ({"images": np.where(IMAGES > 250, np.inf, IMAGES), "labels": LABELS}, "NaN or infinite"),
+    ({"images": IMAGES[:, :0, :0], "labels": LABELS}, r"shape \(30, 0, 0\) are no images"),
+    ({"images": np.float32(3), "labels": LABELS}, r"shape \(\) are no images"),
+    ({"images": np.repeat(IMAGES[:, None, :6], 3, 1), "labels": LABELS}, r"images of shape \(3, 6, 8\) are not square"),
+    # As many labels as images in all, but not in each part: every label after the first part would be a wrong one.
+    ({"x_train": IMAGES[:20], "y_train": LABELS[:18], "x_test": IMAGES[20:], "y_test": LABELS[18:]},
+     "20 training images and 18 labels"),
+    ({"x_train": IMAGES[:20], "y_train": LABELS[:20], "x_test": IMAGES[20:, :4, :4], "y_test": LABELS[20:]},
+     r"training images of shape \(1, 8, 8\), test images of \(1, 4, 4\)"),
+    ({"x_train": IMAGES[:20], "y_train": LABELS[:20], "x_test": IMAGES[:0], "y_test": LABELS[:0]}, "no images"),
 ]  # fmt: skip
 
 
@@ -141,6 +189,9 @@ def test_what_is_no_data_set_is_said_with_what_there_is(tmp_path: Path) -> None:
     refused(tmp_path / "none.npz", "there is no data set")
     (tmp_path / "torn.npz").write_bytes(Path(save(tmp_path, images=IMAGES, labels=LABELS)).read_bytes()[:300])
     refused(tmp_path / "torn.npz", "not a readable .npz file")
+    (tmp_path / "text.npz").write_text("no archive")
+    refused(tmp_path / "text.npz", "not a readable .npz file")
+    refused(folder(tmp_path / "pets"), "image size is 0; it must be at least 1", image_size=0)
     refused(save(tmp_path, images=IMAGES, labels=LABELS), "patches of 3 do not divide images of 8 px", patch_size=3)
 
 
@@ -216,4 +267,18 @@ def test_fashion_mnist_is_read_from_the_users_files(tmp_path: Path, monkeypatch:
     found = load_dataset("fashion")
     assert (len(found.train_labels), len(found.test_labels), found.patch_size) == (20, 10, 7)
     (home / "train-images-idx3-ubyte.gz").write_bytes((home / "train-images-idx3-ubyte.gz").read_bytes()[:200])
-    refused("fashion", "train-images-idx3-ubyte.gz: not a whole gzipped IDX file")
+    whole = (home / "train-images-idx3-ubyte.gz").read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:200], whole[:20], b"", b"no gzip", whole[:middle] + b"\xff" * 200 + whole[middle + 200 :]):
+        (home / "train-images-idx3-ubyte.gz").write_bytes(damaged)
+        refused("fashion", "train-images-idx3-ubyte.gz: not a whole gzipped IDX file")
+    idx(home / "train-images-idx3-ubyte.gz", np.zeros((19, 28, 28), np.uint8))
+    refused("fashion", "19 training images and 20 labels")
+
+
+def test_fashion_mnist_that_is_not_here_is_said_with_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path))
+    monkeypatch.setattr(builtin_datasets, "Path", lambda folder: tmp_path / "none")  # nor where Debian puts it
+    refused("fashion", f"put the four .gz files of Fashion-MNIST into {tmp_path}/datasets/fashion-mnist")
