@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,9 +18,10 @@ class Reliability:
     """What the seeds of one task say of its labels.
 
     `halves`: Kendall's tau-b between the mean accuracies of two disjoint halves of the seeds, mean over all ways to
-    halve them (NaN for one seed); `single`: the same between two single seeds; `spread`: standard deviation of the
+    halve them; `single`: the same between two single seeds; `spread`: standard deviation of the
     mean accuracy over architectures, in percent points; `noise`: that of one seed around the architecture's mean;
     `ceiling_one`, `ceiling_mean`: see `noise_ceiling`, against one seed and against the mean of all.
+    What cannot be told is NaN: all but `spread` with one seed, all but `noise` with one architecture.
     """
 
     seeds: int
@@ -33,15 +35,15 @@ class Reliability:
 
 def reliability(runs: np.ndarray) -> Reliability:
     """The reliability of accuracies, architectures × seeds, float64, none missing."""
-    seeds = runs.shape[1]
+    architectures, seeds = runs.shape
+    spread = float(runs.mean(1).std(ddof=1)) if architectures > 1 else math.nan
     if seeds < 2:
-        nan = float("nan")
-        return Reliability(seeds, nan, nan, float(runs.std()), nan, nan, nan)
+        return Reliability(seeds, math.nan, math.nan, spread, math.nan, math.nan, math.nan)
     return Reliability(
         seeds=seeds,
         halves=_mean_tau(runs, seeds // 2),
         single=_mean_tau(runs, 1),
-        spread=float(runs.mean(1).std(ddof=1)),
+        spread=spread,
         noise=float(np.sqrt(runs.var(1, ddof=1).mean())),
         ceiling_one=noise_ceiling(runs, 1),
         ceiling_mean=noise_ceiling(runs, seeds),
@@ -65,17 +67,20 @@ def noise_ceiling(runs: np.ndarray, of: int) -> float:
     The expected accuracy μ_i of architecture i is estimated by shrinking its mean towards the mean of all, so that the
     estimates vary as much as the expectations do: with s² the variance within an architecture and S seeds,
 
-        μ_i = m + (x_i − m) √max(0, 1 − s² / (S var x)).
+        μ_i = m + (x_i − m) √(1 − s² / (S var x)).
 
     A mean of `of` seeds is then μ_i plus the mean of as many residuals of the architecture, drawn with replacement
-    and scaled by √(S / (S − 1)), for they are around an estimated mean. Mean tau-b over `DRAWS` draws, seeded.
+    and scaled by √(S / (S − 1)), for they are around an estimated mean. Mean tau-b over `DRAWS` draws, seeded. NaN
+    with one seed or one architecture, and where the means vary no more than the noise makes them.
     """
-    seeds = runs.shape[1]
+    architectures, seeds = runs.shape
+    if architectures < 2 or seeds < 2:
+        return math.nan
     means = runs.mean(1)
     within, between = runs.var(1, ddof=1).mean(), means.var(ddof=1)
-    if not between:
-        return float("nan")
-    expected = means.mean() + (means - means.mean()) * np.sqrt(max(0.0, 1 - within / (seeds * between)))
+    if within >= seeds * between:
+        return math.nan
+    expected = means.mean() + (means - means.mean()) * np.sqrt(1 - within / (seeds * between))
     residuals = (runs - means[:, None]) * np.sqrt(seeds / (seeds - 1))
     rng = np.random.default_rng(0)
     taus = []
@@ -86,4 +91,4 @@ def noise_ceiling(runs: np.ndarray, of: int) -> float:
 
 
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
-    return float(kendalltau(a, b).statistic)
+    return float(kendalltau(a, b).statistic) if len(a) > 1 else math.nan

@@ -268,8 +268,7 @@ def test_fashion_mnist_is_read_from_the_users_files(tmp_path: Path, monkeypatch:
     assert (len(found.train_labels), len(found.test_labels), found.patch_size) == (20, 10, 7)
     (home / "train-images-idx3-ubyte.gz").write_bytes((home / "train-images-idx3-ubyte.gz").read_bytes()[:200])
     whole = (home / "train-images-idx3-ubyte.gz").read_bytes()
-    middle = len(whole) // 2
-    for damaged in (whole[:200], whole[:20], b"", b"no gzip", whole[:middle] + b"\xff" * 200 + whole[middle + 200 :]):
+    for damaged in (whole[:200], whole[:20], b"", b"no gzip", whole[:10] + b"\xff" * 20 + whole[30:], whole[:-9]):
         (home / "train-images-idx3-ubyte.gz").write_bytes(damaged)
         refused("fashion", "train-images-idx3-ubyte.gz: not a whole gzipped IDX file")
     idx(home / "train-images-idx3-ubyte.gz", np.zeros((19, 28, 28), np.uint8))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from autoprox.bench_cache import reliability as module
 from autoprox.bench_cache.reliability import noise_ceiling, reliability
 
 
@@ -55,3 +56,40 @@ def test_one_seed_says_nothing_of_reliability() -> None:
 def test_it_is_the_same_every_time() -> None:
     _, six = runs(40, 6, 4)
     assert reliability(six) == reliability(six)
+
+
+def test_what_cannot_be_told_is_nan_and_said_without_warnings() -> None:
+    one_seed = runs(10, 1, 3)[1]
+    assert reliability(one_seed).spread == pytest.approx(one_seed.std(ddof=1))
+    assert np.isnan(noise_ceiling(one_seed, 1))
+    one_architecture = reliability(np.array([[50.0, 52.0, 57.0]]))
+    assert one_architecture.noise == pytest.approx(np.sqrt(13))
+    assert np.isnan(
+        [getattr(one_architecture, name) for name in ("halves", "single", "spread", "ceiling_one", "ceiling_mean")]
+    ).all()
+    constant = reliability(np.full((5, 4), 50.0))
+    assert (constant.spread, constant.noise) == (0, 0)
+    assert np.isnan([constant.halves, constant.single, constant.ceiling_one, constant.ceiling_mean]).all()
+
+
+def test_means_that_vary_no_more_than_noise_makes_them_have_no_ceiling() -> None:
+    same = np.array([[40.0, 60.0], [61.0, 39.0], [50.0, 50.5]])
+    assert np.isnan(noise_ceiling(same, 1))
+
+
+def test_a_ceiling_by_hand() -> None:
+    """Two architectures so far apart that no seed changes their order, and one seed that ties them."""
+    assert noise_ceiling(np.array([[40.0, 41.0], [60.0, 61.0]]), 1) == 1
+    near = np.array([[49.0, 51.0], [50.0, 52.0], [90.0, 90.0]])  # the first two change places in a quarter of the draws
+    within, between = near.var(1, ddof=1).mean(), near.mean(1).var(ddof=1)
+    gap, step = np.sqrt(1 - within / (2 * between)), np.sqrt(2)
+    assert gap < 2 * step
+    assert noise_ceiling(near, 1) == pytest.approx(1 - 0.25 * 2 / 3, abs=0.04)
+
+
+@pytest.mark.parametrize(("seeds", "pairs"), [(2, 1), (3, 3), (4, 3), (5, 15), (6, 10)])
+def test_every_way_to_halve_the_seeds_counts_once(monkeypatch: pytest.MonkeyPatch, seeds: int, pairs: int) -> None:
+    compared: list[float] = []
+    monkeypatch.setattr(module, "_tau", lambda a, b: compared.append(float(np.sum(np.abs(a - b)))) or 0.5)
+    assert module._mean_tau(runs(9, seeds, 4)[1], seeds // 2) == 0.5
+    assert len(set(compared)) == len(compared) == pairs
