@@ -63,8 +63,9 @@ class Record:
 class TaskInput:
     """What the networks of a task read: their input, and a few labelled images for the probe `data`.
 
-    `images` are float32, n × channels × size × size, as the networks were trained on them; `targets` are n class
-    numbers; `source` says whose the images are, and their licence.
+    `images` are float32, n × channels × size × size, as the networks were trained on them, to the six digits that a
+    file keeps, so that statistics are the same before and after; `targets` are n class numbers; `source` says whose the
+    images are, and their licence.
 
     Raises:
         BenchmarkError: images of another shape, targets that are no classes, no images.
@@ -77,8 +78,7 @@ class TaskInput:
 
     def __post_init__(self) -> None:
         size = (self.spec.in_channels, self.spec.image_size, self.spec.image_size)
-        for name, kind in (("images", np.float32), ("targets", np.int64)):
-            array = np.array(getattr(self, name), dtype=kind)
+        for name, array in (("images", _six_digits(self.images)), ("targets", np.array(self.targets, dtype=np.int64))):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         if self.images.shape[1:] != size or not len(self.images) or self.targets.shape != (len(self.images),):
@@ -89,7 +89,7 @@ class TaskInput:
             raise BenchmarkError(f"targets are not class numbers from 0 to {self.spec.num_classes - 1}")
 
     def to_json(self) -> dict[str, Any]:
-        """The object that a benchmark's file has; images to six digits, as they are kept."""
+        """The object that a benchmark's file has."""
         images = [[[[float(f"{v:.6g}") for v in row] for row in plane] for plane in image] for image in self.images]
         return {
             "spec": asdict(self.spec), "source": self.source, "targets": self.targets.tolist(), "images": images
@@ -180,9 +180,14 @@ class Benchmark:
                     )
         if self.inputs and self.space is None:
             raise BenchmarkError("a tabular benchmark has no networks, and so no inputs")
-        for task, runs in self.seeds.items():
-            if runs.ndim != 2 or len(runs) != len(self.architectures) or not np.all((runs >= 0) & (runs <= 100)):
-                raise BenchmarkError(f"seeds of {task} are not percentages of every architecture for each seed")
+        seeds = {task: np.array(runs, dtype=np.float64) for task, runs in self.seeds.items()}
+        object.__setattr__(self, "seeds", MappingProxyType(seeds))
+        for task, runs in seeds.items():
+            runs.setflags(write=False)
+            if runs.ndim != 2 or len(runs) != len(self.architectures) or not runs.shape[1]:
+                raise BenchmarkError(f"seeds of {task} have shape {runs.shape}, not architectures × seeds")
+            if not np.all((runs >= 0) & (runs <= 100)):
+                raise BenchmarkError(f"seeds of {task} are not all percentages")
 
     def _check_architectures(self) -> None:
         seen: dict[str, int] = {}
@@ -402,7 +407,7 @@ def _read_input(task: str, record: object) -> TaskInput:
         if spec is None or not isinstance(found["source"], str):
             raise BenchmarkError("spec is an object, and source a text")
         try:
-            images, targets = np.array(found["images"], dtype=np.float32), np.array(found["targets"])
+            images, targets = np.array(found["images"], dtype=np.float64), np.array(found["targets"])
         except (ValueError, TypeError, OverflowError) as error:
             raise BenchmarkError(f"images or targets are no arrays of numbers ({error})") from error
         if targets.dtype.kind != "i":
@@ -420,6 +425,13 @@ def _read_spec(spec: object) -> InputSpec | None:
         return InputSpec(**check_fields(spec, fields, ()))
     except (BenchmarkError, ArchitectureError) as error:
         raise BenchmarkError(f"spec: {error}") from error
+
+
+def _six_digits(images: np.ndarray) -> np.ndarray:
+    """A float32 copy, each number rounded to six significant digits, or infinite beyond float32."""
+    with np.errstate(over="ignore"):
+        array = np.array(images, dtype=np.float32)
+    return np.array([float(f"{value:.6g}") for value in array.ravel()], dtype=np.float32).reshape(array.shape)
 
 
 def _or_null(value: np.float64) -> float | None:
