@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import orjson
 import pytest
 import safetensors.torch
@@ -21,6 +22,7 @@ import torch
 from synthetic import SPEC, architectures
 
 from autoprox.bench_cache import cache, models, spaces
+from autoprox.bench_cache.benchmark import TaskInput
 from autoprox.bench_cache.cache import StatisticsCache, Subject, clear, code_version, slots_of
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.spaces import InputSpec, get_space
@@ -141,6 +143,65 @@ def test_shapes_that_were_not_needed_before_are_added(tmp_path: Path, probed: li
 def test_a_benchmark_has_no_images(tmp_path: Path) -> None:
     with pytest.raises(BenchmarkError, match=r"no images for the probe 'data'; use the probe 'noise'"):
         read(tmp_path, matrices=[("weight_grad", "data", "qkv")])
+
+
+# --- images ---
+
+ON_DATA = [("weight_grad", "data", "qkv"), ("act", "data", "fc1"), ("attn", "data", "attn")]
+
+
+def with_images(images: np.ndarray | None = None, targets: tuple[int, ...] = (3, 1, 9, 0)) -> Subject:
+    """The PiT with four images, or these."""
+    if images is None:
+        size = (4, PIT.spec.in_channels, PIT.spec.image_size, PIT.spec.image_size)
+        images = np.random.default_rng(0).normal(size=size)
+    return replace(PIT, input=TaskInput(PIT.spec, images, np.array(targets)))
+
+
+def test_the_probe_data_reads_the_images_and_targets(tmp_path: Path, probed: list) -> None:
+    subject = with_images()
+    assert subject.input is not None
+    model = get_space(PIT.space).build(PIT.arch, PIT.spec, 0)
+    images, targets = torch.tensor(subject.input.images[:2]), torch.tensor([3, 1])
+    expected = read_statistics(model, find_blocks(model), {key[:2] for key in ON_DATA}, images, targets, seed=0)
+    for _ in range(2):  # from the network, then from the cache
+        found = read(tmp_path, subject, ON_DATA)
+        for key in ON_DATA:
+            assert len(found.matrices[key]) == len(expected.matrices[key]) > 0
+            assert all(map(torch.equal, found.matrices[key], expected.matrices[key])), key
+    assert len(probed) == 1
+
+
+def test_the_images_change_what_data_reads_but_not_noise(tmp_path: Path) -> None:
+    first = with_images()
+    assert first.input is not None
+    other = with_images(first.input.images[::-1])
+    kinds = [(name, probe, "qkv") for name in ("act", "weight_grad") for probe in ("data", "noise")]
+    one, two = (read(tmp_path, subject, kinds).matrices for subject in (first, other))
+    same = [all(map(torch.equal, one[key], two[key])) for key in kinds]
+    assert same == [False, True, False, True]
+
+
+def test_the_probe_data_needs_as_many_images_as_the_batch(tmp_path: Path) -> None:
+    few = replace(with_images(), batch=5)
+    with pytest.raises(BenchmarkError, match=r"^a batch of 5 images, but .* comes with 4; use a smaller --batch$"):
+        read(tmp_path, few, ON_DATA)
+    assert not list(tmp_path.iterdir())
+    assert_same(read(tmp_path, few), direct(few))  # without it they are not needed
+    assert read(tmp_path, replace(few, batch=4), ON_DATA).matrices
+
+
+def test_the_key_is_of_the_images_that_are_read() -> None:
+    subject = with_images()
+    assert subject.input is not None
+    images = subject.input.images
+    changed, later = images.copy(), images.copy()
+    changed[1, 0, 5, 5] += 0.01
+    later[2] += 1
+    others = [PIT, with_images(changed), with_images(targets=(3, 2, 9, 0)), replace(subject, batch=3)]
+    assert len({each.key for each in (subject, *others)}) == 5
+    assert with_images(later, (3, 1, 0, 0)).key == subject.key  # of a batch of 2, two images count
+    assert with_images(images.copy()).key == subject.key
 
 
 # --- damage ---

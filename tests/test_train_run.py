@@ -120,4 +120,10 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     again = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=200, check=True)
     assert f"{done} done" in again.stdout
     assert "Next: autoprox bench show" in again.stdout
-    assert len(Benchmark.load(out)) == 5
+    plan = Plan("mini-vit", (load_dataset(str(tmp_path / "toy.npz")),), 5, 2, Recipe(3, 16))
+    begin(tmp_path / "unbroken.journal", plan)
+    found = Benchmark.load(out)
+    assert found.architectures == plan.architectures()
+    np.testing.assert_array_equal(
+        found.seeds["toy"], carry_out(tmp_path / "unbroken.journal", plan, 1).accuracies["toy"]
+    )
