@@ -193,7 +193,9 @@ def _reliability_table(description: Description) -> Table:
 
 def _card_table(description: Description) -> Table:
     """The data card, one line for each fact, nested facts by their path."""
-    table = _words_table("data card", "fact", "")
+    table = _plain_table("data card")
+    table.add_column("fact", no_wrap=True)
+    table.add_column("", overflow="fold")  # a narrow terminal breaks what is long; it cuts nothing off
     for path, value in _facts(description.card):
         table.add_row(path, Text(value))
     return table

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from autoprox.bench_cache.builtin_datasets import BUILT_IN
 from autoprox.bench_cache.datasets import load_dataset
+from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.spaces import SPACES
 from autoprox.bench_cache.train_run import Plan, begin, carry_out, check_output, make_benchmark
 from autoprox.bench_cache.training import Recipe
@@ -68,7 +69,7 @@ def train(
     """
     console = Console(markup=False, highlight=False)
     if workers < 1:
-        raise click.UsageError(f"--workers is {workers}; it must be at least 1")
+        raise BenchmarkError(f"workers is {workers}; it must be at least 1")
     loaded = [
         load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
         for ref in datasets

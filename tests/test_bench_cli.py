@@ -1,6 +1,8 @@
 """`autoprox bench`: what the commands print and write, and that errors come through."""
 
 import hashlib
+import shlex
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from random import Random
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from public_files import hytas_rows, ood_table, reference, vit_bench_rows, write_csv, write_json, write_pth
+from scipy.stats import kendalltau
 
 from autoprox import bench_cli
 from autoprox.bench_cache.benchmark import Benchmark
@@ -17,6 +20,7 @@ from autoprox.bench_cache.catalogue import PublicFile, PublicSource
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.readers import read_benchmark
 from autoprox.bench_cache.spaces import InputSpec, get_space
+from autoprox.cli import FAILED, main
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +171,121 @@ def test_download(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_show_public(tmp_path: Path) -> None:
     text = printed("show", reference("vit-bench-101", "gt_autoformer.pth"))
     assert [line.split(":")[1] for line in text.splitlines() if line.startswith("warning")] == [" chaoyang_base"]
+
+
+def test_the_name_of_an_embedded_benchmark_is_reserved(tmp_path: Path, home: Path) -> None:
+    raw = write_csv(tmp_path / "ksc.csv", hytas_rows())
+    refusal = error("import", raw, "--name", "mini-vit")
+    assert isinstance(refusal, BenchmarkError)
+    assert str(refusal) == "mini-vit comes with autoprox; give yours another --name"
+    assert not home.exists()
+    printed("import", raw, "--name", "mini-vit", "--out", tmp_path / "mini-vit.json")  # a file may have any name
+
+
+# --- train ---
+
+
+def blobs(path: Path, count: int = 96) -> Path:
+    """An .npz file of three classes of noisy images, 4 × 4 pixels."""
+    rng, labels = np.random.default_rng(0), np.arange(count) % 3
+    images = rng.normal(size=(3, 4, 4))[labels] + rng.normal(size=(count, 4, 4))
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+TINY = ("--archs", "24", "--epochs", "1", "--seeds", "2", "--batch", "32", "--workers", "1")
+
+
+def test_train_show_and_evolve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    choices = ["bench", "train", "--dataset", str(blobs(tmp_path / "blobs.npz")), *TINY, "--out", "made.json"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/autoprox", *choices])  # as the program is called
+    assert main(choices) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        "24 architectures of mini-vit on blobs, 2 seeds each: 24 trainings, 0 done; journal made.json.journal\n"
+    )
+    assert "20/24 trained" in text
+    assert "made: 24 architectures, tasks blobs, " in text
+    assert text.rstrip().endswith("Next: autoprox bench show made.json")
+    made = Benchmark.load("made.json")
+    assert made.seeds["blobs"].shape == (24, 2)
+    assert made.card["command"] == shlex.join(["autoprox", *choices])
+
+    first = Path("made.json").read_bytes()
+    assert main(choices) == 0  # all is done: nothing is trained again
+    assert "24 trainings, 24 done" in capsys.readouterr().out
+    assert Path("made.json").read_bytes() == first
+
+    assert main(["bench", "show", "made.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("reliability of the labels"))
+    (row,) = (line.split() for line in lines[start:] if line.split()[:2] == ["blobs", "2"])
+    assert row[2] == row[3] == f"{kendalltau(*made.seeds['blobs'].T).statistic:+.3f}"
+    card = {words[0]: words[1:] for line in lines if (words := line.split())}
+    assert card["recipe.epochs"] == ["1"]
+    assert card["datasets.blobs.train_images"] == ["66"]
+    assert card["datasets.blobs.spec.image_size"] == ["4"]
+    assert card["command"][:3] == ["autoprox", "bench", "train"]
+    shown = "".join("".join(lines).split())  # in 80 columns nothing is cut off
+    assert made.card["datasets"]["blobs"]["sha256"] in shown
+    assert "".join(made.card["command"].split()) in shown
+
+    choices = ["evolve", "--bench", "made.json", "--generations", "1", "--population", "4", "--workers", "1"]
+    assert main([*choices, "--out", "run"]) == 0
+    assert "blobs" in capsys.readouterr().out
+    assert (tmp_path / "run" / "proxy.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        (("--dataset", "digts"), "there is no data set 'digts' (did you mean digits?)"),
+        (("--dataset", "none.npz"), "there is no data set 'none.npz'"),
+        (("--epochs", "0"), "epochs is 0; it must be a whole number from 1"),
+        (("--batch", "-1"), "batch is -1; it must be a whole number from 1"),
+        (("--lr", "nan"), "lr is nan; it must be a positive number"),
+        (("--workers", "0"), "workers is 0; it must be at least 1"),
+        (("--archs", "0"), "archs is 0; it must be at least 1"),
+        (("--seeds", "0"), "seeds is 0; it must be at least 1"),
+        (("--train-images", "0"), "blobs: 0 images are too few for its 3 classes"),
+        (("--image-size", "0"), "image size is 0; it must be at least 1"),
+        (("--patch-size", "3"), "blobs: patches of 3 do not divide images of 4 px"),
+        (("--space", "mini-vti"), "unknown space 'mini-vti' (did you mean mini-vit?)"),
+        (("--name", "a/b"), "'a/b' cannot be the name of a benchmark"),
+        (("--dataset", "blobs.npz"), "two data sets are called blobs"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_no_journal(
+    choices: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    blobs(tmp_path / "blobs.npz")
+    assert main(["bench", "train", "--dataset", "blobs.npz", *TINY, "--out", "made.json", *choices]) == FAILED
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"error: {message}")
+    assert shown.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs.npz"]
+
+
+def test_a_journal_of_other_choices_is_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["bench", "train", "--dataset", str(blobs(tmp_path / "blobs.npz")), *TINY, "--out", "made.json"]
+    assert main([*command, "--archs", "1"]) == 0
+    capsys.readouterr()
+    assert main([*command, "--archs", "2"]) == FAILED
+    assert capsys.readouterr().err == (
+        "error: made.json.journal was begun with another archs (1, now 2); "
+        "go on with the same options, or choose another --out\n"
+    )
+    assert main(["bench", "show", "made.json"]) == 0  # one architecture: nothing can be ranked, and nothing breaks
+    assert "made: 1 architectures" in capsys.readouterr().out
