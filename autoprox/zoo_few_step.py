@@ -47,23 +47,18 @@ def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> floa
         paths = block_paths(find_blocks(model))
         stages = [paths[math.ceil(len(paths) * third / 3) - 1] for third in (1, 2, 3)]
         trained = {name: p.clone().requires_grad_() for name, p in detached(model).items()}
-        heads: list[Tensor] = []
-        waves: list[Tensor] = []
-        optimizer: torch.optim.Optimizer | None = None
+        features = _stage_features(model, trained, stages, inputs, seed)
+        waves = [_waves(x, generator) for x in features]
+        heads = [_head(x, generator) for x in features]
+        parameters = [*trained.values(), *heads]
+        optimizer = torch.optim.Adam(parameters, lr=REGRESSION_RATE)
         for _ in range(REGRESSION_STEPS):
-            features = _stage_features(model, trained, stages, inputs, seed)
-            if optimizer is None:
-                waves = [_waves(x, generator) for x in features]
-                heads = [_head(x, generator) for x in features]
-                optimizer = torch.optim.Adam([*trained.values(), *heads], lr=REGRESSION_RATE)
-            loss = _regression_loss(features, heads, waves)
-            parameters = [*trained.values(), *heads]
-            for parameter, grad in zip(parameters, gradients(loss, parameters), strict=True):
-                parameter.grad = grad
+            slopes = gradients(_regression_loss(features, heads, waves), parameters)
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.grad = slope
             optimizer.step()
-        with torch.no_grad():
             features = _stage_features(model, trained, stages, inputs, seed)
-            return -float(_regression_loss(features, heads, waves))
+        return -float(_regression_loss(features, heads, waves).detach())
 
 
 def _stage_features(

@@ -362,6 +362,12 @@ def test_a_typo_is_one_line_with_the_closest_name(ref: str, says: str) -> None:
     assert len(str(caught.value)) < 250
 
 
+def test_a_function_of_the_zoo_is_no_formula() -> None:
+    with pytest.raises(ProxyError, match=r"'grasp' is a function and not a formula") as caught:
+        resolve("grasp")
+    assert "ZOO['grasp'].score" in one_line(caught.value)
+
+
 @pytest.mark.parametrize("ref", ["", "weight", "sum(l1(weigt))", "params +", "depth-wdith", "\0", '__import__("os")'])
 def test_a_malformed_formula_keeps_the_error_that_points_at_it(ref: str) -> None:
     with pytest.raises(FormulaError):

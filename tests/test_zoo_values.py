@@ -1,6 +1,7 @@
 """The zoo's values: by hand on networks of small integers, and identities that hold whatever the implementation."""
 
 import math
+import random
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -11,10 +12,11 @@ from tiny_vit import TinyVit, batch
 from torch import Tensor, nn
 
 from autoprox import zoo_few_step, zoo_gradients
+from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.primitives import probe
 from autoprox.zoo import ZOO, ZooError
 from autoprox.zoo_az_nas import log_rank_sum
-from autoprox.zoo_features import union_of_patterns
+from autoprox.zoo_features import teacher_attention, union_of_patterns
 from autoprox.zoo_gradients import EPSILON
 
 LN2, LN3 = math.log(2), math.log(3)
@@ -453,6 +455,63 @@ def test_croze_perturbs_upwards(monkeypatch: pytest.MonkeyPatch) -> None:
     score("croze", TinyVit(), *batch())
     clean, weights_moved, both_moved = losses
     assert clean < weights_moved < both_moved
+
+
+@pytest.mark.parametrize(("space", "blocks"), [("autoformer-vb101", 13), ("pit-vb101", 12)])
+def test_gennas_without_steps_against_numpy(space: str, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patch tokens of the blocks at one, two and three thirds, normalised, times drawn heads, against drawn waves."""
+    monkeypatch.setattr(zoo_few_step, "REGRESSION_STEPS", 0)
+    model, images = small(space, blocks)
+    seen: list[np.ndarray] = []
+    for module in model.modules():
+        if hasattr(module, "norm2"):
+            module.register_forward_hook(lambda m, a, output: seen.append(output.detach().double().numpy()[:, 1:]))
+    with torch.no_grad():
+        model(images)
+    generator = torch.Generator().manual_seed(7)
+    assert len(seen) == blocks
+    stages = [seen[math.ceil(blocks / 3) - 1], seen[math.ceil(2 * blocks / 3) - 1], seen[-1]]
+    waves = []
+    for x in stages:
+        grid = np.arange(math.isqrt(x.shape[1]))
+        u, v, phase = (torch.rand(8, generator=generator).numpy() for _ in range(3))
+        turns = grid[:, None, None] * (u - 0.5) / 2 + grid[None, :, None] * (v - 0.5) / 2 + phase
+        waves.append(np.sin(2 * np.pi * turns).reshape(-1, 8))
+    errors = []
+    for x, wave in zip(stages, waves, strict=True):
+        head = torch.randn(x.shape[-1], 8, generator=generator).numpy() / math.sqrt(x.shape[-1])
+        tokens = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        errors.append(((tokens @ head - wave) ** 2).mean())
+    assert score("gennas", model, images, seed=7) == pytest.approx(-np.mean(errors), rel=1e-4)
+
+
+def small(space: str, blocks: int) -> tuple[nn.Module, Tensor]:
+    """A network of a space with so many blocks, and two small images."""
+    found, spec, rng = get_space(space), InputSpec(image_size=48, num_classes=4), random.Random(0)
+    arch = next(arch for arch in (found.sample(rng) for _ in range(200)) if found.depth(arch) == blocks)
+    return found.build(arch, spec), torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+
+
+class Recalled(nn.Module):
+    """A teacher that gives a network's last patch tokens as a map, on a grid of three by three."""
+
+    def __init__(self, network: nn.Module, path: str) -> None:
+        super().__init__()
+        self.network, self.path = network, path
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        handle = self.network.get_submodule(self.path).register_forward_hook(lambda m, a, out: seen.append(out))
+        self.network(x)
+        handle.remove()
+        return seen[0][:, 1:].transpose(1, 2).unflatten(2, (3, 3))
+
+
+def test_tvt_leaves_the_class_token_out() -> None:
+    """A network is at no distance from its own patch tokens, and at some from other blocks'."""
+    model, images = small("autoformer-vb101", 12)
+    assert teacher_attention(model, Recalled(model, "blocks.11"), images, 0) == pytest.approx(0, abs=1e-12)
+    assert teacher_attention(model, Recalled(model, "blocks.0"), images, 0) < -1e-6
 
 
 def test_gennas_learns(monkeypatch: pytest.MonkeyPatch) -> None:
