@@ -168,7 +168,7 @@ def plain_table(title: str) -> Table:
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,  # the box has a space between columns
         pad_edge=False,
     )
 
