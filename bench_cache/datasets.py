@@ -59,7 +59,7 @@ def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | N
 def _npz(path: Path) -> Dataset:
     """The data set in an .npz file; nothing in it is run."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:  # numpy leaves a torn one open
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # numpy and zipfile have no common error for a damaged file
         raise BenchmarkError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
