@@ -142,7 +142,7 @@ class StatisticsCache:
                 missing.add((name, probe_name))
         if reading is not None and not missing:
             return found
-        fresh = subject.probe(missing | {(name, "") for name in shapes})
+        fresh = subject.probe(missing | {(name, "") for name in shapes if reading is None})
         if keep:
             self._keep_matrices(entry, fresh, missing)
             if reading is None:

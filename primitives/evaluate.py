@@ -155,22 +155,26 @@ def finish(
     statistic as networks × 1 × 1, both float64. The result is one number for each network. `memo` has the values of
     subformulas on the same networks, and gets those that it lacks.
     """
-    memo = {} if memo is None else memo
-    for node in formula.nodes():
-        if node.kind.level == "matrix" or node in memo:
-            continue
+    known = {} if memo is None else memo
+
+    def value(node: Formula) -> Tensor:
+        found = known.get(node)
+        if found is None:
+            found = known[node] = computed(node)
+        return found
+
+    def computed(node: Formula) -> Tensor:
         if isinstance(node.head, Terminal):
-            memo[node] = net(node.head.statistic.name) if node.kind.level == "net" else layers(node)
-        elif not isinstance(node.head, Operation):
-            memo[node] = torch.tensor(node.head, dtype=torch.float64)
-        elif any(arg.kind.level == "matrix" for arg in node.args):
-            if node.kind.level == "layer":
-                memo[node] = layers(node)
-        else:
-            value = node.head.function(*(memo[arg] for arg in node.args))
-            collapsed = node.kind.level == "net" and node.args[0].kind.level == "layer" and node.head.arity == 1
-            memo[node] = value[..., None, None] if collapsed else value
-    return memo[formula].flatten()
+            return net(node.head.statistic.name) if node.kind.level == "net" else layers(node)
+        if not isinstance(node.head, Operation):
+            return torch.tensor(node.head, dtype=torch.float64)
+        if any(arg.kind.level == "matrix" for arg in node.args):
+            return layers(node)
+        result = node.head.function(*map(value, node.args))
+        collapsed = node.kind.level == "net" and node.args[0].kind.level == "layer" and node.head.arity == 1
+        return result[..., None, None] if collapsed else result
+
+    return value(formula).flatten()
 
 
 def layer_tensor(node: Formula, value: Callable[[Formula], list[float]]) -> Tensor:

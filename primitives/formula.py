@@ -38,6 +38,8 @@ class Formula:
     depth: int = 1
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return isinstance(other, Formula) and self.text == other.text and self.kind == other.kind
 
     def __hash__(self) -> int:
