@@ -27,6 +27,9 @@ from autoprox.proxy import Proxy, ProxyError, resolve
 ScoreFunction = Callable[[torch.nn.Module], float]
 Scoring = Proxy | Formula | ScoreFunction | str | os.PathLike
 
+#: Gives candidates their scores, each as soon as it and those before it are known; see `Rater`.
+Rating = Callable[[Sequence["Candidate"]], Iterator["Candidate"]]
+
 #: The seed of the initial weights. They follow from it and the architecture, so a score is the same in every search.
 WEIGHTS_SEED = 0
 

@@ -18,6 +18,7 @@ from autoprox.rating import (
     Batch,
     Candidate,
     Rater,
+    Rating,
     ScoreFunction,
     Scoring,
     SearchError,
@@ -121,7 +122,7 @@ def search_benchmark(
 
     budget, score = min(settings.budget, len(order)), scoring(score, batch)
     if reads_columns(score):
-        return explore(propose, _table_rater(benchmark, score), budget, known, on_scored, on_progress)
+        return explore(propose, _table_rating(benchmark, score), budget, known, on_scored, on_progress)
     space = None if benchmark.space is None else get_space(benchmark.space)
     with Rater(score, space, benchmark.spec, batch, workers) as rate:
         return explore(propose, rate, budget, known, on_scored, on_progress)
@@ -132,7 +133,7 @@ def reads_columns(score: Proxy | ScoreFunction) -> TypeGuard[Proxy]:
     return isinstance(score, Proxy) and any(t.statistic.column for t in score.formula.terminals())
 
 
-def _table_rater(benchmark: Benchmark, proxy: Proxy) -> Callable[[Sequence[Candidate]], Iterator[Candidate]]:
+def _table_rating(benchmark: Benchmark, proxy: Proxy) -> Rating:
     """Scores from the table, as `Rater` gives them; one that a missing number leaves out has a problem instead."""
     found = TabularScorer(benchmark).scores([proxy.formula], np.arange(len(benchmark)))[0]
     scores = {benchmark.key(arch): float(score) for arch, score in zip(benchmark.architectures, found, strict=True)}

@@ -146,8 +146,8 @@ class Judge:
 
     def accuracies(self, task: Task, split: str) -> np.ndarray:
         """The task's accuracies on the split, NaN where missing."""
-        benchmark = self.benchmark(task)
-        return benchmark.tasks[task.name][benchmark.splits()[split]]
+        place = self.places[self.tasks.index(task)]
+        return self.benchmark(task).tasks[task.name][self.architectures(place, split)]
 
     def scores(self, formulas: Sequence[Formula], split: str, progress: Progress | None = None) -> list[np.ndarray]:
         """For each scorer, the scores as formulas × architectures of the split."""
