@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from random import Random
-from typing import TypeGuard
 
 import numpy as np
 
@@ -18,12 +17,13 @@ from autoprox.rating import (
     Batch,
     Candidate,
     Rater,
-    Rating,
     ScoreFunction,
     Scoring,
     SearchError,
+    reads_columns,
     reads_structure_only,
     scoring,
+    table_rating,
 )
 from autoprox.search import DRAWN_TOGETHER, Known, Limits, Progress, SearchResult, SearchSettings, explore, value
 
@@ -122,30 +122,10 @@ def search_benchmark(
 
     budget, score = min(settings.budget, len(order)), scoring(score, batch)
     if reads_columns(score):
-        return explore(propose, _table_rating(benchmark, score), budget, known, on_scored, on_progress)
+        return explore(propose, table_rating(benchmark, score), budget, known, on_scored, on_progress)
     space = None if benchmark.space is None else get_space(benchmark.space)
     with Rater(score, space, benchmark.spec, batch, workers) as rate:
         return explore(propose, rate, budget, known, on_scored, on_progress)
-
-
-def reads_columns(score: Proxy | ScoreFunction) -> TypeGuard[Proxy]:
-    """Whether a score is a formula over columns of a table."""
-    return isinstance(score, Proxy) and any(t.statistic.column for t in score.formula.terminals())
-
-
-def _table_rating(benchmark: Benchmark, proxy: Proxy) -> Rating:
-    """Scores from the table, as `Rater` gives them; one that a missing number leaves out has a problem instead."""
-    found = TabularScorer(benchmark).scores([proxy.formula], np.arange(len(benchmark)))[0]
-    scores = {benchmark.key(arch): float(score) for arch, score in zip(benchmark.architectures, found, strict=True)}
-
-    def rate(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
-        for entry in candidates:
-            if np.isnan(scores[entry.key]):
-                yield replace(entry, problem="a number that the formula reads is missing in the table")
-            else:
-                yield replace(entry, score=scores[entry.key])
-
-    return rate
 
 
 def check_benchmark(
