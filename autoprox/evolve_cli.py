@@ -19,7 +19,19 @@ from rich.text import Text
 
 from autoprox.bench_cache.library import DEFAULT_BENCHMARK, load_benchmark
 from autoprox.cli import INTERRUPTED
-from autoprox.evolve import COMBINATIONS, FORMULA, GRAMMARS, MEAN, STRATEGIES, Report, Row, Settings, SettingsError
+from autoprox.evolve import (
+    COMBINATIONS,
+    FORMULA,
+    GRAMMARS,
+    MEAN,
+    STRATEGIES,
+    TABULAR,
+    Lead,
+    Report,
+    Row,
+    Settings,
+    SettingsError,
+)
 from autoprox.run import JOURNAL, Result, Watch, go, read_settings, start
 
 _DEFAULTS = Settings((), ())
@@ -39,10 +51,10 @@ _DEFAULTS = Settings((), ())
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
 @click.option(
     "--grammar",
-    type=click.Choice(GRAMMARS),
+    type=click.Choice([*GRAMMARS, TABULAR]),
     default=_DEFAULTS.grammar,
     show_default=True,
-    help="typed: the language (see --costly); auto-prox: the genotype of the paper.",
+    help="typed: the language (see --costly); auto-prox: the genotype of the paper; tabular: over columns of a table.",
 )
 @click.option("--strategy", type=click.Choice(list(STRATEGIES)), default=_DEFAULTS.strategy, show_default=True)
 @click.option(
@@ -245,7 +257,10 @@ def _print_result(console: Console, result: Result, out: Path) -> None:
         _say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
         _say(console, _resuming(out))
     _say(console, f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl")
-    _say(console, f"Next: autoprox export {out} --to python --out proxy.py")
+    if any(terminal.statistic.column for terminal in result.proxy.formula.terminals()):
+        _say(console, f"Next: autoprox search --bench {result.report.rows[0].benchmark} --proxy {out}")
+    else:
+        _say(console, f"Next: autoprox export {out} --to python --out proxy.py")
 
 
 def _say(console: Console, text: str) -> None:
@@ -259,18 +274,22 @@ def _resuming(out: Path) -> str:
 
 def _verdict(report: Report, split: str) -> list[str]:
     """Whether the formula beats the parameter count, and what else would have done better."""
-    lead, mean = report.lead(split), report.row(FORMULA, split).tau
-    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
-    verb = "above" if lead.difference > 0 else "below"
-    lines = [
-        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
-        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f})."
-    ]
+    mean = report.row(FORMULA, split).tau
+    lines = [_beside_params(report.lead(split), split)] if report.leads else ["The table has no parameter count."]
     for name in sorted({row.predictor for row in report.rows} - {FORMULA, "params"}):
         other = report.row(name, split).tau
         if other >= mean:
             lines.append(f"On {split} {name} alone does as well or better: mean τ {other:.3f} to {mean:.3f}.")
     return lines
+
+
+def _beside_params(lead: Lead, split: str) -> str:
+    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
+    verb = "above" if lead.difference > 0 else "below"
+    return (
+        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
+        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f})."
+    )
 
 
 def _report_table(report: Report, split: str) -> Table:

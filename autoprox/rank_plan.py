@@ -166,6 +166,8 @@ def _contender(benchmark: Benchmark, ref: str) -> Contender:
         return Contender(ref, function=ref) if entry.function else Contender(ref, formula=parse(entry.formula).text)
     proxy = resolve(ref)
     text = proxy.formula.text
+    if any(terminal.statistic.column for terminal in proxy.formula.terminals()):
+        raise RankError(f"'{text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks")
     if proxy.name and not os.path.exists(os.path.expanduser(ref)):
         return Contender(proxy.name, formula=text)
     return Contender(os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else text, formula=text)

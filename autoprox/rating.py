@@ -10,14 +10,15 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.benchmark import STRUCTURE
+from autoprox.bench_cache.benchmark import STRUCTURE, Benchmark
 from autoprox.bench_cache.spaces import InputSpec, Space
+from autoprox.bench_cache.tabular_scorer import TabularScorer
 from autoprox.bench_cache.workers import close_pool, give_back_memory, interrupts_wait, local_pool, one_thread
 from autoprox.primitives import Formula, Reading, evaluate, statistic
 from autoprox.primitives.statistics import Terminal
@@ -26,6 +27,9 @@ from autoprox.proxy import Proxy, ProxyError, resolve
 #: What can be scored by: a proxy, what `resolve` finds one by, or any function of an untrained network.
 ScoreFunction = Callable[[torch.nn.Module], float]
 Scoring = Proxy | Formula | ScoreFunction | str | os.PathLike
+
+#: Gives candidates their scores, each as soon as it and those before it are known; see `Rater`.
+Rating = Callable[[Sequence["Candidate"]], Iterator["Candidate"]]
 
 #: The seed of the initial weights. They follow from it and the architecture, so a score is the same in every search.
 WEIGHTS_SEED = 0
@@ -163,6 +167,29 @@ def _on_noise(formula: Formula) -> Formula:
 def reads_structure_only(score: Proxy | ScoreFunction) -> bool:
     """Whether a score follows from params, FLOPs, depth and width, so that no network is needed."""
     return isinstance(score, Proxy) and all(t.statistic.name in STRUCTURE for t in score.formula.terminals())
+
+
+def reads_columns(score: Proxy | ScoreFunction) -> TypeGuard[Proxy]:
+    """Whether a score is a formula over columns of a table."""
+    return isinstance(score, Proxy) and any(t.statistic.column for t in score.formula.terminals())
+
+
+def table_rating(benchmark: Benchmark, proxy: Proxy) -> Rating:
+    """Scores of a benchmark's architectures from its table; where a number is missing, there is a problem instead.
+
+    Raises BenchmarkError for a formula that reads something else.
+    """
+    found = TabularScorer(benchmark).scores([proxy.formula], np.arange(len(benchmark)))[0]
+    scores = {benchmark.key(arch): float(score) for arch, score in zip(benchmark.architectures, found, strict=True)}
+
+    def rate(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        for entry in candidates:
+            if math.isnan(scores[entry.key]):
+                yield replace(entry, problem="a number that the formula reads is missing in the table")
+            else:
+                yield replace(entry, score=scores[entry.key])
+
+    return rate
 
 
 class Rater:

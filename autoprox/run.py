@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,17 @@ import numpy as np
 import orjson
 
 from autoprox import __version__
-from autoprox.bench_cache.benchmark import SPLITS, Benchmark
-from autoprox.bench_cache.files import write_atomically, write_csv
+from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Network
+from autoprox.bench_cache.files import BenchmarkError, write_atomically, write_csv
 from autoprox.bench_cache.library import data_home
-from autoprox.bench_cache.scorer import Scorer, are_small, buildable
+from autoprox.bench_cache.scorer import Scorer, are_small
+from autoprox.bench_cache.tabular_scorer import TabularScorer, common_statistics
 from autoprox.bench_cache.workers import close_pool, local_pool
 from autoprox.evolve import (
     FORMULA,
+    TABULAR,
     Breeder,
+    Grammar,
     Individual,
     Journal,
     JournalError,
@@ -42,6 +46,7 @@ from autoprox.evolve import (
     grammar,
     report,
     restore,
+    tabular,
 )
 from autoprox.evolve.grammar import terminals
 from autoprox.primitives import OPERATIONS, Formula, apply, statistic
@@ -80,19 +85,34 @@ def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **ch
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
-    for benchmark in benchmarks:
-        buildable(benchmark)
+    settings = Settings((), (), **choices)
+    _check_grammar(settings, benchmarks)
     chosen = choose_tasks(benchmarks, tasks)
-    settings = Settings(
+    settings = replace(
+        settings,
         benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),
         tasks=tuple(f"{names[task.benchmark]}:{task.name}" for task in chosen),
-        **choices,
     )
     Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
         benchmark.save(out / "benchmarks" / f"{benchmark.name}.json")
     Journal.create(out / JOURNAL, asdict(settings))  # last: with it, there is a run
     return settings
+
+
+def _check_grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> None:
+    """Refuse a grammar that does not go with the benchmarks, and settings that do not go with the grammar."""
+    if settings.grammar == TABULAR:
+        common_statistics(benchmarks)
+        if settings.costly or settings.batch != Settings.batch:
+            raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
+        return
+    for benchmark in benchmarks:
+        if benchmark.space is None:
+            raise BenchmarkError(
+                f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
+                "use --grammar tabular, which combines the columns of its table"
+            )
 
 
 def read_settings(out: Path) -> Settings:
@@ -122,10 +142,10 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
             done = len(journal.records) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
         benchmarks = _stored_benchmarks(out, settings)
-        pool = local_pool(workers)
+        pool = None if settings.grammar == TABULAR else local_pool(workers)  # a table takes no time to read
         try:
             judge = _judge(settings, benchmarks, pool)
-            breeder = Breeder(grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks)), judge)
+            breeder = Breeder(_grammar(settings, benchmarks), judge)
             write_generations(out, journal.records)
             return _carry_on(out, settings, journal, breeder, watch or Watch())
         finally:
@@ -144,7 +164,7 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
 
     finished = True
     try:
-        wanted = [_reads(name, probe) for name, probe in terminals(breeder.grammar.probe)]
+        wanted = [_reads(name, probe) for name, probe in _kept_statistics(breeder.grammar)]
         for number, scorer in enumerate(judge.scorers):
             scorer.prepare(wanted, judge.architectures(number, "evolve"), watch.building)
         population = evolve(breeder, settings, journal, written)
@@ -170,16 +190,9 @@ def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
     return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
 
 
-def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool) -> Judge:
+def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
     scorers = [
-        Scorer(
-            benchmark,
-            data_home() / "statistics",
-            network=network,
-            batch=settings.batch,
-            kept=_kept(benchmark),
-            executor=pool,
-        )
+        _scorer(settings, benchmark, network, pool)
         for benchmark in benchmarks
         for network in benchmark.networks()
         if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
@@ -187,6 +200,26 @@ def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool) -> Judge:
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     tasks = [Task(numbers[name], task) for name, task in (text.split(":", 1) for text in settings.tasks)]
     return Judge(scorers, tasks, settings.joint)
+
+
+def _scorer(
+    settings: Settings, benchmark: Benchmark, network: Network, pool: Executor | None
+) -> Scorer | TabularScorer:
+    if settings.grammar == TABULAR:
+        return TabularScorer(benchmark, network=network)
+    root, kept = data_home() / "statistics", _kept(benchmark)
+    return Scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
+
+
+def _grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> Grammar:
+    if settings.grammar == TABULAR:
+        return tabular(common_statistics(benchmarks))
+    return grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks))
+
+
+def _kept_statistics(written: Grammar) -> tuple[tuple[str, str], ...]:
+    """The (statistic, probe) pairs that are built before evolution; a table has everything already."""
+    return () if written.name == TABULAR else terminals(written.probe)
 
 
 def probe_of(benchmarks: Sequence[Benchmark]) -> str:

@@ -47,6 +47,9 @@ def formula_score(
         raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
     if targets is not None and not isinstance(targets, Tensor):
         raise ProxyError(f"targets must be a torch.Tensor of class numbers, not a {type(targets).__name__}")
+    for terminal in formula.terminals():
+        if terminal.statistic.column:
+            raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
     blocks = find_blocks(model, layers)
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
     require(reading, blocks, formula_reads(formula))

@@ -15,7 +15,7 @@ from typing import Any
 
 from autoprox.bench_cache.space import listed, suggestion
 from autoprox.bench_cache.spaces import InputSpec, Space, get_space
-from autoprox.rating import Batch, Candidate, Rater, Scoring, SearchError, candidate, scoring
+from autoprox.rating import Batch, Candidate, Rater, Rating, Scoring, SearchError, candidate, scoring
 
 __all__ = [
     "STRATEGIES",
@@ -371,7 +371,7 @@ def _region(space: Space, spec: InputSpec, settings: SearchSettings) -> Region:
 
 def explore(
     propose: Callable[[Sequence[Candidate]], list[Candidate]],
-    rate: Rater,
+    rate: Rating,
     budget: int,
     known: Sequence[Known],
     on_scored: Callable[[Candidate], None],

@@ -12,6 +12,7 @@ import numpy as np
 
 from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.spaces import get_space
+from autoprox.bench_cache.tabular_scorer import TabularScorer
 from autoprox.proxy import Proxy
 from autoprox.rating import (
     Batch,
@@ -20,8 +21,10 @@ from autoprox.rating import (
     ScoreFunction,
     Scoring,
     SearchError,
+    reads_columns,
     reads_structure_only,
     scoring,
+    table_rating,
 )
 from autoprox.search import DRAWN_TOGETHER, Known, Limits, Progress, SearchResult, SearchSettings, explore, value
 
@@ -105,10 +108,11 @@ def search_benchmark(
     """Score `settings.budget` of the benchmark's architectures, or all, in an order drawn by `settings.seed`.
 
     The only strategy is `random`: hardly any mutant of an architecture is in the benchmark too. The other arguments
-    are those of `search`. On a tabular benchmark a proxy can be scored that reads only what the table says: params,
-    flops, depth, width.
+    are those of `search`. A proxy that reads columns is scored from the table. On a tabular benchmark no other can be,
+    but for those that read params, flops, depth and width, as far as the table has them.
 
-    Raises SearchError for another strategy, limits that leave nothing, and a score that cannot be had.
+    Raises SearchError for another strategy, limits that leave nothing, and a score that cannot be had; BenchmarkError
+    for a formula that reads columns and something that the table does not have.
     """
     batch = batch or Batch()
     order = check_benchmark(benchmark, score, settings, split, batch)
@@ -117,9 +121,12 @@ def search_benchmark(
     def propose(history: Sequence[Candidate]) -> list[Candidate]:
         return order[len(history) : len(history) + DRAWN_TOGETHER]
 
+    budget, score = min(settings.budget, len(order)), scoring(score, batch)
+    if reads_columns(score):
+        return explore(propose, table_rating(benchmark, score), budget, known, on_scored, on_progress)
     space = None if benchmark.space is None else get_space(benchmark.space)
-    with Rater(scoring(score, batch), space, benchmark.spec, batch, workers) as rate:
-        return explore(propose, rate, min(settings.budget, len(order)), known, on_scored, on_progress)
+    with Rater(score, space, benchmark.spec, batch, workers) as rate:
+        return explore(propose, rate, budget, known, on_scored, on_progress)
 
 
 def check_benchmark(
@@ -135,6 +142,9 @@ def check_benchmark(
 
 
 def _check_computable(benchmark: Benchmark, score: Proxy | ScoreFunction) -> None:
+    if reads_columns(score):
+        TabularScorer(benchmark).check([score.formula])
+        return
     if benchmark.space is not None:
         return
     facts = ", ".join(benchmark.structure()) or "none of them"

@@ -18,7 +18,7 @@ from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.probe import _read_structure
 from autoprox.proxy import Proxy
 from autoprox.scoring import require
-from autoprox.sources import Definition, Import, bundle, call_text
+from autoprox.sources import Definition, Import, SourceError, bundle, call_text
 
 _LINE = 120  # width of the file
 _CALL = 80  # longest call on one line
@@ -76,9 +76,16 @@ _IMPORTS = (
 def to_python(proxy: Proxy) -> str:
     """The source of a module whose `score(model, inputs, targets, layers, seed)` gives the scores of the proxy.
 
-    It imports torch and the standard library. Raises SourceError for an operation whose source cannot be had.
+    It imports torch and the standard library. Raises SourceError for an operation whose source cannot be had, and for
+    a formula over the columns of a table.
     """
     terminals = proxy.formula.terminals()
+    for terminal in terminals:
+        if terminal.statistic.column:
+            raise SourceError(
+                f"the formula reads {terminal}, which is of a benchmark's table: a file cannot compute it from a "
+                "model; export it to text, latex, json, dot or svg"
+            )
     runs = any(t.statistic.probed or t.statistic.name == "flops" for t in terminals)
     parts = [find_blocks, require, *([read_statistics] if runs else [Reading, _read_structure])]
     if any(t.kind.level == "layer" for t in terminals):

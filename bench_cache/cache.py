@@ -241,7 +241,7 @@ def slots_of(name: str) -> tuple[str, ...]:
 
 def is_matrix(name: str) -> bool:
     """Whether a statistic is one matrix for each layer."""
-    return STATISTICS[name].level == "matrix"
+    return name in STATISTICS and STATISTICS[name].level == "matrix"  # columns of a table are not in STATISTICS
 
 
 def _matrix_file(entry: Path, name: str, probe_name: str) -> Path:

@@ -145,6 +145,8 @@ class Scorer:
         self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
     ) -> np.ndarray:
         """Scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
+        for terminal in (t for formula in formulas for t in formula.terminals() if t.statistic.column):
+            raise BenchmarkError(f"{terminal} is of a table; the networks of {self.benchmark.name} have none")
         indices = np.asarray(indices, dtype=int)
         if self.small and self.kept.issuperset(indices.tolist()) and len(indices) and formulas:
             return rounded(self._from_memory(formulas, indices, progress))

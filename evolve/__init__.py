@@ -2,7 +2,7 @@
 
 from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Invalid, Judge, Judgement, Task, choose_tasks, kendall
-from autoprox.evolve.grammar import GRAMMARS, Grammar, grammar
+from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.loop import (
     STRATEGIES,
     Breeder,
@@ -14,7 +14,7 @@ from autoprox.evolve.loop import (
     evolve,
     restore,
 )
-from autoprox.evolve.report import FORMULA, MEAN, Report, Row, report
+from autoprox.evolve.report import FORMULA, MEAN, Lead, Report, Row, report
 
 __all__ = [
     "COMBINATIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "GRAMMARS",
     "MEAN",
     "STRATEGIES",
+    "TABULAR",
     "Breeder",
     "Grammar",
     "Individual",
@@ -30,6 +31,7 @@ __all__ = [
     "JournalError",
     "Judge",
     "Judgement",
+    "Lead",
     "Report",
     "Row",
     "Settings",
@@ -43,4 +45,5 @@ __all__ = [
     "kendall",
     "report",
     "restore",
+    "tabular",
 ]

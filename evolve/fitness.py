@@ -13,6 +13,7 @@ from scipy.stats import kendalltau
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.scorer import Progress, Scorer
+from autoprox.bench_cache.tabular_scorer import TabularScorer
 from autoprox.primitives.formula import Formula
 
 #: A formula that leaves more than this fraction of pairs of architectures tied has no fitness: it would be judged
@@ -119,7 +120,9 @@ class Judge:
     its scorer.
     """
 
-    def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
+    def __init__(
+        self, scorers: Sequence[Scorer | TabularScorer], tasks: Sequence[Task], combination: str = "mean"
+    ) -> None:
         self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
         self.weights = [task.weight for task in tasks]
         self._splits = [scorer.benchmark.splits() for scorer in scorers]
@@ -143,8 +146,8 @@ class Judge:
 
     def accuracies(self, task: Task, split: str) -> np.ndarray:
         """The task's accuracies on the split, NaN where missing."""
-        benchmark = self.benchmark(task)
-        return benchmark.tasks[task.name][benchmark.splits()[split]]
+        place = self.places[self.tasks.index(task)]
+        return self.benchmark(task).tasks[task.name][self.architectures(place, split)]
 
     def scores(self, formulas: Sequence[Formula], split: str, progress: Progress | None = None) -> list[np.ndarray]:
         """For each scorer, the scores as formulas × architectures of the split."""
@@ -168,9 +171,11 @@ class Judge:
 
     def _outcome(self, scores: Sequence[np.ndarray], taus: np.ndarray) -> Outcome:
         for number, values in enumerate(scores):
+            name, missing = self.scorers[number].benchmark.name, int(np.isnan(values).sum())
+            if missing:
+                return Invalid(f"no score for {missing} of {len(values)} architectures of {name}")
             tied = tied_fraction(values)
             if tied > MAX_TIED:
-                name = self.scorers[number].benchmark.name
                 return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
         if np.isnan(taus).any():
             return Invalid("constant where a task has accuracies")

@@ -106,6 +106,24 @@ class Grammar:
         return gp.PrimitiveTree(nodes)
 
 
+#: The grammar of formulas over what a benchmark's table says of its networks; see `tabular`.
+TABULAR = "tabular"
+
+
+def tabular(table: Sequence[Formula], operations: Vocabulary = OPERATIONS) -> Grammar:
+    """The grammar of symbolic combinations of numbers that are known of a network, such as the scores of proxies.
+
+    `table` are statistics of the network (columns of a table, params, ...); they and constants are combined by every
+    operation on numbers of the network, as symbolic regression does.
+    """
+    build = _Builder(TABULAR, str(NET), "")
+    for formula in table:
+        build.terminal(formula.text, str(NET), formula)
+    _add_constants(build)
+    _add_operations(build, [NET], operations)
+    return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink"))
+
+
 def grammar(name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False, probe: str = "noise") -> Grammar:
     """The grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
@@ -157,10 +175,19 @@ def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
     build = _Builder("typed", str(NET), probe)
     for kind, formula in _typed_terminals(probe):
         build.terminal(str(formula), str(kind), formula)
+    _add_constants(build)
+    _add_operations(build, dict.fromkeys(kind for kind, _ in _typed_terminals(probe)), operations)
+    return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink", "other_role"))
+
+
+def _add_constants(build: _Builder) -> None:
     for value in CONSTANTS:
         build.terminal(constant(value).text, "Constant", constant(value))
-    kinds = list(dict.fromkeys(kind for kind, _ in _typed_terminals(probe)))
-    done: set[Kind] = set()
+
+
+def _add_operations(build: _Builder, first: Iterable[Kind], operations: Mapping[str, Operation]) -> None:
+    """The operations on the first kinds, on what these give, and so on."""
+    kinds, done = list(first), set[Kind]()
     while kinds:
         kind = kinds.pop(0)
         if kind in done:
@@ -172,7 +199,6 @@ def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
                 label = f"{operation.name}: {', '.join(_type_name(arg) for arg in args)}"
                 build.primitive(label, [_type_name(arg) for arg in args], str(returned), builder)
                 kinds.append(returned)
-    return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink", "other_role"))
 
 
 def _typed_terminals(of: str) -> Iterable[tuple[Kind, Formula]]:
@@ -255,7 +281,7 @@ def _averaged(average: Operation, op: Operation) -> Builder:
 
 
 _GRAMMARS = {"typed": _typed, "auto-prox": _auto_prox}
-#: The grammars by name.
+#: The grammars over networks, by name.
 GRAMMARS = tuple(_GRAMMARS)
 
 

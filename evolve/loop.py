@@ -12,7 +12,7 @@ from deap import base, gp, tools
 
 from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
-from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, Grammar, crossover, other_role
+from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, TABULAR, Grammar, crossover, other_role
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.kinds import FormulaError
@@ -48,7 +48,11 @@ class Settings:
             value = getattr(self, name)
             if type(value) is not int or value < lowest:
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")
-        for name, known in (("grammar", GRAMMARS), ("strategy", tuple(STRATEGIES)), ("joint", tuple(COMBINATIONS))):
+        for name, known in (
+            ("grammar", (*GRAMMARS, TABULAR)),
+            ("strategy", tuple(STRATEGIES)),
+            ("joint", tuple(COMBINATIONS)),
+        ):
             if getattr(self, name) not in known:
                 raise SettingsError(f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(known)}")
 

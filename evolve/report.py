@@ -23,8 +23,8 @@ class Row:
     """One predictor on one task of one split.
 
     `tau`: Kendall tau-b; `low`, `high`: its 95 % bootstrap interval over architectures; `partial`: Kendall's partial
-    tau given params (None for params itself); `architectures`: how many have an accuracy. The task `mean` is the
-    weighted mean over tasks.
+    tau given params (None for params itself, and where params are not known); `architectures`: how many have an
+    accuracy. The task `mean` is the weighted mean over tasks.
     """
 
     predictor: str
@@ -50,7 +50,7 @@ class Lead:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, and the formula's lead over params on each split."""
+    """All rows, and the formula's lead over params on each split (none where params are not known)."""
 
     rows: tuple[Row, ...]
     leads: tuple[Lead, ...]
@@ -63,7 +63,7 @@ class Report:
         raise KeyError((predictor, split, task, benchmark))
 
     def lead(self, split: str) -> Lead:
-        """The lead on a split. Raises KeyError if the split was not reported."""
+        """The lead on a split. Raises KeyError if the split was not reported, or params are not known."""
         for lead in self.leads:
             if lead.split == split:
                 return lead
@@ -77,13 +77,14 @@ def partial_tau(xy: float, xz: float, yz: float) -> float:
 
 
 def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed: int = 0) -> Report:
-    """Judge a formula and params, FLOPs, depth and width on the same architectures of each split."""
+    """Judge a formula and params, FLOPs, depth and width, as far as they are known, on the same architectures of each
+    split."""
     rows: list[Row] = []
     leads: list[Lead] = []
     for split in splits:
         scores = judge.scores([formula], split)
         predictors: dict[str, list[np.ndarray]] = {FORMULA: [of_one[0] for of_one in scores]}
-        for name in STRUCTURE:
+        for name in structure_of(judge):
             predictors[name] = [
                 scorer.structure[name][judge.architectures(number, split)]
                 for number, scorer in enumerate(judge.scorers)
@@ -91,8 +92,15 @@ def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed:
         resampled = _resampled(judge, predictors, split, seed)
         taus = _taus(judge, predictors, split)
         rows += _rows(judge, predictors, taus, resampled, split)
-        leads.append(_lead(judge, taus, resampled, split))
+        if "params" in predictors:
+            leads.append(_lead(judge, taus, resampled, split))
     return Report(tuple(rows), tuple(leads))
+
+
+def structure_of(judge: Judge) -> list[str]:
+    """Those of params, FLOPs, depth and width that are known of every architecture; a table need not have them."""
+    known = [scorer.structure for scorer in judge.scorers]
+    return [name for name in STRUCTURE if all(name in facts and not np.isnan(facts[name]).any() for facts in known)]
 
 
 def _rows(
@@ -128,8 +136,8 @@ def _sizes(judge: Judge, split: str) -> dict[str, int]:
 def _partial(
     judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], predictor: str, number: int, split: str
 ) -> float | None:
-    """The predictor's partial tau on a task given params, where there is an accuracy; None for params."""
-    if predictor == "params":
+    """The predictor's partial tau on a task given params, where there is an accuracy; None for params, or without."""
+    if predictor == "params" or "params" not in predictors:
         return None
     y, place = judge.accuracies(judge.tasks[number], split), judge.places[number]
     there = ~np.isnan(y)

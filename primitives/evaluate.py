@@ -20,7 +20,7 @@ from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.layers import LayerError
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
-from autoprox.primitives.statistics import Terminal
+from autoprox.primitives.statistics import COLUMN, Terminal
 
 
 def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
@@ -108,6 +108,8 @@ def reduce_matrices(
 def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
     if key not in statistics:
         name, *marks = (key,) if isinstance(key, str) else key
+        if name.startswith(f"{COLUMN}["):
+            raise LayerError(f"the formula reads {name}, which is of a benchmark's table; a model has none")
         shown = [mark for mark in reversed(marks) if mark not in ("", "data", "attn")]
         what = f"{name}[{', '.join(shown)}]" if shown else name
         raise LayerError(f"the formula reads {what}, which this model does not have in every block, or was not read")

@@ -117,8 +117,8 @@ class Formula:
             if isinstance(node.head, Operation):
                 entry: dict[str, Any] = {"op": node.head.name, "args": [index[arg] for arg in node.args]}
             elif isinstance(node.head, Terminal):
-                marks = [mark for mark in (node.head.role, node.head.probe) if mark and mark != "attn"]
-                entry = {"statistic": node.head.statistic.name, "marks": marks}
+                name, marks = node.head.marked
+                entry = {"statistic": name, "marks": list(marks)}
             else:
                 entry = {"constant": node.head}
             index[node] = len(nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -24,7 +25,8 @@ class Statistic:
     """One terminal of the language.
 
     `level` and `shape` give its kind; `probed` says that the network must be run under a probe; `gradient`
-    that it must also be differentiated; `latex` is its symbol.
+    that it must also be differentiated; `latex` is its symbol; `column` names the column of a table that it stands for,
+    and is empty for what is read from a network.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Statistic:
     shape: str = ""
     probed: bool = False
     gradient: bool = False
+    column: str = ""
 
 
 _ALL = (
@@ -88,6 +91,24 @@ _ALL = (
 #: name → statistic, in the order of the reference table.
 STATISTICS = MappingProxyType({statistic.name: statistic for statistic in _ALL})
 
+#: What the statistics of a table are written as: `column[NAME]`. There is one for every name, and none in STATISTICS.
+COLUMN = "column"
+_COLUMN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def column(name: str) -> Statistic:
+    """The statistic that a column of a benchmark's table is: one number for each network, known without a network.
+
+    Names are those that a benchmark's columns can have. Raises FormulaError for another.
+    """
+    if not _COLUMN_NAME.fullmatch(name):
+        raise FormulaError(
+            f"'{COLUMN}' takes the name of a column, a letter or digit, then letters, digits, '.', '_' and '-', "
+            f"not '{name[:40]}'"
+        )
+    symbol = name.replace("_", r"\_")
+    return Statistic(f"{COLUMN}[{name}]", "net", rf"\mathrm{{{symbol}}}", "a column of the benchmark", column=name)
+
 
 @dataclass(frozen=True)
 class Terminal:
@@ -106,6 +127,13 @@ class Terminal:
             return matrix(derived_shape(shape, "batch") if one_sample else shape, self.role)
         return layer(len(role_slots(self.role))) if self.statistic.level == "layer" else NET
 
+    @property
+    def marked(self) -> tuple[str, tuple[str, ...]]:
+        """Name and marks, as `terminal` takes them: role and probe, or the name of the column."""
+        if self.statistic.column:
+            return COLUMN, (self.statistic.column,)
+        return self.statistic.name, tuple(m for m in (self.role, self.probe) if m and m != ATTENTION_ROLE)
+
     def __str__(self) -> str:
         """`name[role, probe]`, leaving out the defaults `all` and `data`."""
         shown = [part for part in (self.role, self.probe) if part not in ("", "all", "data", ATTENTION_ROLE)]
@@ -121,9 +149,13 @@ class Terminal:
 def terminal(name: str, *marks: str) -> Terminal:
     """`terminal("weight_grad", "msa", "noise")`: a statistic with its role and probe, in any order.
 
-    Left out, the role is `all` and the probe is `data`. Raises FormulaError for a name, role or probe that
-    does not exist or does not apply.
+    Left out, the role is `all` and the probe is `data`. `terminal("column", NAME)` is a column of a table. Raises
+    FormulaError for a name, role or probe that does not exist or does not apply.
     """
+    if name == COLUMN:
+        if len(marks) != 1:
+            raise FormulaError(f"'{COLUMN}' takes the name of one column of the table: {COLUMN}[NAME]")
+        return Terminal(column(marks[0]))
     if name not in STATISTICS:
         raise FormulaError(f"unknown statistic '{name[:40]}'; there are {', '.join(STATISTICS)}")
     statistic = STATISTICS[name]

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from autoprox.primitives.formula import MAX_DEPTH, Formula, apply, constant, statistic
 from autoprox.primitives.kinds import FormulaError
 from autoprox.primitives.operations import OPERATIONS, SIGNS, Operation
-from autoprox.primitives.statistics import STATISTICS
+from autoprox.primitives.statistics import COLUMN, STATISTICS
 
 #: Longest text that is read: more than MAX_SIZE nodes print as. Evolved formulas have a few hundred characters.
 MAX_LENGTH = 50_000
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/(),\[\]]))",
+    r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+    rf"|(?P<column>{COLUMN}\s*\[[^\[\]]*\])|(?P<name>[A-Za-z_]\w*)|(?P<sign>[-+*/(),\[\]]))",
     re.ASCII,
 )
 
@@ -26,7 +27,7 @@ _SPACE = " \t\n\r\f\v"  # what re.ASCII takes for white space
 
 @dataclass(frozen=True)
 class _Token:
-    kind: str  # number, name, sign or end
+    kind: str  # number, column, name, sign or end
     text: str
     start: int
 
@@ -36,8 +37,8 @@ def parse(text: str, operations: Mapping[str, Operation] = OPERATIONS, *, comple
 
     Grammar: `expression := term (('+' | '-') term)*`, `term := factor (('*' | '/') factor)*`,
     `factor := '-' factor | number | '(' expression ')' | operation '(' expression (',' expression)* ')' |
-    statistic ['[' role or probe (',' role or probe)* ']']`. A minus before a number is part of the number; before
-    anything else it is `neg`.
+    statistic ['[' role or probe (',' role or probe)* ']'] |
+    'column' '[' name ']'`. A minus before a number is part of the number; before anything else it is `neg`.
 
     With `complete`, the formula must be one number for the network. Raises FormulaError, whose message quotes
     the text and points at the place.
@@ -142,6 +143,8 @@ class _Parser:
         self.advance()
         if token.kind == "number":
             return self.number(token, 1.0)
+        if token.kind == "column":
+            return self.column(token)
         if token.kind == "name":
             return self.call(token) if self.token.text == "(" else self.terminal(token)
         if token.text == "(":
@@ -168,7 +171,15 @@ class _Parser:
         self.expect(")", f"to close '{name.text}('")
         return self.checked(name, name.text, *args)
 
+    def column(self, token: _Token) -> Formula:
+        try:
+            return statistic(COLUMN, token.text.partition("[")[2].removesuffix("]").strip(_SPACE))
+        except FormulaError as error:
+            raise self.fail(str(error), token) from None
+
     def terminal(self, name: _Token) -> Formula:
+        if name.text == COLUMN:
+            raise self.fail(f"'{COLUMN}' takes the name of a column of the table: write {COLUMN}[NAME]", name)
         if name.text not in STATISTICS:
             if name.text in self.operations:
                 raise self.fail(f"'{name.text}' is an operation: write {name.text}(...)", name)
