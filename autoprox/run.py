@@ -166,7 +166,9 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
     try:
         wanted = [_reads(name, probe) for name, probe in _kept_statistics(breeder.grammar)]
         for number, scorer in enumerate(judge.scorers):
-            scorer.prepare(wanted, judge.architectures(number, "evolve"), watch.building)
+            # Of both splits that every generation looks at, as far as the statistics are kept.
+            both = np.concatenate([judge.architectures(number, split) for split in SPLITS[:2]])
+            scorer.prepare(wanted, both, watch.building)
         population = evolve(breeder, settings, journal, written)
     except KeyboardInterrupt:
         if not records:

@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,11 +17,14 @@ from torch import Tensor
 from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.shards import ShardTask, score_shard, shards
+from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shards
 from autoprox.bench_cache.spaces import InputSpec
 from autoprox.bench_cache.workers import WorkerError, give_back_memory, interrupts_wait, one_thread
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
+
+if TYPE_CHECKING:
+    from autoprox.bench_cache.tabular_scorer import TabularScorer
 
 Progress = Callable[[int, int], None]
 
@@ -130,7 +133,7 @@ class Scorer:
             prepare(missing[0])
             self._check_room(missing[0].subject, len(missing) - 1)
         done = len(tasks) - max(len(missing) - 1, 0)
-        for _ in self._run(prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
+        for _ in run(self.executor, prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
 
     def _check_room(self, subject: Subject, more: int) -> None:
@@ -148,8 +151,8 @@ class Scorer:
         for terminal in (t for formula in formulas for t in formula.terminals() if t.statistic.column):
             raise BenchmarkError(f"{terminal} is of a table; the networks of {self.benchmark.name} have none")
         indices = np.asarray(indices, dtype=int)
-        if self.small and self.kept.issuperset(indices.tolist()) and len(indices) and formulas:
-            return rounded(self._from_memory(formulas, indices, progress))
+        if formulas and self.from_memory(indices):
+            return _from_memory([self], formulas, [indices], progress)[0]
         parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
         self._compute(parts, numbers, indices, progress)
@@ -161,15 +164,13 @@ class Scorer:
         self._forget()
         return rounded(result)
 
-    def _from_memory(self, formulas: Sequence[Formula], indices: np.ndarray, progress: Progress | None) -> np.ndarray:
-        """Scores of small networks, formulas × indices, shard by shard."""
-        groups = shards(indices, self.depths)
-        subjects = [tuple(self.subjects[i] for i in group) for group in groups]
-        tasks = [ShardTask(str(self.root), members, tuple(formulas)) for members in subjects]
-        by_network = np.empty((len(formulas), len(self.subjects)))
-        for number, scores in self._run(score_shard, tasks, progress):
-            by_network[:, groups[number]] = scores
-        return by_network[:, indices]
+    def from_memory(self, indices: np.ndarray) -> bool:
+        """Whether these architectures are scored together, from statistics that are held in memory."""
+        return self.small and len(indices) > 0 and self.kept.issuperset(indices.tolist())
+
+    def members(self, indices: np.ndarray) -> list[tuple[Subject, int]]:
+        """The architectures' subjects with their depths."""
+        return [(self.subjects[i], int(self.depths[i])) for i in indices]
 
     def _forget(self) -> None:
         """Drop the parts that were used longest ago, beyond what is remembered."""
@@ -203,37 +204,77 @@ class Scorer:
             if lacking or absent:
                 tasks.append(Task(str(self.root), self.subjects[i], lacking, absent, int(i) in self.kept))
                 places.append(i)
-        for number, (rows, net) in self._run(work, tasks, progress):
+        for number, (rows, net) in run(self.executor, work, tasks, progress):
             i = places[number]
             for part, row in zip(tasks[number].parts, rows, strict=True):
                 self._parts[part][i, : len(row)] = row
             for name, value in net.items():
                 self._net[name][i] = value
 
-    def _run(self, function: Callable, tasks: Sequence[Any], progress: Progress | None) -> Iterator[tuple]:
-        """(task number, result) of every task, as they finish."""
-        if self.executor is None:
-            for number, task in enumerate(tasks):
-                yield number, function(task)
-                if progress:
-                    progress(number + 1, len(tasks))
-            return
-        futures: dict[Future, int] = {}
-        try:
-            with interrupts_wait():
-                futures.update((self.executor.submit(function, task), n) for n, task in enumerate(tasks))
-            for done, future in enumerate(as_completed(futures), 1):
-                yield futures[future], future.result()
-                if progress:
-                    progress(done, len(tasks))
-        except BrokenExecutor as error:
-            raise WorkerError(
-                "a worker process died: it was killed, or there was no memory left; nothing that was finished is lost: "
-                "go on with --resume, and with fewer --workers if memory is short"
-            ) from error
-        finally:
-            for future in futures:
-                future.cancel()
+
+def scores_together(
+    scorers: Sequence[Scorer | TabularScorer],
+    formulas: Sequence[Formula],
+    wanted: Sequence[np.ndarray],
+    progress: Progress | None = None,
+) -> list[np.ndarray]:
+    """What each scorer's `scores` gives of its wanted indices; those that are scored from memory all at once."""
+    small = {n: s for n, s in enumerate(scorers) if isinstance(s, Scorer) and s.from_memory(wanted[n])}
+    found: dict[int, np.ndarray] = {}
+    if small and formulas:
+        together = _from_memory([*small.values()], formulas, [wanted[n] for n in small], progress)
+        found = dict(zip(small, together, strict=True))
+    return [
+        found[n] if n in found else scorer.scores(formulas, wanted[n], progress) for n, scorer in enumerate(scorers)
+    ]
+
+
+def _from_memory(
+    scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray], progress: Progress | None
+) -> list[np.ndarray]:
+    """Scores of small networks of one or more scorers, for each of these formulas × indices, shard by shard."""
+    distinct = [np.unique(indices) for indices in wanted]  # in an order of their own, whatever is asked for
+    members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
+    groups = shards(np.array([depth for _, depth in members]))
+    sent = packed(formulas)
+    tasks = [
+        ShardTask(Members.of(scorers[0].root, [members[i][0] for i in group]), sent, sum(members[i][1] for i in group))
+        for group in groups
+    ]
+    flat = np.empty((len(formulas), len(members)))
+    for number, scores in run(scorers[0].executor, score_shard, tasks, progress):
+        flat[:, groups[number]] = scores
+    parts = np.split(rounded(flat), np.cumsum([len(indices) for indices in distinct])[:-1], axis=1)
+    places = zip(parts, distinct, wanted, strict=True)
+    return [part[:, np.searchsorted(indices, asked)] for part, indices, asked in places]
+
+
+def run(
+    executor: Executor | None, function: Callable[[Any], Any], tasks: Sequence[Any], progress: Progress | None = None
+) -> Iterator[tuple[int, Any]]:
+    """(task number, result) of every task, as they finish; here, one after the other, without an executor."""
+    if executor is None:
+        for number, task in enumerate(tasks):
+            yield number, function(task)
+            if progress:
+                progress(number + 1, len(tasks))
+        return
+    futures: dict[Future, int] = {}
+    try:
+        with interrupts_wait():
+            futures.update((executor.submit(function, task), n) for n, task in enumerate(tasks))
+        for done, future in enumerate(as_completed(futures), 1):
+            yield futures[future], future.result()
+            if progress:
+                progress(done, len(tasks))
+    except BrokenExecutor as error:
+        raise WorkerError(
+            "a worker process died: it was killed, or there was no memory left; nothing that was finished is lost: "
+            "go on with --resume, and with fewer --workers if memory is short"
+        ) from error
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 def are_small(params: np.ndarray) -> bool:

@@ -1,24 +1,26 @@
 """Shards: many small networks' statistics held in memory, matrices of one shape as one tensor, scored together.
 
-One operation on one small matrix costs microseconds of Python and little arithmetic. A shard stacks the matrices of
-equal shape of all its networks and runs a formula's operations once for each stack. The numbers are those of the
-network-by-network path up to float32's rounding (tested against it, 1e-6 relative).
+One operation on one small matrix costs microseconds of Python and little arithmetic. A shard has networks of one
+depth, whatever task's. It stacks their matrices of equal shape and runs a formula's operations once for each stack,
+and the arithmetic on numbers per layer once for all its networks. The numbers are those of the network-by-network
+path up to float32's rounding (tested against it, 1e-6 relative).
 """
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from autoprox.bench_cache.cache import SHAPES, StatisticsCache, Subject, slots_of
-from autoprox.bench_cache.workers import one_thread
+from autoprox.bench_cache.workers import Homed, one_thread
 from autoprox.primitives.evaluate import (
     by_slot,
     finish,
@@ -32,8 +34,8 @@ from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import STATISTICS, Terminal
 
-#: Networks in a shard. Fixed, so that what is stacked together does not depend on the number of workers.
-SIZE = 50
+#: Networks in a shard, at most. Fixed, so that what is stacked together does not depend on the number of workers.
+SIZE = 100
 #: Entries of a stack that are worked on at once: a chunk and what is computed from it stay in cache.
 CHUNK = 2**17
 #: Subformulas whose numbers a shard remembers; the oldest are computed again when they are needed.
@@ -50,15 +52,15 @@ class Stack:
 
 
 class Shard:
-    """Some networks with the statistics that formulas have read so far, and the numbers made of them."""
+    """Networks of one depth with the statistics that formulas have read so far, and the numbers made of them."""
 
     def __init__(self, root: Path, subjects: Sequence[Subject]) -> None:
         self.root, self.subjects = root, tuple(subjects)
         self.readings: list[Reading] = []
         self.stacks: dict[str, list[Stack]] = {}
         self.samples: dict[tuple[str, str], int] = {}
-        self.numbers: dict[Formula, np.ndarray] = {}
-        self.finished: dict[int, dict[Formula, Tensor]] = {}  # by depth: subformulas' values on its networks
+        self.numbers: dict[Formula, np.ndarray] = {}  # networks × blocks of each single-slot part
+        self.values: dict[Formula, Tensor] = {}  # what `finish` remembers
 
     def scores(self, formulas: Sequence[Formula]) -> np.ndarray:
         """Scores, formulas × networks, float64. Raises LayerError for a statistic that the networks do not have."""
@@ -66,14 +68,8 @@ class Shard:
         wanted = [part for part in reductions(formulas) if part not in self.numbers]
         for slot, group in by_slot(wanted).items():
             self._reduce(slot, group)
-        depths = np.array([int(reading.net["depth"]) for reading in self.readings])
-        result = np.empty((len(formulas), len(self.subjects)))
-        for depth in np.unique(depths):
-            at = np.flatnonzero(depths == depth)
-            memo = self.finished.setdefault(int(depth), {})
-            for row, formula in enumerate(formulas):
-                result[row, at] = self._finish(formula, at, int(depth), memo)
-            _forget(memo)
+        result = np.stack([finish(formula, self._layers, self._net, self.values).numpy() for formula in formulas])
+        _forget(self.values)
         _forget(self.numbers)
         return result
 
@@ -98,41 +94,35 @@ class Shard:
             self.samples[pair] = readings[0].samples[pair]
 
     def _reduce(self, slot: str, group: list[Formula]) -> None:
-        """Compute the numbers of single-slot reductions, networks × blocks, NaN beyond a network's last block."""
-        deepest = max(int(reading.net["depth"]) for reading in self.readings)
+        """Compute the numbers of single-slot reductions, networks × blocks."""
         terminals = matrix_terminals(group)
         samples = {t: self.samples[t.statistic.name, t.probe] for t in terminals}
-        found = np.full((len(group), len(self.subjects), deepest), np.nan)
+        found = np.empty((len(group), len(self.subjects), self._depth))
         for stack in self.stacks[slot]:
             size = max(t.shape[1] * t.shape[2] for t in _leaves(stack, terminals, slice(None)).values())
             step = max(1, CHUNK // size)
             for start in range(0, len(stack.networks), step):
                 part = slice(start, start + step)
                 values = reduce_matrices(group, _leaves(stack, terminals, part), samples)
-                for row, value in enumerate(values):
-                    found[row, stack.networks[part], stack.blocks[part]] = value.double().numpy()
+                found[:, stack.networks[part], stack.blocks[part]] = torch.stack(values).double().numpy()
         self.numbers.update(zip(group, found, strict=True))
 
-    def _finish(self, formula: Formula, at: np.ndarray, depth: int, memo: dict[Formula, Tensor]) -> np.ndarray:
-        def layers(node: Formula) -> Tensor:
-            columns = [self._numbers(part)[at, :depth] for part in slot_parts(node)]
-            return torch.from_numpy(np.stack(columns, axis=-1))
+    @property
+    def _depth(self) -> int:
+        return int(self.readings[0].net["depth"])
 
-        def net(name: str) -> Tensor:
-            return torch.tensor([self.readings[i].net[name] for i in at], dtype=torch.float64).reshape(-1, 1, 1)
+    def _layers(self, node: Formula) -> Tensor:
+        return torch.from_numpy(np.stack([self._numbers(part) for part in slot_parts(node)], axis=-1))
 
-        return finish(formula, layers, net, memo).numpy()
+    def _net(self, name: str) -> Tensor:
+        return torch.tensor([reading.net[name] for reading in self.readings], dtype=torch.float64).reshape(-1, 1, 1)
 
     def _numbers(self, part: Formula) -> np.ndarray:
         """A single-slot part's numbers, networks × blocks: a reduction as computed, or a layer statistic as read."""
         if part not in self.numbers:
             assert isinstance(part.head, Terminal)
-            deepest = max(int(reading.net["depth"]) for reading in self.readings)
-            numbers = np.full((len(self.subjects), deepest), np.nan)
-            for row, reading in enumerate(self.readings):
-                values = reading.layers[part.head.statistic.name, part.head.role]
-                numbers[row, : len(values)] = values
-            self.numbers[part] = numbers
+            key = part.head.statistic.name, part.head.role
+            self.numbers[part] = np.array([reading.layers[key] for reading in self.readings], dtype=float)
         return self.numbers[part]
 
 
@@ -154,53 +144,73 @@ def _places(readings: Sequence[Reading], slot: str) -> list[Stack]:
     ]
 
 
-def _forget(memo: dict[Formula, Any]) -> None:
+def _forget(memo: dict) -> None:
     """Drop the oldest entries beyond `REMEMBERED`."""
     while len(memo) > REMEMBERED:
         memo.pop(next(iter(memo)))
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """What one worker does for one shard: formulas travel, statistics stay."""
+class Members:
+    """A shard's networks as they are sent: `packed` is unpacked only where the shard `name` is not yet held."""
 
     root: str
-    subjects: tuple[Subject, ...]
-    formulas: tuple[Formula, ...]
+    name: str
+    packed: bytes
+
+    @classmethod
+    def of(cls, root: Path, subjects: Sequence[Subject]) -> Members:
+        """The subjects, under a name that says which they are."""
+        name = hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest()
+        return cls(str(root), name, pickle.dumps(tuple(subjects)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Members) and (self.root, self.name) == (other.root, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.root, self.name))
 
 
-def shards(indices: np.ndarray, depths: np.ndarray) -> list[np.ndarray]:
-    """The indices in groups of `SIZE` at most, about equally large, the same whatever their order.
+@dataclass(frozen=True)
+class ShardTask(Homed):
+    """What one worker does for one shard: formulas travel, packed once for all shards, and statistics stay."""
 
-    Networks are dealt out by depth, so that all groups take about equally long.
-    """
-    ordered = np.unique(indices)
-    ordered = ordered[np.argsort(-depths[ordered], kind="stable")]
-    groups = -(-len(ordered) // SIZE)
-    return [ordered[start::groups] for start in range(groups)]
+    members: Members
+    formulas: bytes
+    load: float
+
+    @property
+    def home(self) -> str:  # type: ignore[override]
+        """The shard's name."""
+        return self.members.name
+
+
+def shards(depths: np.ndarray) -> list[np.ndarray]:
+    """Places of networks in groups of one depth, `SIZE` at most, about equally large; the most work first."""
+    groups = []
+    for depth in np.unique(depths):
+        at = np.flatnonzero(depths == depth)
+        groups += np.array_split(at, -(-len(at) // SIZE))
+    return sorted(groups, key=lambda at: -len(at) * depths[at[0]])
+
+
+def packed(formulas: Sequence[Formula]) -> bytes:
+    """The formulas as they are sent."""
+    return pickle.dumps(tuple(formulas))
 
 
 def score_shard(task: ShardTask) -> np.ndarray:
     """Scores, formulas × networks of the shard. Runs on one thread, so that workers do not contend for cores."""
-    shard = _shard(task.root, tuple(subject.key for subject in task.subjects), _Held(task.subjects))
     with one_thread():
-        return shard.scores(task.formulas)
+        return _shard(task.members).scores(_unpacked(task.formulas))
 
 
-class _Held:
-    """Subjects that ride along to `_shard` without being part of its key."""
-
-    def __init__(self, subjects: tuple[Subject, ...]) -> None:
-        self.subjects = subjects
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held)
-
-    def __hash__(self) -> int:
-        return 0
+@lru_cache(maxsize=1)
+def _unpacked(formulas: bytes) -> tuple[Formula, ...]:
+    return pickle.loads(formulas)
 
 
-@lru_cache(maxsize=64)
-def _shard(root: str, keys: tuple[str, ...], held: _Held) -> Shard:
+@lru_cache(maxsize=256)
+def _shard(members: Members) -> Shard:
     """One for each process, root and group of networks."""
-    return Shard(Path(root), held.subjects)
+    return Shard(Path(members.root), pickle.loads(members.packed))

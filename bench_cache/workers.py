@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import ctypes
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
+from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -38,11 +43,117 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class Homed:
+    """Work for whoever did the last with the same `home`, and so has what it needs. Anyone else only takes longer.
+
+    `load` says how much work it is beside that of other homes.
+    """
+
+    home: str
+    load: float
+
+
+class LocalPool(Executor):
+    """Fresh local processes. Work goes to whichever is free, and `Homed` work then always to the same.
+
+    One process is one ProcessPoolExecutor, which gets its next work when it is done with the last.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._lanes = [
+            ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin_worker) for _ in range(workers)
+        ]
+        self._idle = list(range(workers))
+        self._homes: dict[str, int] = {}
+        self._loads = [0.0] * workers
+        self._waiting: deque[_Work] = deque()
+        self._lock = threading.RLock()
+        self._broken: BaseException | None = None
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the processes that have begun."""
+        return [pid for lane in self._lanes for pid in (lane._processes or {})]
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """As concurrent.futures says. The first argument tells whether it is `Homed`."""
+        with self._lock:
+            if self._broken:
+                raise self._broken
+            lane = self._lane_of(args[0]) if args and isinstance(args[0], Homed) else None
+            work = _Work(Future(), lane, fn, args, kwargs)
+            self._waiting.append(work)
+            self._give_out()
+        return work.outcome
+
+    def _lane_of(self, task: Homed) -> int:
+        """Where the task's home is: for a new one, where there is the least to do."""
+        if task.home not in self._homes:
+            self._homes[task.home] = int(np.argmin(self._loads))
+            self._loads[self._homes[task.home]] += task.load
+        return self._homes[task.home]
+
+    def _give_out(self) -> None:
+        """Give every idle process the work that has waited longest for it."""
+        for lane in tuple(self._idle):
+            work = next((w for w in self._waiting if w.lane in (None, lane)), None)
+            if work is not None:
+                self._waiting.remove(work)
+                if work.outcome.set_running_or_notify_cancel():
+                    self._idle.remove(lane)
+                    self._begin(lane, work)
+                else:
+                    self._give_out()
+
+    def _begin(self, lane: int, work: _Work) -> None:
+        def ended(inner: Future) -> None:
+            error = inner.exception()
+            with self._lock:
+                self._idle.append(lane)
+                if isinstance(error, BrokenExecutor):
+                    self._broken = error
+                    for other in self._waiting:
+                        if other.outcome.set_running_or_notify_cancel():
+                            other.outcome.set_exception(error)
+                    self._waiting.clear()
+                else:
+                    self._give_out()
+            if error is None:
+                work.outcome.set_result(inner.result())
+            else:
+                work.outcome.set_exception(error)
+
+        try:
+            self._lanes[lane].submit(work.function, *work.args, **work.kwargs).add_done_callback(ended)
+        except BrokenExecutor as error:  # it died while it had nothing to do
+            failed: Future = Future()
+            failed.set_exception(error)
+            ended(failed)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As concurrent.futures says: end the processes once their work is done."""
+        with self._lock:
+            left = [work.outcome for work in self._waiting]
+        if cancel_futures:
+            for outcome in left:
+                outcome.cancel()
+        concurrent.futures.wait(left)
+        for lane in self._lanes:
+            lane.shutdown(wait, cancel_futures=cancel_futures)
+
+
+@dataclass(eq=False)
+class _Work:
+    outcome: Future
+    lane: int | None
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
 def local_pool(workers: int) -> Executor | None:
     """A pool of fresh processes; None, meaning this process, for one worker."""
-    if workers == 1:
-        return None
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
+    return None if workers == 1 else LocalPool(workers)
 
 
 def _begin_worker() -> None:

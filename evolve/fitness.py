@@ -12,7 +12,7 @@ from scipy.stats import kendalltau
 
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.scorer import Progress, Scorer
+from autoprox.bench_cache.scorer import Progress, Scorer, scores_together
 from autoprox.bench_cache.tabular_scorer import TabularScorer
 from autoprox.primitives.formula import Formula
 
@@ -151,10 +151,8 @@ class Judge:
 
     def scores(self, formulas: Sequence[Formula], split: str, progress: Progress | None = None) -> list[np.ndarray]:
         """For each scorer, the scores as formulas × architectures of the split."""
-        return [
-            scorer.scores(formulas, self.architectures(number, split), progress)
-            for number, scorer in enumerate(self.scorers)
-        ]
+        wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
+        return scores_together(self.scorers, formulas, wanted, progress)
 
     def judge(
         self, formulas: Sequence[Formula], split: str = "evolve", progress: Progress | None = None

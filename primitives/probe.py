@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -60,7 +60,7 @@ def read_statistics(
         if shapes or any(runs.values()):
             x = checked_batch(inputs, targets, "weight_grad_batches" in names)
             if shapes:
-                _read_shapes(reading, model, blocks, x, seed)
+                _read_shapes(reading, model, blocks, x, seed, count="flops" in names)
             for probe, statistics in runs.items():
                 if statistics:
                     batch = probe_batch(probe, x, targets, seed)
@@ -158,16 +158,21 @@ def _read_structure(reading: Reading, model: torch.nn.Module, blocks: Sequence[B
     reading.samples["weight", ""] = 1
 
 
-def _read_shapes(reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], inputs: Tensor, seed: int) -> None:
-    """Tokens of every layer, and multiply-adds as torch's own counter counts them, on one all-zero sample."""
+def _read_shapes(
+    reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], inputs: Tensor, seed: int, count: bool
+) -> None:
+    """Tokens of every layer, and, to `count`, multiply-adds as torch's own counter has them, on one all-zero sample."""
     counter = FlopCounterMode(display=False)
     slots = _slots(blocks)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     paths = [block.linears[slot][0] for block in blocks for slot in slots]
     # The counter does not know the fused attention of every device, but it does know the products it consists of.
-    with captured(model, paths) as seen, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    with captured(model, paths) as seen, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ExitStack() as stack:
+        if count:
+            stack.enter_context(counter)
         forward(model, parameters, torch.zeros_like(inputs[:1]), seed)
-    reading.net["flops"] = counter.get_total_flops() / 2
+    if count:
+        reading.net["flops"] = counter.get_total_flops() / 2
     for slot in slots:
         outputs = [seen[block.linears[slot][0]] for block in blocks]
         reading.layers["tokens", slot] = [float(out.numel() // out.shape[-1]) for out in outputs]

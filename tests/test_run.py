@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Settings
 from autoprox.bench_cache.cache import StatisticsCache, Subject
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.scorer import Scorer
-from autoprox.bench_cache.workers import WorkerError
+from autoprox.bench_cache.workers import LocalPool, WorkerError
 from autoprox.evolve import (
     FORMULA,
     Individual,
@@ -248,7 +247,7 @@ def test_a_dead_worker_is_told_and_the_run_goes_on(
     tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill() -> None:
-        for process in pools[0]._processes:
+        for process in pools[0].pids:
             os.kill(process, signal.SIGKILL)
 
     pools: list[Any] = []
@@ -257,7 +256,7 @@ def test_a_dead_worker_is_told_and_the_run_goes_on(
     out = begin(tmp_path / "run")
     with pytest.raises(WorkerError, match="nothing that was finished is lost"):
         go(out, workers=2, watch=at_generation(1, kill))
-    assert isinstance(pools[0], ProcessPoolExecutor)
+    assert isinstance(pools[0], LocalPool)
     assert Proxy.load(out / PROXY_FILE).provenance["generations"] == 1
     assert_same(out, go(out), whole)
 

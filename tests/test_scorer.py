@@ -22,7 +22,7 @@ from autoprox.bench_cache.cache import StatisticsCache, Subject
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.scorer import Scorer, Task, rounded
 from autoprox.bench_cache.spaces import AutoFormerArch, InputSpec, get_space
-from autoprox.bench_cache.workers import WorkerError, interrupts_wait, local_pool
+from autoprox.bench_cache.workers import LocalPool, WorkerError, interrupts_wait, local_pool
 from autoprox.evolve import grammar
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import Formula, evaluate, parse, requirements
@@ -253,11 +253,11 @@ def test_a_probe_that_needs_images_is_one_clear_error(root: Path, pool: Executor
 
 def test_a_dead_worker_is_one_clear_error(root: Path) -> None:
     pool = local_pool(2)
-    assert pool is not None
+    assert isinstance(pool, LocalPool)
     with pool:
         chosen = Scorer(benchmark(), root, executor=pool)
         chosen.scores(FORMULAS[:2], range(2))
-        for process in pool._processes:  # type: ignore[attr-defined]
+        for process in pool.pids:
             os.kill(process, signal.SIGKILL)
         with pytest.raises(WorkerError, match=r"^a worker process died.* nothing that was finished is lost.*--resume"):
             chosen.scores(FORMULAS, range(COUNT))
@@ -271,7 +271,7 @@ from autoprox.bench_cache.workers import local_pool
 if __name__ == "__main__":
     pool = local_pool(2)
     futures = [pool.submit(os.getpid) for _ in range(2)]
-    print(*{future.result() for future in futures}, *pool._processes, flush=True)
+    print(*{future.result() for future in futures}, *pool.pids, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

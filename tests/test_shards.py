@@ -47,15 +47,12 @@ def formulas(count: int) -> list:
     return found
 
 
-def test_groups_are_equally_large_and_deep_and_do_not_depend_on_order() -> None:
-    indices = np.array([7, 3, 3, *range(100, 100 + SIZE)])
-    depths = np.arange(200) % 4
-    groups = shards(indices, depths)
-    assert sorted(np.concatenate(groups)) == [3, 7, *range(100, 100 + SIZE)]
-    assert {len(group) for group in groups} == {(SIZE + 2) // 2}
-    for depth in range(4):  # dealt out evenly
-        assert np.ptp([np.sum(depths[group] == depth) for group in groups]) <= 1
-    assert all(np.array_equal(a, b) for a, b in zip(groups, shards(indices[::-1], depths), strict=True))
+def test_groups_are_of_one_depth_and_about_equally_large_and_the_most_work_comes_first() -> None:
+    depths = np.array([2] * (SIZE + 2) + [5] * 7 + [1])
+    groups = shards(depths)
+    assert sorted(np.concatenate(groups)) == [*range(len(depths))]
+    assert [(depths[at[0]], len(at)) for at in groups] == [(2, SIZE // 2 + 1), (2, SIZE // 2 + 1), (5, 7), (1, 1)]
+    assert all(len(set(depths[at])) == 1 for at in groups)
 
 
 def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
