@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,15 +21,7 @@ from torch import Tensor
 
 from autoprox.bench_cache.cache import SHAPES, StatisticsCache, Subject, slots_of
 from autoprox.bench_cache.workers import Homed, one_thread
-from autoprox.primitives.evaluate import (
-    by_slot,
-    finish,
-    matrix_terminals,
-    reduce_matrices,
-    reductions,
-    requirements,
-    slot_parts,
-)
+from autoprox.primitives.evaluate import Graph, by_slot, finish, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import STATISTICS, Terminal
@@ -95,16 +87,16 @@ class Shard:
 
     def _reduce(self, slot: str, group: list[Formula]) -> None:
         """Compute the numbers of single-slot reductions, networks × blocks."""
-        terminals = matrix_terminals(group)
-        samples = {t: self.samples[t.statistic.name, t.probe] for t in terminals}
+        graph = Graph(group, self.samples)
+        pairs = [(t.statistic.name, t.probe) for t in graph.terminals]
         found = np.empty((len(group), len(self.subjects), self._depth))
         for stack in self.stacks[slot]:
-            size = max(t.shape[1] * t.shape[2] for t in _leaves(stack, terminals, slice(None)).values())
-            step = max(1, CHUNK // size)
+            leaves = [stack.matrices[pair] for pair in pairs]
+            step = max(1, CHUNK // max(leaf[0].numel() for leaf in leaves))
             for start in range(0, len(stack.networks), step):
                 part = slice(start, start + step)
-                values = reduce_matrices(group, _leaves(stack, terminals, part), samples)
-                found[:, stack.networks[part], stack.blocks[part]] = torch.stack(values).double().numpy()
+                values = torch.stack(graph.values([leaf[part] for leaf in leaves]))
+                found[:, stack.networks[part], stack.blocks[part]] = values.double().numpy()
         self.numbers.update(zip(group, found, strict=True))
 
     @property
@@ -124,10 +116,6 @@ class Shard:
             key = part.head.statistic.name, part.head.role
             self.numbers[part] = np.array([reading.layers[key] for reading in self.readings], dtype=float)
         return self.numbers[part]
-
-
-def _leaves(stack: Stack, terminals: Iterable[Terminal], part: slice) -> dict[Terminal, Tensor]:
-    return {t: stack.matrices[t.statistic.name, t.probe][part] for t in terminals}
 
 
 def _places(readings: Sequence[Reading], slot: str) -> list[Stack]:

@@ -7,8 +7,8 @@ the arithmetic on these numbers, in float64 (`finish`).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -70,12 +70,10 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
     """
     values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
     for slot, group in by_slot(wanted).items():
-        terminals = matrix_terminals(group)
-        leaves = {t: _read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in terminals}
-        samples = {t: reading.samples[t.statistic.name, t.probe] for t in terminals}
-        for block in range(len(next(iter(leaves.values())))):
-            at_block = {terminal: matrices[block] for terminal, matrices in leaves.items()}
-            for reduction, value in zip(group, reduce_matrices(group, at_block, samples), strict=True):
+        graph = Graph(group, reading.samples)
+        leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in graph.terminals]
+        for at_block in zip(*leaves, strict=True):
+            for reduction, value in zip(group, graph.values(at_block), strict=True):
                 values[reduction].append(float(value))
     return values
 
@@ -88,21 +86,58 @@ def by_slot(wanted: Iterable[Formula]) -> dict[str, list[Formula]]:
     return found
 
 
-def matrix_terminals(group: Iterable[Formula]) -> list[Terminal]:
-    """The statistics that reductions read, each once."""
-    return list(dict.fromkeys(t for reduction in group for t in reduction.terminals()))
+class Graph:
+    """Reductions of one slot in an order of computation: what they have in common is computed once, and forgotten
+    after its last use.
 
-
-def reduce_matrices(
-    group: Sequence[Formula], leaves: Mapping[Terminal, Tensor], samples: Mapping[Terminal, int]
-) -> list[Tensor]:
-    """The values of reductions of one slot on given matrices, as one graph.
-
-    `leaves` has rows × columns for each terminal, or many such stacked along leading axes, which the values keep.
+    `terminals` are the statistics that they read; `samples` says of each (statistic, probe) how many samples it has.
     """
-    left = Counter(arg for node in dict.fromkeys(n for r in group for n in r.nodes()) for arg in node.args)
-    memo: dict[Formula, Tensor] = {}
-    return [_matrix_value(reduction, leaves, samples, memo, left) for reduction in group]
+
+    def __init__(self, group: Sequence[Formula], samples: Mapping[tuple[str, str], int]) -> None:
+        nodes = list(dict.fromkeys(node for reduction in group for node in reduction.nodes()))
+        place = {node: number for number, node in enumerate(nodes)}
+        self.terminals = [node.head for node in nodes if isinstance(node.head, Terminal)]
+        self._leaves = [place[node] for node in nodes if isinstance(node.head, Terminal)]
+        self._constants = {place[node]: node.head for node in nodes if isinstance(node.head, float)}
+        self._roots = [place[reduction] for reduction in group]
+        last = {place[arg]: number for number, node in enumerate(nodes) for arg in node.args}
+        self._steps = [
+            _Step(
+                number,
+                node.head.function,
+                tuple(place[arg] for arg in node.args),
+                tuple(samples[t.statistic.name, t.probe] for t in node.terminals()[:1] if node.head.per_sample),
+                tuple({place[arg] for arg in node.args if last[place[arg]] == number}),
+            )
+            for number, node in enumerate(nodes)
+            if isinstance(node.head, Operation)
+        ]
+        self._size = len(nodes)
+
+    def values(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """Each reduction's value on rows × columns for each terminal, or on many such stacked along leading axes,
+        which the values keep."""
+        known: list[Any] = [None] * self._size
+        for place, value in self._constants.items():  # of a type that gives way to that of what it meets
+            known[place] = torch.tensor(value, dtype=torch.float64, device=leaves[0].device)
+        for place, matrix in zip(self._leaves, leaves, strict=True):
+            known[place] = matrix
+        for step in self._steps:
+            known[step.place] = step.function(*[known[arg] for arg in step.args], *step.samples)
+            for place in step.forget:
+                known[place] = None
+        return [known[place] for place in self._roots]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation on values at places."""
+
+    place: int
+    function: Callable[..., Tensor]
+    args: tuple[int, ...]
+    samples: tuple[int, ...]  # one number for an operation that asks for it
+    forget: tuple[int, ...]
 
 
 def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
@@ -114,35 +149,6 @@ def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
         what = f"{name}[{', '.join(shown)}]" if shown else name
         raise LayerError(f"the formula reads {what}, which this model does not have in every block, or was not read")
     return statistics[key]
-
-
-def _matrix_value(
-    node: Formula,
-    leaves: Mapping[Terminal, Tensor],
-    samples: Mapping[Terminal, int],
-    memo: dict[Formula, Tensor],
-    left: Counter[Formula],
-) -> Tensor:
-    """The node's value. `left` counts how often each value will still be asked for."""
-    if node in memo:
-        return memo[node]
-    if isinstance(node.head, Terminal):
-        value = leaves[node.head]
-    elif isinstance(node.head, Operation):
-        args = [_matrix_value(arg, leaves, samples, memo, left) for arg in node.args]
-        if node.head.per_sample:
-            value = node.head.function(*args, samples[node.terminals()[0]])
-        else:
-            value = node.head.function(*args)
-        for arg in node.args:
-            left[arg] -= 1
-            if not left[arg]:
-                memo.pop(arg, None)
-    else:
-        device = next(iter(leaves.values())).device
-        value = torch.tensor(node.head, dtype=torch.float64, device=device)  # takes the type of what it meets
-    memo[node] = value
-    return value
 
 
 def finish(

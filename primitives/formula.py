@@ -59,10 +59,10 @@ class Formula:
         """Whether it is one number for the network, read from the network (a bare number is not)."""
         return self.kind == NET and not self.is_closed
 
-    @property
+    @cached_property
     def is_closed(self) -> bool:
         """Whether it reads no statistic: a number, or arithmetic on numbers."""
-        return not any(isinstance(node.head, Terminal) for node in self.nodes())
+        return not isinstance(self.head, Terminal) and all(arg.is_closed for arg in self.args)
 
     @property
     def is_constant(self) -> bool:
