@@ -92,11 +92,10 @@ def test_the_end_waits_for_what_is_not_cancelled(cancel: bool) -> None:
 @pytest.mark.parametrize("busy", [True, False])
 def test_a_killed_process_breaks_the_pool_and_nothing_waits_for_ever(busy: bool) -> None:
     with LocalPool(2) as pool:
-        first = [pool.submit(pid).result() for _ in range(4)][0]
+        first = pool.submit(pid).result()
         futures = [pool.submit(time.sleep, 0.2) for _ in range(8)] if busy else []
         os.kill(first, signal.SIGKILL)
         futures += [] if busy else [pool.submit(time.sleep, 0.1) for _ in range(8)]
         assert any(isinstance(future.exception(timeout=20), BrokenExecutor) for future in futures)
         with pytest.raises(BrokenExecutor):
-            for _ in range(3):
-                pool.submit(pid).result(timeout=20)
+            pool.submit(pid)
