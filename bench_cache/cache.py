@@ -14,8 +14,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -158,10 +158,32 @@ class StatisticsCache:
         found.net.update(fresh.net)
         return found
 
+    def prepare(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int) -> None:
+        """Build and keep what is missing of (statistic, probe) pairs, and their samples if the stride is above 1."""
+        if self.has(subject, pairs, 1) and (stride == 1 or self.has(subject, pairs, stride)):
+            return
+        whole = self.read(subject, _everywhere(pairs), SHAPES)
+        if stride > 1:
+            self._keep_matrices(self._entry(subject), _sample(whole, stride), set(pairs), stride)
+
+    def read_sample(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int) -> Reading:
+        """Every stride-th row and column of the matrices of (statistic, probe) pairs, and all numbers.
+
+        Rows are taken sample by sample, so that each keeps as many. What is missing is taken from the matrices.
+        """
+        entry = self._entry(subject)
+        found = self._read_structure(entry, SHAPES) or Reading()
+        there = [self._read_matrices(found, entry, *pair, slots_of(pair[0]), stride) for pair in pairs]
+        if found.net and all(there):
+            return found
+        sampled = _sample(self.read(subject, _everywhere(pairs), SHAPES), stride)
+        self._keep_matrices(entry, sampled, set(pairs), stride)
+        return sampled
+
     def _entry(self, subject: Subject) -> Path:
         return self.root / code_version() / subject.key
 
-    def _keep_matrices(self, entry: Path, fresh: Reading, pairs: set[tuple[str, str]]) -> None:
+    def _keep_matrices(self, entry: Path, fresh: Reading, pairs: set[tuple[str, str]], stride: int = 1) -> None:
         for name, probe_name in pairs:
             tensors = {
                 f"{slot}/{block}": tensor.contiguous()
@@ -172,7 +194,7 @@ class StatisticsCache:
             checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
             facts = {"samples": str(fresh.samples[name, probe_name]), "checksums": json.dumps(checksums)}
             facts["seal"] = _seal(facts)
-            write_atomically(_matrix_file(entry, name, probe_name), save(tensors, facts))
+            write_atomically(_matrix_file(entry, name, probe_name, stride), save(tensors, facts))
 
     def _keep_structure(self, entry: Path, fresh: Reading) -> None:
         payload = orjson.dumps(
@@ -195,9 +217,11 @@ class StatisticsCache:
             return None
         return None if shapes and "flops" not in reading.net else reading
 
-    def _read_matrices(self, reading: Reading, entry: Path, name: str, probe_name: str, slots: Sequence[str]) -> bool:
+    def _read_matrices(
+        self, reading: Reading, entry: Path, name: str, probe_name: str, slots: Sequence[str], stride: int = 1
+    ) -> bool:
         """Put the slots' matrices into the reading; whether they were there and sound."""
-        path = _matrix_file(entry, name, probe_name)
+        path = _matrix_file(entry, name, probe_name, stride)
         try:
             stat = path.stat()
             identity = (str(path), stat.st_mtime_ns, stat.st_size)
@@ -223,10 +247,10 @@ class StatisticsCache:
         """Bytes on disk of what is kept of a network."""
         return sum(file.stat().st_size for file in self._entry(subject).glob("*"))
 
-    def has(self, subject: Subject, pairs: Iterable[tuple[str, str]]) -> bool:
+    def has(self, subject: Subject, pairs: Iterable[tuple[str, str]], stride: int = 1) -> bool:
         """Whether files for all the (statistic, probe) pairs are there; their soundness is checked when read."""
         entry = self._entry(subject)
-        return all(_matrix_file(entry, name, probe_name).exists() for name, probe_name in pairs)
+        return all(_matrix_file(entry, name, probe_name, stride).exists() for name, probe_name in pairs)
 
 
 def clear(root: Path, *, everything: bool = False) -> int:
@@ -249,8 +273,27 @@ def is_matrix(name: str) -> bool:
     return name in STATISTICS and STATISTICS[name].level == "matrix"  # columns of a table are not in STATISTICS
 
 
-def _matrix_file(entry: Path, name: str, probe_name: str) -> Path:
-    return entry / f"{name}-{probe_name or 'any'}.safetensors"
+def _everywhere(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    return [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
+
+
+def _sample(whole: Reading, stride: int) -> Reading:
+    """The reading with every stride-th row and column of its matrices."""
+    thin = {
+        key: [thinned(matrix, whole.samples[key[:2]], stride) for matrix in blocks]
+        for key, blocks in whole.matrices.items()
+    }
+    return replace(whole, matrices=thin)
+
+
+def thinned(matrix: Tensor, samples: int, stride: int) -> Tensor:
+    """Every stride-th row of each sample, and of these every stride-th column."""
+    return matrix.unflatten(0, (samples, -1))[:, ::stride, ::stride].flatten(0, 1).contiguous()
+
+
+def _matrix_file(entry: Path, name: str, probe_name: str, stride: int = 1) -> Path:
+    sampled = f"-every{stride}" if stride > 1 else ""
+    return entry / f"{name}-{probe_name or 'any'}{sampled}.safetensors"
 
 
 def _checksum(tensor: Tensor) -> str:

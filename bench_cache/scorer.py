@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.benchmark import Benchmark, Network
-from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
+from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shards
 from autoprox.bench_cache.spaces import InputSpec
@@ -31,6 +31,8 @@ Progress = Callable[[int, int], None]
 #: Networks of so many parameters or fewer are scored together from memory (see shards.py), if their statistics, which
 #: take about 40 bytes a parameter, fit in so many bytes.
 SMALL, RESIDENT = 200_000, 2**30
+#: Of larger networks, every so many rows and columns are held in memory, to tell early which formulas are hopeless.
+STRIDE = 8
 #: Bytes of parts' numbers that a scorer remembers; what was used longest ago is computed again when needed.
 REMEMBERED = 2**28
 
@@ -44,6 +46,7 @@ class Task:
     parts: tuple[Formula, ...]  # single-slot reductions and layer statistics
     numbers: tuple[str, ...]  # net statistics
     keep: bool
+    stride: int = 1
 
 
 def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
@@ -64,15 +67,14 @@ def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
 
 
 def prepared(task: Task) -> bool:
-    """Whether the statistics that the parts read are kept."""
-    return _cache(task.root).has(task.subject, _pairs(task))
+    """Whether the statistics that the parts read are kept, and their samples if these are wanted."""
+    return all(_cache(task.root).has(task.subject, _pairs(task), stride) for stride in {1, task.stride})
 
 
 def prepare(task: Task) -> None:
     """Build and keep the statistics that the parts read."""
     with one_thread():
-        matrices = [(*pair, slot) for pair in sorted(_pairs(task)) for slot in slots_of(pair[0])]
-        _cache(task.root).read(task.subject, matrices, ("flops",))
+        _cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride)
     give_back_memory()
 
 
@@ -127,7 +129,10 @@ class Scorer:
         The first network shows how large the rest will be. Raises BenchmarkError if the disk has no room for that.
         """
         parts = tuple(reductions(formulas))
-        tasks = [Task(str(self.root), self.subjects[i], parts, (), True) for i in indices if int(i) in self.kept]
+        stride = 1 if self.small else STRIDE
+        tasks = [
+            Task(str(self.root), self.subjects[i], parts, (), True, stride) for i in indices if int(i) in self.kept
+        ]
         missing = [task for task in tasks if not prepared(task)]
         if missing:
             prepare(missing[0])
@@ -229,16 +234,28 @@ def scores_together(
     ]
 
 
+def estimates(scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Scores from every `STRIDE`-th row and column of each matrix: what ranks networks about alike, and much sooner."""
+    return _from_memory(scorers, formulas, wanted, None, STRIDE)
+
+
 def _from_memory(
-    scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray], progress: Progress | None
+    scorers: Sequence[Scorer],
+    formulas: Sequence[Formula],
+    wanted: Sequence[np.ndarray],
+    progress: Progress | None,
+    stride: int = 1,
 ) -> list[np.ndarray]:
-    """Scores of small networks of one or more scorers, for each of these formulas × indices, shard by shard."""
+    """Scores of one or more scorers, for each of these formulas × indices, shard by shard."""
     distinct = [np.unique(indices) for indices in wanted]  # in an order of their own, whatever is asked for
     members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
-    groups = shards(np.array([depth for _, depth in members]))
-    sent = packed(formulas)
+    groups, sent = shards(np.array([depth for _, depth in members])), packed(formulas)
     tasks = [
-        ShardTask(Members.of(scorers[0].root, [members[i][0] for i in group]), sent, sum(members[i][1] for i in group))
+        ShardTask(
+            Members.of(scorers[0].root, [members[i][0] for i in group], stride),
+            sent,
+            load=sum(members[i][1] for i in group),
+        )
         for group in groups
     ]
     flat = np.empty((len(formulas), len(members)))

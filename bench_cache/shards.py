@@ -46,8 +46,8 @@ class Stack:
 class Shard:
     """Networks of one depth with the statistics that formulas have read so far, and the numbers made of them."""
 
-    def __init__(self, root: Path, subjects: Sequence[Subject]) -> None:
-        self.root, self.subjects = root, tuple(subjects)
+    def __init__(self, root: Path, subjects: Sequence[Subject], stride: int = 1) -> None:
+        self.root, self.subjects, self.stride = root, tuple(subjects), stride
         self.readings: list[Reading] = []
         self.stacks: dict[str, list[Stack]] = {}
         self.samples: dict[tuple[str, str], int] = {}
@@ -72,8 +72,11 @@ class Shard:
             return
         pairs = sorted(needed)
         cache = StatisticsCache(self.root)
-        wanted = [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
-        readings = [cache.read(subject, wanted, SHAPES) for subject in self.subjects]
+        if self.stride > 1:
+            readings = [cache.read_sample(subject, pairs, self.stride) for subject in self.subjects]
+        else:
+            wanted = [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
+            readings = [cache.read(subject, wanted, SHAPES) for subject in self.subjects]
         if not self.readings:
             self.readings = [replace(reading, matrices={}) for reading in readings]
             slots = (*slots_of("weight"), *slots_of("attn"))
@@ -145,12 +148,13 @@ class Members:
     root: str
     name: str
     packed: bytes
+    stride: int = 1
 
     @classmethod
-    def of(cls, root: Path, subjects: Sequence[Subject]) -> Members:
-        """The subjects, under a name that says which they are."""
+    def of(cls, root: Path, subjects: Sequence[Subject], stride: int) -> Members:
+        """The subjects, under a name that says which they are and how much of them is read."""
         name = hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest()
-        return cls(str(root), name, pickle.dumps(tuple(subjects)))
+        return cls(str(root), f"{name}/{stride}", pickle.dumps(tuple(subjects)), stride)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Members) and (self.root, self.name) == (other.root, other.name)
@@ -201,4 +205,4 @@ def _unpacked(formulas: bytes) -> tuple[Formula, ...]:
 @lru_cache(maxsize=256)
 def _shard(members: Members) -> Shard:
     """One for each process, root and group of networks."""
-    return Shard(Path(members.root), pickle.loads(members.packed))
+    return Shard(Path(members.root), pickle.loads(members.packed), members.stride)

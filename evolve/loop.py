@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,11 +126,14 @@ class Breeder:
             return None
         return found if found.canonical.is_complete else None
 
-    def evaluate(self, individuals: Iterable[Individual]) -> None:
-        """Judge all that are new, as one graph, and give every individual its fitness."""
+    def evaluate(self, individuals: Iterable[Individual], bar: float = -math.inf) -> None:
+        """Judge all that are new, as one graph, and give every individual its fitness.
+
+        One that is sure not to reach the `bar` may be left without: the judge says which.
+        """
         individuals = list(individuals)
         new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
-        for formula, outcome in zip(new, self.judge.judge(new) if new else [], strict=True):
+        for formula, outcome in zip(new, self.judge.judge(new, bar=bar) if new else [], strict=True):
             self.memo[formula.text] = outcome
             self.judged.append(formula.text)
         for individual in individuals:
@@ -169,7 +173,7 @@ def elitist(population: list[Individual], breeder: Breeder, settings: Settings) 
     parents = breeder.toolbox.select(population, settings.population)
     for _ in range(1 + settings.retries):
         children = [breeder.child(parent, population) for parent in parents]
-        breeder.evaluate(children)
+        breeder.evaluate(children, bar=_joint(worst))
         admitted += [child for child in children if child.fitness > worst.fitness]
         parents = [p for p, child in zip(parents, children, strict=True) if not child.fitness > worst.fitness]
         if not parents:

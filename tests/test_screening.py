@@ -1,0 +1,124 @@
+"""Screening: of large networks, formulas are first estimated on a sample of the statistics; judgements stay exact."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+import torch
+
+from autoprox.bench_cache import scorer as scoring
+from autoprox.bench_cache.cache import SHAPES, StatisticsCache, slots_of, thinned
+from autoprox.bench_cache.scorer import STRIDE, Scorer, estimates
+from autoprox.evolve import Breeder, Invalid, Judge, Judgement, grammar
+from autoprox.evolve.fitness import MARGIN, combined, kendalls
+from autoprox.evolve.loop import seeded
+from autoprox.primitives import Formula, Reading, evaluate, parse
+from autoprox.primitives.evaluate import requirements
+
+BENCHMARK = synthetic.benchmark()
+FORMULAS = [
+    parse(text)
+    for text in (
+        "sum(fro(minmax(weight[msa])) + sqrt(mean(sigmoid(act_grad[msa, noise]))))",
+        "sum(l1(weight_grad[noise] * weight))",
+        "mean(std(act[fc1, noise])) - depth",
+        "sum(mean(attn[noise])) * params",
+        "sum(l1_mean(weight_grad[synflow]))",
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the statistics of this file's tests are."""
+    return tmp_path_factory.mktemp("statistics")
+
+
+@pytest.fixture
+def large(root: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    """A judge of networks that count as large."""
+    monkeypatch.setattr(scoring, "SMALL", 0)
+    return synthetic.judge(root, BENCHMARK)
+
+
+def sampled(scorer: Scorer, index: int, formula: Formula) -> Reading:
+    """The statistics of a formula, thinned here."""
+    pairs = [pair for pair in requirements([formula]) if pair[0] not in ("params", "depth")]
+    wanted = [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
+    reading = StatisticsCache(scorer.root).read(scorer.subjects[index], wanted, SHAPES)
+    for key, blocks in reading.matrices.items():
+        reading.matrices[key] = [thinned(matrix, reading.samples[key[:2]], STRIDE) for matrix in blocks]
+    return reading
+
+
+def test_thinned_keeps_every_stride_th_row_of_each_sample_and_column() -> None:
+    matrix = torch.arange(2 * 5 * 4.0).reshape(10, 4)
+    assert thinned(matrix, 2, 3).tolist() == [[0, 3], [12, 15], [20, 23], [32, 35]]
+    assert torch.equal(thinned(matrix, 1, 1), matrix)
+
+
+def test_an_estimate_is_the_formula_on_thinned_statistics(large: Judge) -> None:
+    scorer = large.scorers[0]
+    assert isinstance(scorer, Scorer)
+    at = large.architectures(0, "evolve")[:5]
+    (found,) = estimates([scorer], FORMULAS, [at])
+    for row, formula in zip(found, FORMULAS, strict=True):
+        expected = [evaluate(formula, sampled(scorer, index, formula)) for index in at]
+        np.testing.assert_allclose(row, expected, rtol=1e-5, err_msg=formula.text)
+
+
+def test_what_is_judged_is_exact_and_what_is_not_is_estimated_far_below_the_bar(large: Judge) -> None:
+    exact, scorer = large.judge(FORMULAS), large.scorers[0]
+    assert isinstance(scorer, Scorer)
+    (scores,) = estimates([scorer], FORMULAS, [large.architectures(0, "evolve")])
+    taus = np.array([kendalls(scores, large.accuracies(task, "evolve")) for task in large.tasks])
+    estimated = [combined(column, large.weights, large.combination) for column in taus.T.tolist()]
+    bar = float(np.median(estimated)) + MARGIN - 1e-9
+    dropped = 0
+    for estimate, outcome, plain in zip(estimated, large.judge(FORMULAS, bar=bar), exact, strict=True):
+        if estimate >= bar - MARGIN:
+            assert outcome == plain
+        else:
+            dropped += 1
+            assert isinstance(outcome, Invalid)
+            assert f"below the {bar:.3f}" in outcome.reason
+    assert 0 < dropped < len(FORMULAS)
+    assert large.judge(FORMULAS) == exact  # without a bar, everything is judged
+
+
+def test_the_population_has_exact_fitness(large: Judge) -> None:
+    breeder = Breeder(grammar("typed", probe="noise"), large)
+    with seeded(1):
+        founders = [breeder.founder() for _ in range(12)]
+        breeder.evaluate(founders)
+        valid = [i.outcome.joint for i in founders if isinstance(i.outcome, Judgement)]
+        children = [breeder.child(parent, founders) for parent in founders]
+        breeder.evaluate(children, bar=max(valid))
+    reference = synthetic.judge(large.scorers[0].root, BENCHMARK)  # type: ignore[union-attr]
+    for child in children:
+        if isinstance(child.outcome, Judgement):
+            assert reference.judge([child.canonical])[0] == child.outcome
+
+
+def test_small_networks_are_judged_at_once(root: Path) -> None:
+    judge = synthetic.judge(root, synthetic.mini(24), tasks=("small",))
+    assert judge.judge(FORMULAS, bar=0.99) == judge.judge(FORMULAS)
+
+
+def test_samples_are_kept_and_made_again_when_damaged(large: Judge, tmp_path: Path) -> None:
+    scorer = Scorer(BENCHMARK, tmp_path)
+    scorer.small = False
+    scorer.prepare(FORMULAS, [0])
+    files = sorted(tmp_path.rglob(f"*-every{STRIDE}.safetensors"))
+    assert [file.name.split("-every")[0] for file in files] == [
+        "act-noise", "act_grad-noise", "attn-noise", "weight-any", "weight_grad-noise", "weight_grad-synflow",
+    ]  # fmt: skip
+    cache, subject = StatisticsCache(tmp_path), scorer.subjects[0]
+    first = cache.read_sample(subject, [("act", "noise")], STRIDE)
+    damaged = files[0].read_bytes()[:-8] + bytes(8)
+    files[0].write_bytes(damaged)
+    again = StatisticsCache(tmp_path).read_sample(subject, [("act", "noise")], STRIDE)
+    assert files[0].read_bytes() != damaged
+    for key, blocks in first.matrices.items():
+        assert all(torch.equal(a, b) for a, b in zip(blocks, again.matrices[key], strict=True))
