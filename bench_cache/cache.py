@@ -279,7 +279,7 @@ def _everywhere(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
 
 def _sample(whole: Reading, stride: int) -> Reading:
     """The reading with every stride-th row and column of its matrices."""
-    thin = {
+    thin: dict[tuple[str, str, str], Sequence[Tensor]] = {
         key: [thinned(matrix, whole.samples[key[:2]], stride) for matrix in blocks]
         for key, blocks in whole.matrices.items()
     }

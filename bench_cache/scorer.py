@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix
 from autoprox.bench_cache.files import BenchmarkError
+from autoprox.bench_cache.number_store import NumberStore, scope
 from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shards
 from autoprox.bench_cache.spaces import InputSpec
 from autoprox.bench_cache.workers import WorkerError, give_back_memory, interrupts_wait, one_thread
@@ -120,6 +121,7 @@ class Scorer:
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)
         self.small = are_small(self.structure["params"])
+        self.store = NumberStore(root)
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
 
@@ -197,9 +199,7 @@ class Scorer:
         self, parts: Sequence[Formula], numbers: Sequence[str], indices: np.ndarray, progress: Progress | None
     ) -> None:
         """Fill in what is missing of the parts and numbers at the indices."""
-        shape = (len(self.subjects), int(self.depths.max()))
-        for part in parts:
-            self._parts[part] = self._parts.pop(part) if part in self._parts else np.full(shape, np.nan)
+        self._recall(parts)
         for name in numbers:
             self._net.setdefault(name, np.full(len(self.subjects), np.nan))
         tasks, places = [], []
@@ -215,6 +215,21 @@ class Scorer:
                 self._parts[part][i, : len(row)] = row
             for name, value in net.items():
                 self._net[name][i] = value
+        fresh = dict.fromkeys(part for task in tasks for part in task.parts if part.args)
+        self.store.write(self._scope, {part.text: self._parts[part] for part in fresh})
+
+    def _recall(self, parts: Sequence[Formula]) -> None:
+        """Put the parts last in the order of use, with what earlier runs have stored of new ones."""
+        shape = (len(self.subjects), int(self.depths.max()))
+        new = [part.text for part in parts if part.args and part not in self._parts]
+        stored = self.store.read(self._scope, new, shape) if new else {}
+        for part in parts:
+            known = self._parts.pop(part) if part in self._parts else stored.get(part.text)
+            self._parts[part] = np.full(shape, np.nan) if known is None else known
+
+    @cached_property
+    def _scope(self) -> str:
+        return scope(subject.key for subject in self.subjects)
 
 
 def scores_together(
