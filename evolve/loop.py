@@ -75,6 +75,7 @@ class Breeder:
     def __init__(self, grammar: Grammar, judge: Judge) -> None:
         self.grammar, self.judge = grammar, judge
         self.memo: dict[str, Outcome] = {}
+        self.validated: dict[str, float | None] = {}
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
         self.toolbox = base.Toolbox()
         self.toolbox.register("grow", grammar.grow, low=0, high=3)
@@ -138,6 +139,14 @@ class Breeder:
             self.judged.append(formula.text)
         for individual in individuals:
             self.assign(individual)
+
+    def on_validation(self, individual: Individual) -> float | None:
+        """The joint fitness on the validation split; None without one. A best individual often stays the best."""
+        text = individual.canonical.text
+        if text not in self.validated:
+            (outcome,) = self.judge.judge([individual.canonical], "validation")
+            self.validated[text] = outcome.joint if isinstance(outcome, Judgement) else None
+        return self.validated[text]
 
     def assign(self, individual: Individual) -> None:
         """Give an individual the fitness of its canonical form, which has been judged."""
@@ -269,7 +278,6 @@ def _record(generation: int, population: Sequence[Individual], breeder: Breeder)
     """The journal's line of a generation; takes the list of what was judged since the last one."""
     best = population[0]
     assert isinstance(best.outcome, Judgement)
-    validation = breeder.judge.judge([best.canonical], "validation")[0]
     judged, breeder.judged = breeder.judged, []
     outcomes = [(text, breeder.memo[text]) for text in judged]
     return {
@@ -277,7 +285,7 @@ def _record(generation: int, population: Sequence[Individual], breeder: Breeder)
         "best": {
             "formula": best.canonical.text,
             "joint": best.outcome.joint,
-            "validation": validation.joint if isinstance(validation, Judgement) else None,
+            "validation": breeder.on_validation(best),
         },
         "unique": len(breeder.memo),
         "population": [[node.name for node in individual] for individual in population],

@@ -361,6 +361,9 @@ class Operation:
     per_sample: bool = False
     costly: bool = False
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def arity(self) -> int:
         """1 or 2."""
