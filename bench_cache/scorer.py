@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from autoprox.bench_cache.spaces import InputSpec
 from autoprox.bench_cache.workers import WorkerError, give_back_memory, interrupts_wait, one_thread
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
-
-if TYPE_CHECKING:
-    from autoprox.bench_cache.tabular_scorer import TabularScorer
 
 Progress = Callable[[int, int], None]
 
@@ -87,6 +84,16 @@ def _pairs(task: Task) -> set[tuple[str, str]]:
 def _cache(root: str) -> StatisticsCache:
     """One for each process and directory, so that a file's checksum is verified once."""
     return StatisticsCache(root)
+
+
+class Scoring(Protocol):
+    """What scores formulas on the architectures of a benchmark: `Scorer`, or another in its place."""
+
+    def scores(
+        self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
+    ) -> np.ndarray:
+        """Scores, formulas × indices."""
+        ...
 
 
 class Scorer:
@@ -233,7 +240,7 @@ class Scorer:
 
 
 def scores_together(
-    scorers: Sequence[Scorer | TabularScorer],
+    scorers: Sequence[Scoring],
     formulas: Sequence[Formula],
     wanted: Sequence[np.ndarray],
     progress: Progress | None = None,

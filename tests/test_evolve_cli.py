@@ -102,6 +102,7 @@ def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Path, li
     assert_same(out, whole)
 
 
+@pytest.mark.slow
 def test_killed_while_statistics_are_built(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
     BENCHMARK.save(tmp_path / "home" / "benchmarks" / "small.json")
@@ -132,6 +133,7 @@ def test_an_interrupt_leaves_a_proxy_and_says_how_to_go_on(tmp_path: Path, whole
     assert_same(out, whole)
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_workers_start(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
     BENCHMARK.save(tmp_path / "home" / "benchmarks" / "small.json")

@@ -501,6 +501,7 @@ def test_a_picture_without_matplotlib_says_what_to_install(monkeypatch) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_large_graph_is_drawn() -> None:
     terms = [f"pow(params, {number}) * log({('depth', 'width', 'flops')[number % 3]})" for number in range(140)]
     while len(terms) > 1:

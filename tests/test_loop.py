@@ -362,6 +362,7 @@ def test_neither_hashes_nor_imports_change_the_result(tmp_path: Path) -> None:
 # --- it works ---
 
 
+@pytest.mark.slow
 def test_evolution_beats_random_formulas(tmp_path: Path) -> None:
     """On a made-up benchmark, with as many formulas judged, and the first generation."""
     judge = synthetic.judge(tmp_path / "statistics", synthetic.benchmark(30))

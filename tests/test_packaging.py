@@ -108,6 +108,7 @@ def test_wheel_works_outside_the_tree(wheel: Wheel, tmp_path: Path) -> None:
     assert run("-m", "autoprox", "--version", cwd=tmp_path, path=(wheel.installed, SITE)).startswith("autoprox ")
 
 
+@pytest.mark.slow
 def test_wheel_works_in_the_tree(wheel: Wheel) -> None:
     """With the repository's root as the current directory, its autoprox/ comes first: it must find its siblings."""
     seen = used(ROOT, wheel.installed, SITE)
@@ -115,6 +116,7 @@ def test_wheel_works_in_the_tree(wheel: Wheel) -> None:
     assert all(Path(file).is_relative_to(ROOT) for file in seen["files"])
 
 
+@pytest.mark.slow
 def test_tree_works_uninstalled(wheel: Wheel, tmp_path: Path) -> None:
     """`python -m autoprox` and imports from a bare checkout, where nothing of ours is installed."""
     seen = used(wheel.tree, SITE)

@@ -316,6 +316,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_scores(
         assert (out / SCORES).read_bytes().count(b"\n") == 9
 
 
+@pytest.mark.slow
 def test_two_workers_find_the_same(tmp_path: Path) -> None:
     plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["snip", "synflow"], batch=2, sample=5)
     one, two = (collect(plan, tmp_path / str(workers), workers=workers) for workers in (1, 2))

@@ -185,6 +185,7 @@ def test_a_finished_run_is_only_printed_again(ranked: tuple[Path, str], capsys: 
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(ranked: tuple[Path, str], tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(

@@ -197,6 +197,7 @@ def test_two_workers_give_the_same_files(tmp_path: Path, whole: tuple[Path, Resu
     assert_same(out, go(out, workers=2), whole)
 
 
+@pytest.mark.slow
 def test_statistics_that_are_not_there_or_damaged_do_not_matter(
     tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,7 @@ def test_images_from_a_file(tmp_path: Path, capsys) -> None:
 # Directories
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     given = [*SPACE, "--proxy", NOISE, "--max-params", "300K", "--budget", "40", "--population", "12"]
     run(*given, "--out", tmp_path / "whole")

@@ -103,6 +103,7 @@ def test_a_plan_that_cannot_be_is_refused(plan: Plan, choice: dict, message: str
         Plan(**{**facts, "datasets": plan.datasets * 2})
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "autoprox", "bench", "train", "--dataset", str(npz(tmp_path / "toy.npz", 240)),
