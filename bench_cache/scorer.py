@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -17,9 +17,16 @@ from torch import Tensor
 from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix, slots_of
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shards
+from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shard_name, shards
 from autoprox.bench_cache.spaces import InputSpec
-from autoprox.bench_cache.workers import WorkerError, give_back_memory, interrupts_wait, one_thread
+from autoprox.bench_cache.workers import (
+    LocalPool,
+    Placed,
+    WorkerError,
+    give_back_memory,
+    interrupts_wait,
+    one_thread,
+)
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
@@ -36,7 +43,7 @@ REMEMBERED = 2**28
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Placed):
     """What one worker does for one network: small to send, and complete in itself."""
 
     root: str
@@ -44,6 +51,8 @@ class Task:
     parts: tuple[Formula, ...]  # single-slot reductions and layer statistics
     numbers: tuple[str, ...]  # net statistics
     keep: bool
+    home: str = ""
+    load: float = 1.0
 
 
 def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
@@ -69,7 +78,9 @@ def prepared(task: Task) -> bool:
 
 
 def prepare(task: Task) -> None:
-    """Build and keep the statistics that the parts read."""
+    """Build and keep the statistics that the parts read, if they are not there."""
+    if prepared(task):
+        return
     with one_thread():
         matrices = [(*pair, slot) for pair in sorted(_pairs(task)) for slot in slots_of(pair[0])]
         _cache(task.root).read(task.subject, matrices, ("flops",))
@@ -121,19 +132,35 @@ class Scorer:
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
 
-    def prepare(self, formulas: Iterable[Formula], indices: Iterable[int], progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        formulas: Iterable[Formula],
+        indices: Iterable[int],
+        progress: Progress | None = None,
+        homes: Mapping[str, str] | None = None,
+    ) -> None:
         """Build the cached statistics that the formulas read, for the architectures that are kept on disk.
 
-        The first network shows how large the rest will be. Raises BenchmarkError if the disk has no room for that.
+        Workers of any other executor than ours may have disks of their own: each builds what its disk lacks, under
+        the same path, and `homes` (see `shard_homes`) say which networks it will be asked for. The first network
+        shows how large the rest will be. Raises BenchmarkError if the disk has no room for that; a worker's own disk
+        is not asked.
         """
-        parts = tuple(reductions(formulas))
-        tasks = [Task(str(self.root), self.subjects[i], parts, (), True) for i in indices if int(i) in self.kept]
+        parts, homes = tuple(reductions(formulas)), homes or {}
+        kept = [self.subjects[i] for i in indices if int(i) in self.kept]
+        tasks = [Task(str(self.root), each, parts, (), True, homes.get(each.key, each.key)) for each in kept]
         missing = [task for task in tasks if not prepared(task)]
-        if missing:
-            prepare(missing[0])
-            self._check_room(missing[0].subject, len(missing) - 1)
-        done = len(tasks) - max(len(missing) - 1, 0)
-        for _ in run(self.executor, prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
+        here = self.executor is None or isinstance(self.executor, LocalPool)
+        first = missing[0] if missing else None if here or not tasks else tasks[0]
+        if first:
+            for _ in run(None if here else self.executor, prepare, [first]):
+                pass
+            one_disk = prepared(first)  # a worker built it, and it is seen here
+            if missing and one_disk:
+                self._check_room(first.subject, len(missing) - 1)
+            missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
+        done = len(tasks) - len(missing)
+        for _ in run(self.executor, prepare, missing, progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
 
     def _check_room(self, subject: Subject, more: int) -> None:
@@ -202,7 +229,8 @@ class Scorer:
             lacking = tuple(part for part in parts if np.isnan(self._parts[part][i, 0]))
             absent = tuple(name for name in numbers if np.isnan(self._net[name][i]))
             if lacking or absent:
-                tasks.append(Task(str(self.root), self.subjects[i], lacking, absent, int(i) in self.kept))
+                subject, keep = self.subjects[i], int(i) in self.kept
+                tasks.append(Task(str(self.root), subject, lacking, absent, keep, subject.key if keep else ""))
                 places.append(i)
         for number, (rows, net) in run(self.executor, work, tasks, progress):
             i = places[number]
@@ -234,8 +262,7 @@ def _from_memory(
 ) -> list[np.ndarray]:
     """Scores of small networks of one or more scorers, for each of these formulas × indices, shard by shard."""
     distinct = [np.unique(indices) for indices in wanted]  # in an order of their own, whatever is asked for
-    members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
-    groups = shards(np.array([depth for _, depth in members]))
+    members, groups = _grouped(scorers, distinct)
     sent = packed(formulas)
     tasks = [
         ShardTask(Members.of(scorers[0].root, [members[i][0] for i in group]), sent, sum(members[i][1] for i in group))
@@ -247,6 +274,22 @@ def _from_memory(
     parts = np.split(rounded(flat), np.cumsum([len(indices) for indices in distinct])[:-1], axis=1)
     places = zip(parts, distinct, wanted, strict=True)
     return [part[:, np.searchsorted(indices, asked)] for part, indices, asked in places]
+
+
+def shard_homes(scorers: Sequence[Scorer | TabularScorer], wanted: Sequence[np.ndarray]) -> dict[str, str]:
+    """The shards in which `scores_together` holds these networks in memory, by their subjects' keys."""
+    small = {n: s for n, s in enumerate(scorers) if isinstance(s, Scorer) and s.from_memory(wanted[n])}
+    members, groups = _grouped([*small.values()], [np.unique(wanted[n]) for n in small])
+    named = [(group, shard_name([members[i][0] for i in group])) for group in groups]
+    return {members[i][0].key: name for group, name in named for i in group}
+
+
+def _grouped(
+    scorers: Sequence[Scorer], distinct: Sequence[np.ndarray]
+) -> tuple[list[tuple[Subject, int]], list[np.ndarray]]:
+    """All the scorers' members, and which of them are a shard."""
+    members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
+    return members, shards(np.array([depth for _, depth in members]))
 
 
 def run(

@@ -149,8 +149,7 @@ class Members:
     @classmethod
     def of(cls, root: Path, subjects: Sequence[Subject]) -> Members:
         """The subjects, under a name that says which they are."""
-        name = hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest()
-        return cls(str(root), name, pickle.dumps(tuple(subjects)))
+        return cls(str(root), shard_name(subjects), pickle.dumps(tuple(subjects)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Members) and (self.root, self.name) == (other.root, other.name)
@@ -180,6 +179,11 @@ def shards(depths: np.ndarray) -> list[np.ndarray]:
         at = np.flatnonzero(depths == depth)
         groups += np.array_split(at, -(-len(at) // SIZE))
     return sorted(groups, key=lambda at: -len(at) * depths[at[0]])
+
+
+def shard_name(subjects: Sequence[Subject]) -> str:
+    """The name of the shard that has these networks."""
+    return hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest()
 
 
 def packed(formulas: Sequence[Formula]) -> bytes:
