@@ -24,6 +24,8 @@ from autoprox.primitives import formula
 
 #: How often work that failed is tried again. Dask counts a worker that died over it apart from these (three times).
 RETRIES = 1
+#: Seconds to wait for a scheduler's answer.
+TIMEOUT = 10.0
 #: Seconds between looks at which workers there are.
 PACE = 0.5
 
@@ -235,13 +237,13 @@ def _client(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError:
-        raise ClusterError("a Dask cluster needs the package distributed: pip install 'autoprox[dask]'") from None
+        raise ClusterError("--dask needs the package distributed: pip install 'autoprox[dask]'") from None
     # What it logs of a lost scheduler, with tracebacks, the error says in one line.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
-        return Client(address, timeout=10, set_as_default=False)
+        return Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:  # ValueError: what is no address
-        raise ClusterError(f"no Dask scheduler answers at {address} ({error or type(error).__name__})") from None
+        raise ClusterError(f"no Dask scheduler answers at '{address}' ({error or type(error).__name__})") from None
 
 
 def _names(workers: Collection[str]) -> str:
