@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from autoprox.bench_cache.dask_pool import DaskPool
 from autoprox.bench_cache.library import DEFAULT_BENCHMARK, load_benchmark
+from autoprox.bench_cache.workers import close_pool
 from autoprox.cli import INTERRUPTED
 from autoprox.evolve import (
     COMBINATIONS,
@@ -74,11 +77,12 @@ _DEFAULTS = Settings((), ())
 @click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples of the probes.")
 @click.option("--costly", is_flag=True, help="Also evolve with singular values and Gram matrices: much slower.")
 @click.option("--workers", type=int, default=os.cpu_count() or 1, show_default="one a core", help="Processes.")
+@click.option("--dask", metavar="ADDRESS", help="A Dask cluster's scheduler, tcp://HOST:PORT, instead of --workers.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: runs/NUMBER]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
 @click.pass_context
 def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
-           **choices: Any) -> int:  # fmt: skip
+           dask: str | None, **choices: Any) -> int:  # fmt: skip
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
@@ -90,7 +94,9 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     if resume:
         out = out or _last_run()
         generations = _agreed(context, out, benches, tasks, choices)
+        executor = _cluster(context, dask, read_settings(out).grammar)
     else:
+        executor = _cluster(context, dask, choices["grammar"])  # before there is a run
         out = out or _next_run()
         benchmarks = [load_benchmark(ref) for ref in benches or [DEFAULT_BENCHMARK]]
         patterns = [name for part in tasks.split(",") if (name := part.strip())]
@@ -101,7 +107,7 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     _say(console, _heading(settings, out, generations))
     try:
         with _Screen(console, settings.generations if generations is None else generations) as screen:
-            result = go(out, generations=generations, workers=workers, watch=screen.watch())
+            result = go(out, generations=generations, workers=workers, executor=executor, watch=screen.watch())
     except KeyboardInterrupt:
         _say(console, f"Nothing that was finished is lost. {_resuming(out)}")
         raise
@@ -109,10 +115,27 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     return 0 if result.finished else INTERRUPTED
 
 
+def _cluster(context: click.Context, address: str | None, grammar: str) -> Executor | None:
+    """The cluster's workers until the command ends; None without an address, meaning local processes."""
+    if address is None:
+        return None
+    if _is_given(context, "workers"):
+        raise SettingsError("--dask uses the workers of its cluster; leave out --workers")
+    if grammar == TABULAR:
+        raise SettingsError("--grammar tabular runs no networks; leave out --dask")
+    pool = DaskPool(address)
+    context.call_on_close(lambda: close_pool(pool))
+    return pool
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def _agreed(context: click.Context, out: Path, benches: Sequence[str], tasks: str, choices: Mapping[str, Any]) -> int:
     """The generation to resume to. What a run's result depends on cannot change half-way."""
     stored = asdict(read_settings(out))
-    given = {n for n in choices if context.get_parameter_source(n) is click.core.ParameterSource.COMMANDLINE}
+    given = {name for name in choices if _is_given(context, name)}
     for name in sorted(given - {"generations"}):
         if choices[name] != stored[name]:
             raise SettingsError(f"the run in {out} has --{name} {stored[name]}; resume it without --{name}")

@@ -21,7 +21,7 @@ from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Network
 from autoprox.bench_cache.files import BenchmarkError, write_atomically, write_csv
 from autoprox.bench_cache.library import data_home
-from autoprox.bench_cache.scorer import Scorer, are_small
+from autoprox.bench_cache.scorer import Scorer, are_small, shard_homes
 from autoprox.bench_cache.tabular_scorer import TabularScorer, common_statistics
 from autoprox.bench_cache.workers import close_pool, local_pool
 from autoprox.evolve import (
@@ -124,10 +124,19 @@ def read_settings(out: Path) -> Settings:
         raise JournalError(f"{out / JOURNAL}: the settings on line 1 cannot be read ({error})") from None
 
 
-def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Watch | None = None) -> Result:
+def go(
+    out: Path,
+    *,
+    generations: int | None = None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    watch: Watch | None = None,
+) -> Result:
     """Carry the run in a directory to its end, from wherever its journal ends.
 
-    `generations` goes further, or less far, than the settings say. Interrupted (KeyboardInterrupt), it keeps the
+    `generations` goes further, or less far, than the settings say. The work is done by `workers` processes of its
+    own, or by any `executor` (concurrent.futures.Executor) that can import autoprox where it works, which is then not
+    shut down; the result is the same. Interrupted (KeyboardInterrupt), it keeps the
     generations that are complete and reports without a look at the test split.
 
     Raises JournalError if there is no run, it cannot be gone on with, or another process is doing so; SettingsError
@@ -142,9 +151,10 @@ def go(out: Path, *, generations: int | None = None, workers: int = 1, watch: Wa
             done = len(journal.records) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
         benchmarks = _stored_benchmarks(out, settings)
-        pool = None if settings.grammar == TABULAR else local_pool(workers)  # a table takes no time to read
+        # A table takes no time to read.
+        pool = None if settings.grammar == TABULAR or executor else local_pool(workers)
         try:
-            judge = _judge(settings, benchmarks, pool)
+            judge = _judge(settings, benchmarks, executor or pool)
             breeder = Breeder(_grammar(settings, benchmarks), judge)
             write_generations(out, journal.records)
             return _carry_on(out, settings, journal, breeder, watch or Watch())
@@ -165,10 +175,11 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
     finished = True
     try:
         wanted = [_reads(name, probe) for name, probe in _kept_statistics(breeder.grammar)]
-        for number, scorer in enumerate(judge.scorers):
-            # Of both splits that every generation looks at, as far as the statistics are kept.
-            both = np.concatenate([judge.architectures(number, split) for split in SPLITS[:2]])
-            scorer.prepare(wanted, both, watch.building)
+        # Of both splits that every generation looks at, as far as the statistics are kept.
+        looked_at = [[judge.architectures(n, split) for n in range(len(judge.scorers))] for split in SPLITS[:2]]
+        homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
+        for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
+            scorer.prepare(wanted, np.concatenate(both), watch.building, homes)
         population = evolve(breeder, settings, journal, written)
     except KeyboardInterrupt:
         if not records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,9 +18,16 @@ from autoprox.bench_cache.benchmark import Benchmark, Network
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix
 from autoprox.bench_cache.files import BenchmarkError
 from autoprox.bench_cache.number_store import NumberStore, scope
-from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shards
+from autoprox.bench_cache.shards import Members, ShardTask, packed, score_shard, shard_name, shards
 from autoprox.bench_cache.spaces import InputSpec
-from autoprox.bench_cache.workers import WorkerError, give_back_memory, interrupts_wait, one_thread
+from autoprox.bench_cache.workers import (
+    LocalPool,
+    Placed,
+    WorkerError,
+    give_back_memory,
+    interrupts_wait,
+    one_thread,
+)
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
@@ -36,7 +43,7 @@ REMEMBERED = 2**28
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Placed):
     """What one worker does for one network: small to send, and complete in itself."""
 
     root: str
@@ -45,6 +52,8 @@ class Task:
     numbers: tuple[str, ...]  # net statistics
     keep: bool
     stride: int = 1
+    home: str = ""
+    load: float = 1.0
 
 
 def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
@@ -70,7 +79,9 @@ def prepared(task: Task) -> bool:
 
 
 def prepare(task: Task) -> None:
-    """Build and keep the statistics that the parts read."""
+    """Build and keep the statistics that the parts read, if they are not there."""
+    if prepared(task):
+        return
     with one_thread():
         _cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride)
     give_back_memory()
@@ -129,26 +140,44 @@ class Scorer:
         self.depths = self.structure["depth"].astype(int)
         self.small = are_small(self.structure["params"])
         self.store = NumberStore(root)
+        self.homes: dict[str, str] = {}  # of subjects, by their keys: see `prepare`
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
 
-    def prepare(self, formulas: Iterable[Formula], indices: Iterable[int], progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        formulas: Iterable[Formula],
+        indices: Iterable[int],
+        progress: Progress | None = None,
+        homes: Mapping[str, str] | None = None,
+    ) -> None:
         """Build the cached statistics that the formulas read, for the architectures that are kept on disk.
 
-        The first network shows how large the rest will be. Raises BenchmarkError if the disk has no room for that.
+        Workers of any other executor than ours may have disks of their own: each builds what its disk lacks, under
+        the same path, and `homes` (see `shard_homes`) say which networks it will be asked for. The first network
+        shows how large the rest will be. Raises BenchmarkError if the disk has no room for that; a worker's own disk
+        is not asked.
         """
-        parts = tuple(reductions(formulas))
-        stride = 1 if self.small else STRIDE
-        tasks = [
-            Task(str(self.root), self.subjects[i], parts, (), True, stride) for i in indices if int(i) in self.kept
-        ]
+        self.homes = dict(homes or {})
+        parts, stride = tuple(reductions(formulas)), 1 if self.small else STRIDE
+        kept = [self.subjects[i] for i in indices if int(i) in self.kept]
+        tasks = [Task(str(self.root), each, parts, (), True, stride, self._home(each)) for each in kept]
         missing = [task for task in tasks if not prepared(task)]
-        if missing:
-            prepare(missing[0])
-            self._check_room(missing[0].subject, len(missing) - 1)
-        done = len(tasks) - max(len(missing) - 1, 0)
-        for _ in run(self.executor, prepare, missing[1:], progress and (lambda n, of: progress(done + n, len(tasks)))):
+        here = self.executor is None or isinstance(self.executor, LocalPool)
+        first = missing[0] if missing else None if here or not tasks else tasks[0]
+        if first:
+            for _ in run(None if here else self.executor, prepare, [first]):
+                pass
+            one_disk = prepared(first)  # a worker built it, and it is seen here
+            if missing and one_disk:
+                self._check_room(first.subject, len(missing) - 1)
+            missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
+        done = len(tasks) - len(missing)
+        for _ in run(self.executor, prepare, missing, progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
+
+    def _home(self, subject: Subject) -> str:
+        return self.homes.get(subject.key, subject.key)
 
     def _check_room(self, subject: Subject, more: int) -> None:
         needed, free = _cache(str(self.root)).size(subject) * more, shutil.disk_usage(self.root).free
@@ -214,7 +243,9 @@ class Scorer:
             lacking = tuple(part for part in parts if np.isnan(self._parts[part][i, 0]))
             absent = tuple(name for name in numbers if np.isnan(self._net[name][i]))
             if lacking or absent:
-                tasks.append(Task(str(self.root), self.subjects[i], lacking, absent, int(i) in self.kept))
+                subject, keep = self.subjects[i], int(i) in self.kept
+                home = self._home(subject) if keep else ""
+                tasks.append(Task(str(self.root), subject, lacking, absent, keep, home=home))
                 places.append(i)
         for number, (rows, net) in run(self.executor, work, tasks, progress):
             i = places[number]
@@ -270,8 +301,8 @@ def _from_memory(
 ) -> list[np.ndarray]:
     """Scores of one or more scorers, for each of these formulas × indices, shard by shard."""
     distinct = [np.unique(indices) for indices in wanted]  # in an order of their own, whatever is asked for
-    members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
-    groups, sent = shards(np.array([depth for _, depth in members])), packed(formulas)
+    members, groups = _grouped(scorers, distinct)
+    sent = packed(formulas)
     tasks = [
         ShardTask(
             Members.of(scorers[0].root, [members[i][0] for i in group], stride),
@@ -286,6 +317,31 @@ def _from_memory(
     parts = np.split(rounded(flat), np.cumsum([len(indices) for indices in distinct])[:-1], axis=1)
     places = zip(parts, distinct, wanted, strict=True)
     return [part[:, np.searchsorted(indices, asked)] for part, indices, asked in places]
+
+
+def shard_homes(scorers: Sequence[Scoring], wanted: Sequence[np.ndarray]) -> dict[str, str]:
+    """The shards in which these networks, or samples of them, are held in memory, by their subjects' keys."""
+    homes = {}
+    for stride in (1, STRIDE):
+        chosen = {
+            n: s
+            for n, s in enumerate(scorers)
+            if isinstance(s, Scorer) and len(wanted[n]) and s.from_memory(wanted[n]) == (stride == 1)
+        }
+        if chosen:
+            members, groups = _grouped([*chosen.values()], [np.unique(wanted[n]) for n in chosen])
+            for group in groups:
+                name = shard_name([members[i][0] for i in group], stride)
+                homes.update({members[i][0].key: name for i in group})
+    return homes
+
+
+def _grouped(
+    scorers: Sequence[Scorer], distinct: Sequence[np.ndarray]
+) -> tuple[list[tuple[Subject, int]], list[np.ndarray]]:
+    """All the scorers' members, and which of them are a shard."""
+    members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
+    return members, shards(np.array([depth for _, depth in members]))
 
 
 def run(

@@ -153,8 +153,7 @@ class Members:
     @classmethod
     def of(cls, root: Path, subjects: Sequence[Subject], stride: int) -> Members:
         """The subjects, under a name that says which they are and how much of them is read."""
-        name = hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest()
-        return cls(str(root), f"{name}/{stride}", pickle.dumps(tuple(subjects)), stride)
+        return cls(str(root), shard_name(subjects, stride), pickle.dumps(tuple(subjects)), stride)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Members) and (self.root, self.name) == (other.root, other.name)
@@ -184,6 +183,11 @@ def shards(depths: np.ndarray) -> list[np.ndarray]:
         at = np.flatnonzero(depths == depth)
         groups += np.array_split(at, -(-len(at) // SIZE))
     return sorted(groups, key=lambda at: -len(at) * depths[at[0]])
+
+
+def shard_name(subjects: Sequence[Subject], stride: int) -> str:
+    """The name of the shard that has every stride-th row and column of these networks' matrices."""
+    return hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest() + f"/{stride}"
 
 
 def packed(formulas: Sequence[Formula]) -> bytes:

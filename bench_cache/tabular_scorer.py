@@ -75,7 +75,13 @@ class TabularScorer:
                         f"does not have; there are {', '.join(self.known) or 'none'}"
                     )
 
-    def prepare(self, formulas: Iterable[Formula], indices: Iterable[int], progress: Progress | None = None) -> None:
+    def prepare(
+        self,
+        formulas: Iterable[Formula],
+        indices: Iterable[int],
+        progress: Progress | None = None,
+        homes: Mapping[str, str] | None = None,
+    ) -> None:
         """Check the formulas: there is nothing to build."""
         self.check(formulas)
 

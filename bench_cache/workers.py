@@ -43,14 +43,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class Homed:
-    """Work for whoever did the last with the same `home`, and so has what it needs. Anyone else only takes longer.
-
-    `load` says how much work it is beside that of other homes.
+class Placed:
+    """Work for a machine that did the last with the same `home`, and so has its statistics on disk. Any other only
+    takes longer, and without a home all are alike. `load` says how much work it is beside that of other homes.
     """
 
     home: str
     load: float
+
+
+class Homed(Placed):
+    """Work for the very process that did the last with the same `home`, and so has what it needs in memory."""
 
 
 class LocalPool(Executor):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from deap import base, gp, tools
+from deap.tools import selection
 
 from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
@@ -225,13 +228,21 @@ STRATEGIES = {"elitist": elitist, "auto-prox": auto_prox}
 
 @contextmanager
 def seeded(*what: object) -> Iterator[None]:
-    """The global random generator, which DEAP draws from, seeded inside and as it was afterwards."""
-    state = random.getstate()
-    random.seed("/".join(map(str, what)))  # a string is hashed by SHA-512: the same on every machine
+    """Inside, DEAP and evolution draw from a generator of their own instead of the global one.
+
+    Seeding the global one would not do: the threads of an executor draw from it too, whenever they please (Dask's
+    event loop does).
+    """
+    own = Random("/".join(map(str, what)))  # a string is hashed by SHA-512: the same on every machine
+    drawing = [gp, selection, sys.modules[Grammar.__module__], sys.modules[__name__]]
+    before = [module.random for module in drawing]
+    for module in drawing:
+        module.random = own
     try:
         yield
     finally:
-        random.setstate(state)
+        for module, generator in zip(drawing, before, strict=True):
+            module.random = generator
 
 
 def found(breeder: Breeder, settings: Settings) -> list[Individual]:
