@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+import random as globally  # `seeded` puts another generator in the place of `random`
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 from deap import base, gp, tools
@@ -228,14 +228,16 @@ STRATEGIES = {"elitist": elitist, "auto-prox": auto_prox}
 
 @contextmanager
 def seeded(*what: object) -> Iterator[None]:
-    """Inside, DEAP and evolution draw from a generator of their own instead of the global one.
+    """Inside, DEAP and evolution draw from a generator of their own; the global one is seeded too, for whoever else
+    draws, and afterwards as it was.
 
-    Seeding the global one would not do: the threads of an executor draw from it too, whenever they please (Dask's
-    event loop does).
+    The global one alone would not do: the threads of an executor draw from it whenever they please (those of Dask do).
     """
-    own = Random("/".join(map(str, what)))  # a string is hashed by SHA-512: the same on every machine
+    seed = "/".join(map(str, what))  # a string is hashed by SHA-512: the same on every machine
     drawing = [gp, selection, sys.modules[Grammar.__module__], sys.modules[__name__]]
-    before = [module.random for module in drawing]
+    before, state = [module.random for module in drawing], globally.getstate()
+    globally.seed(seed)
+    own = globally.Random(seed)
     for module in drawing:
         module.random = own
     try:
@@ -243,6 +245,7 @@ def seeded(*what: object) -> Iterator[None]:
     finally:
         for module, generator in zip(drawing, before, strict=True):
             module.random = generator
+        globally.setstate(state)
 
 
 def found(breeder: Breeder, settings: Settings) -> list[Individual]:

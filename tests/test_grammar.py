@@ -1,6 +1,7 @@
 """Grammars: whatever is drawn, crossed or mutated is one complete, well-typed formula within the limits."""
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -304,3 +305,24 @@ def test_seeding_is_undone_by_an_error() -> None:
     with pytest.raises(KeyError), seeded(1):
         raise KeyError(random.random())
     assert random.random() == expected
+
+
+def test_draws_of_another_thread_do_not_count() -> None:
+    def drawing() -> list[str]:
+        return [names for _ in range(200) for names in names_of(Breeder(MADE["typed"], None).founder())]  # type: ignore[arg-type]
+
+    with seeded(7):
+        alone = drawing()
+    ended = threading.Event()
+
+    def disturb() -> None:
+        while not ended.wait(0.0001):
+            random.random()
+
+    other = threading.Thread(target=disturb)
+    other.start()
+    with seeded(7):
+        disturbed = drawing()
+    ended.set()
+    other.join()
+    assert disturbed == alone
