@@ -2,7 +2,6 @@
 
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -79,12 +78,21 @@ def part_of(benchmark: Benchmark, indices: np.ndarray) -> Benchmark:
     )
 
 
-def real_size(count: int, space: str = "autoformer-tiny") -> Benchmark:
-    """So many random networks of a space at 224 px, all of the evolve split. The accuracies are made up."""
+def drawn(count: int, space: str = "autoformer-tiny") -> Benchmark:
+    """So many random networks of a space at 224 px. The accuracies are made up."""
     of, rng = get_space(space), Random(0)
-    drawn = list({of.key(arch): arch for arch in (of.sample(rng) for _ in range(4 * count + 10))}.values())
-    accuracies = {"made-up": np.random.default_rng(0).uniform(0, 100, len(drawn))}
-    whole = Benchmark(f"{space}-224px", space, REAL_SIZE, "drawn at random", tuple(drawn), accuracies)
+    architectures: dict = {}
+    while len(architectures) < count:
+        arch = of.sample(rng)
+        architectures[of.key(arch)] = arch
+    accuracies = {"made-up": np.random.default_rng(0).uniform(0, 100, count)}
+    chosen = tuple(architectures.values())
+    return Benchmark(f"{space}-224px", space, REAL_SIZE, "drawn at random", chosen, accuracies)
+
+
+def real_size(count: int, space: str = "autoformer-tiny") -> Benchmark:
+    """So many of `drawn`, all of the evolve split."""
+    whole = drawn(4 * count + 10, space)
     return part_of(whole, whole.splits()["evolve"][:count])
 
 
@@ -198,7 +206,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], not
 
 def median(values: Sequence[float] | np.ndarray) -> float:
     """The median of several runs."""
-    return float(statistics.median(map(float, values)))
+    return float(np.median(values))
 
 
 def number(value: float) -> str:

@@ -137,12 +137,12 @@ def main(quick: bool, benches: Sequence[str]) -> None:
     """Print one table: evaluations a second by each way, and how many times the population path is faster."""
     torch.set_num_threads(1)
     others = [first(load_benchmark(name), 8) for name in benches]  # before AUTOPROX_HOME is another
-    small, large = (Size(60, 15, 1), Size(8, 3, 1)) if quick else (Size(1500, 200, 3), Size(60, 15, 3))
+    small, large = (Size(60, 15, 1), Size(8, 3, 1)) if quick else (Size(1500, 200, 3), Size(60, 10, 3))
     networks = mini(40, ("digits",)) if quick else mini()
     with cold_home():
-        rows = measure(networks, evolved(networks, 2 if quick else 20, 12 if quick else 30), small)
-        asked = evolved(mini(40, ("digits",), images=False), 1 if quick else 5, 8 if quick else 30)
-        for benchmark in (real_size(2 if quick else 6), *others):
+        rows = measure(networks, evolved(networks, 2 if quick else 12, 12 if quick else 30), small)
+        asked = evolved(mini(40, ("digits",), images=False), 1 if quick else 3, 8 if quick else 20)
+        for benchmark in (real_size(2 if quick else 4), *others):
             rows += [[], *measure(benchmark, asked, large)]
     table(
         "Evaluations a second, on one thread",
