@@ -78,22 +78,19 @@ def part_of(benchmark: Benchmark, indices: np.ndarray) -> Benchmark:
     )
 
 
-def drawn(count: int, space: str = "autoformer-tiny") -> Benchmark:
-    """So many random networks of a space at 224 px. The accuracies are made up."""
-    of, rng = get_space(space), Random(0)
-    architectures: dict = {}
-    while len(architectures) < count:
-        arch = of.sample(rng)
-        architectures[of.key(arch)] = arch
-    accuracies = {"made-up": np.random.default_rng(0).uniform(0, 100, count)}
-    chosen = tuple(architectures.values())
-    return Benchmark(f"{space}-224px", space, REAL_SIZE, "drawn at random", chosen, accuracies)
+def real_size(evolve: int, space: str = "autoformer-tiny", *, others: int = 0) -> Benchmark:
+    """Random networks of a space at 224 px: so many of the evolve split, and of each other. The accuracies are made up.
 
-
-def real_size(count: int, space: str = "autoformer-tiny") -> Benchmark:
-    """So many of `drawn`, all of the evolve split."""
-    whole = drawn(4 * count + 10, space)
-    return part_of(whole, whole.splits()["evolve"][:count])
+    The first ones are the same whatever the numbers.
+    """
+    of, rng, count = get_space(space), Random(0), 4 * evolve + 10 * others + 10
+    distinct = {of.key(arch): arch for arch in (of.sample(rng) for _ in range(count))}
+    accuracies = np.random.default_rng(0).uniform(0, 100, len(distinct))
+    whole = Benchmark(
+        f"{space}-224px", space, REAL_SIZE, "drawn at random", tuple(distinct.values()), {"made-up": accuracies}
+    )
+    chosen = [indices[: evolve if split == "evolve" else others] for split, indices in whole.splits().items()]
+    return part_of(whole, np.concatenate(chosen))
 
 
 def evolved(benchmark: Benchmark, generations: int, population: int) -> Generations:
