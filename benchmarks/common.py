@@ -189,7 +189,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], not
     """Print the one table of a script; the first column is text, an empty row a rule. Notes go below."""
     made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for number, name in enumerate(columns):
-        made.add_column(name, justify="right" if number else "left", overflow="fold")
+        made.add_column(name, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         if row:
             made.add_row(*(cell.replace("[", r"\[") for cell in row))

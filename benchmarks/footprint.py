@@ -131,12 +131,12 @@ def main(quick: bool) -> None:
 
     table(
         "What an evolution needs",
-        ("", "workers", "started after s", "statistics after s", "generation 0 after s", "main MB", "a worker MB",
-         "kept networks", "disk MB", "MB a network"),
+        ("", "workers", "started\ns", "statistics\ns", "generation 0\ns", "main\nMB", "a worker\nMB",
+         "kept\nnetworks", "disk\nMB", "a network\nMB"),
         [cells(row, found) for row, found in rows],
         (
-            "Seconds from the start of Python. Peak memory of the main process, and of the largest worker, up to the last "
-            f"of {rows[0][0].generations} generations (real-size: {rows[-1][0].generations}).",
+            "Seconds from the start of Python. Peak memory of the main process, and of the largest worker, until "
+            f"generation {rows[0][0].generations} (real-size: {rows[-1][0].generations}).",
             "Kept networks: architectures of the evolve split, and of small ones the validation split too, for each "
             "input that the tasks have.",
         ),

@@ -189,8 +189,8 @@ def main(quick: bool) -> None:
         ("", "sizes", "seconds", "exponent ± standard error"),
         rows,
         (
-            "Formulas: the first generations of an evolution, so parts that earlier ones had are remembered as in a real "
-            "run. Small networks: parameters are the means of the quarters of the benchmark by size.",
+            "Formulas: the first generations of an evolution, so parts that earlier ones had are remembered as in a "
+            "real run. Small networks: parameters are the means of the quarters of the benchmark by size.",
             "Workers: -1 would be twice as fast with two, 0 no faster; two points have no standard error.",
         ),
     )

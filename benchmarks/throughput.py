@@ -1,4 +1,4 @@
-"""Evaluations a second: a population at a time, as evolution does it, beside the plain evaluator and re-running networks.
+"""Evaluations a second: a population at a time, beside the plain evaluator and re-running networks.
 
     python benchmarks/throughput.py [--quick] [--bench NAME]...
 
