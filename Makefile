@@ -11,7 +11,7 @@ GENERATIONS ?= 200
 POPULATION ?= 30
 SEED ?= 0
 
-.PHONY: install evolve test test-all lint clean
+.PHONY: install evolve test test-all bench lint clean
 
 install: $(STAMP)
 
@@ -37,6 +37,14 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -n 2 -m 'slow or not slow' --timeout=3600
+
+# One table a script, each in a process of its own; docs/performance.md says how to read them. Short: make bench QUICK=1
+QUICK ?=
+
+bench: $(STAMP)
+	@for script in throughput scaling bandwidth footprint latency; do \
+		$(BIN)/python benchmarks/$$script.py $(if $(QUICK),--quick) || exit 1; echo; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs

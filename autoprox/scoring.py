@@ -70,8 +70,8 @@ def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
                 raise LayerError(
                     f"the formula reads '{name}' of '{slot}'; not every block has one; name them with layers=[...]"
                 )
-            for number, matrix in enumerate(matrices or ()):
-                wrong = matrix.numel() - int(torch.isfinite(matrix).sum())
+            for number, matrix in enumerate(matrices or ()):  # a finite sum has finite entries, and is quickly made
+                wrong = 0 if torch.isfinite(matrix.sum()) else matrix.numel() - int(torch.isfinite(matrix).sum())
                 if wrong:
                     path = ", ".join(blocks[number].linears.get(slot, (blocks[number].softmax,)))
                     raise ProxyError(

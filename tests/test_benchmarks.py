@@ -1,0 +1,95 @@
+"""The benchmark scripts run, print their tables, and the fast path's scores in them are the plain evaluator's."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ("throughput", "scaling", "bandwidth", "footprint", "latency")
+
+pytestmark = pytest.mark.slow
+
+
+def printed(script: str, tmp_path: Path) -> list[list[str]]:
+    """The cells of each line that a script prints in a short run, which must leave nothing behind."""
+    for name in ("home", "tmp"):
+        (tmp_path / name).mkdir()
+    environment = os.environ | {
+        "AUTOPROX_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "PYTHONUTF8": "1"
+    }  # fmt: skip
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", ROOT / "benchmarks" / f"{script}.py", "--quick"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=900,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert not list((tmp_path / "home").iterdir())
+    assert not list((tmp_path / "tmp").glob("autoprox-bench-*"))
+    assert "cores" in ran.stdout
+    assert "torch 2." in ran.stdout
+    return [re.split(r"\s{2,}", line.strip()) for line in ran.stdout.splitlines() if line.strip()]
+
+
+def starting(lines: list[list[str]], text: str) -> list[list[str]]:
+    return [line for line in lines if line[0].startswith(text)]
+
+
+@pytest.mark.timeout(1000)
+def test_throughput_compares_equal_scores(tmp_path: Path) -> None:
+    lines = printed("throughput", tmp_path)
+    for way in ("population", "plain, in memory", "plain", "re-running"):
+        rows = [line for line in lines if line[0] == way]
+        assert len(rows) == 2, way  # small and real-size networks
+        for row in rows:
+            assert float(row[2].replace(",", "")) > 0
+            assert float(row[3]) > 0
+            assert way == "population" or float(row[4]) < 1e-6
+
+
+@pytest.mark.timeout(1000)
+def test_scaling_fits_every_dimension(tmp_path: Path) -> None:
+    lines = printed("scaling", tmp_path)
+    for networks in ("small", "real-size"):
+        for dimension in ("networks", "formulas", "parameters", "workers"):
+            (row,) = starting(lines, f"{networks}: {dimension}")
+            sizes, costs = row[1 : 1 + len(row[1:-1]) // 2], row[1 + len(row[1:-1]) // 2 : -1]
+            assert len(sizes) == len(costs) >= 2
+            assert re.fullmatch(r"-?\d+\.\d\d( ± \d+\.\d\d)?", row[-1])
+
+
+@pytest.mark.timeout(1000)
+def test_bandwidth_has_limits_and_fractions(tmp_path: Path) -> None:
+    lines = printed("bandwidth", tmp_path)
+    assert len(starting(lines, "copy, ")) == len(starting(lines, "triad, ")) == 2
+    for formulas in ("one reduction", "SNIP", "a generation"):
+        rows = starting(lines, f"{formulas}, ")
+        assert len(rows) == 3
+        assert all(0 < float(row[-1].rstrip("%")) < 200 for row in rows)
+
+
+@pytest.mark.timeout(1000)
+def test_footprint_has_cold_and_cached_runs(tmp_path: Path) -> None:
+    lines = printed("footprint", tmp_path)
+    rows = [*starting(lines, "mini-vit, "), *starting(lines, "autoformer-tiny ")]
+    assert [row[0].rpartition(" ")[2] for row in rows] == ["cold", "cached", "cold", "cold"]
+    for row in rows:
+        started, built, first = map(float, row[2:5])
+        assert 0 < started <= built < first
+        assert float(row[-2].replace(",", "")) > 0
+
+
+@pytest.mark.timeout(1000)
+def test_latency_says_where_the_target_is_met(tmp_path: Path) -> None:
+    lines = printed("latency", tmp_path)
+    rows = [line for line in lines if line[-1] in ("met", "missed")]
+    assert len(rows) == 10
+    assert all((float(row[-3]) <= 1.15) == (row[-1] == "met") or float(row[-3]) == 1.15 for row in rows)
