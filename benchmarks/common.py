@@ -22,6 +22,7 @@ from autoprox.bench_cache import shards
 from autoprox.bench_cache.benchmark import Benchmark
 from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix
 from autoprox.bench_cache.library import DEFAULT_BENCHMARK, data_home, load_benchmark
+from autoprox.bench_cache.number_store import NumberStore
 from autoprox.bench_cache.scorer import Scorer
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.evolve import Judge, Task
@@ -124,8 +125,9 @@ def judge_of(benchmark: Benchmark) -> Judge:
 
 
 def forget() -> None:
-    """Drop what this process remembers of small networks, so that the next judge starts as in a new run."""
+    """Drop what was computed of formulas, in this process and on disk, so that the next judge starts from nothing."""
     shards._shard.cache_clear()
+    NumberStore(data_home() / "statistics").path.unlink(missing_ok=True)
 
 
 def read_for(formula: Formula, cache: StatisticsCache, subject: Subject) -> Reading:
