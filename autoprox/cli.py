@@ -87,8 +87,9 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return the exit code: 0, 2 after an error of the user's, 130 after Ctrl-C.
 
-    What the user can mend is `error: ...` on stderr: wrong usage, files that cannot be read or written, and every
-    ValueError that autoprox defines. Anything else is a defect of ours and keeps its traceback.
+    What the user can mend is `error: ...` on stderr: wrong usage, files that cannot be read or written, with the
+    advice that was noted on the error, and every ValueError that autoprox defines. Anything else is a defect of ours
+    and keeps its traceback.
     """
     try:
         code = root.main(arguments, prog_name="autoprox", standalone_mode=False)
@@ -107,9 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
         return 1
     except OSError as error:
-        if error.strerror is None:
-            return _failed(f"error: {error}")
-        return _failed(f"error: {error.filename or 'input or output'}: {error.strerror}")
+        refused = f"{error.filename or 'input or output'}: {error.strerror}" if error.strerror else str(error)
+        return _failed("; ".join([f"error: {refused}", *getattr(error, "__notes__", ())]))
     except ValueError as error:
         if not type(error).__module__.startswith("autoprox."):
             raise

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.dask_pool import DaskPool
+from autoprox.bench_cache.files import advising
 from autoprox.bench_cache.library import DEFAULT_BENCHMARK, load_benchmark
 from autoprox.bench_cache.workers import close_pool
 from autoprox.cli import INTERRUPTED
@@ -100,13 +101,17 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
         out = out or _next_run()
         benchmarks = [load_benchmark(ref) for ref in benches or [DEFAULT_BENCHMARK]]
         patterns = [name for part in tasks.split(",") if (name := part.strip())]
-        start(benchmarks, patterns, out, **choices)
+        with advising("the run needs a folder that can be written and has room; or choose another --out"):
+            start(benchmarks, patterns, out, **choices)
         generations = None
     settings = read_settings(out)
     console.print("[bold]autoprox evolve[/]", end="")
     _say(console, _heading(settings, out, generations))
     try:
-        with _Screen(console, settings.generations if generations is None else generations) as screen:
+        with (
+            advising(f"nothing that was finished is lost; when this is mended, go on with {_command(out)}"),
+            _Screen(console, settings.generations if generations is None else generations) as screen,
+        ):
             result = go(out, generations=generations, workers=workers, executor=executor, watch=screen.watch())
     except KeyboardInterrupt:
         _say(console, f"Nothing that was finished is lost. {_resuming(out)}")
@@ -292,7 +297,11 @@ def _say(console: Console, text: str) -> None:
 
 
 def _resuming(out: Path) -> str:
-    return f"Go on with: autoprox evolve --resume --out {out}"
+    return f"Go on with: {_command(out)}"
+
+
+def _command(out: Path) -> str:
+    return f"autoprox evolve --resume --out {out}"
 
 
 def _verdict(report: Report, split: str) -> list[str]:

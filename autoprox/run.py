@@ -19,7 +19,7 @@ import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Network
-from autoprox.bench_cache.files import BenchmarkError, write_atomically, write_csv
+from autoprox.bench_cache.files import BenchmarkError, discard_drafts, write_atomically, write_csv, write_new
 from autoprox.bench_cache.library import data_home
 from autoprox.bench_cache.scorer import Scorer, are_small, shard_homes
 from autoprox.bench_cache.tabular_scorer import TabularScorer, common_statistics
@@ -95,9 +95,16 @@ def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **ch
     )
     Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
-        benchmark.save(out / "benchmarks" / f"{benchmark.name}.json")
+        _save_copy(benchmark, out / "benchmarks" / f"{benchmark.name}.json")
     Journal.create(out / JOURNAL, asdict(settings))  # last: with it, there is a run
     return settings
+
+
+def _save_copy(benchmark: Benchmark, path: Path) -> None:
+    """Save a benchmark, but not over another: that may be of a run which is starting here at the same moment."""
+    data = benchmark.to_bytes()
+    if not write_new(path, data) and path.read_bytes() != data:
+        raise JournalError(f"{path} is another benchmark; remove it, or choose another --out")
 
 
 def _check_grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> None:
@@ -146,6 +153,7 @@ def go(
     if generations is not None:
         settings = replace(settings, generations=generations)
     with Journal.held(out / JOURNAL) as journal:
+        discard_drafts(out, but_of=JOURNAL)  # a second start may be writing that one, and will find it is too late
         check_generations(journal)
         if len(journal.records) > settings.generations + 1:
             done = len(journal.records) - 1

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from autoprox.bench_cache import models, space, spaces
 from autoprox.bench_cache.benchmark import TaskInput
-from autoprox.bench_cache.files import BenchmarkError, write_atomically
+from autoprox.bench_cache.files import BenchmarkError, advising, write_atomically
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.primitives import Reading, find_blocks, layers, probe, read_statistics
 from autoprox.primitives.kinds import role_slots
@@ -194,14 +194,14 @@ class StatisticsCache:
             checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
             facts = {"samples": str(fresh.samples[name, probe_name]), "checksums": json.dumps(checksums)}
             facts["seal"] = _seal(facts)
-            write_atomically(_matrix_file(entry, name, probe_name, stride), save(tensors, facts))
+            _write(_matrix_file(entry, name, probe_name, stride), save(tensors, facts))
 
     def _keep_structure(self, entry: Path, fresh: Reading) -> None:
         payload = orjson.dumps(
             {"net": fresh.net, "layers": {"/".join(key): numbers for key, numbers in fresh.layers.items()}}
         )
         record = {"checksum": xxhash.xxh3_128_hexdigest(payload), "payload": payload.decode()}
-        write_atomically(entry / "structure.json", orjson.dumps(record))
+        _write(entry / "structure.json", orjson.dumps(record))
 
     def _read_structure(self, entry: Path, shapes: Iterable[str]) -> Reading | None:
         """The numbers per layer and network; None if absent, damaged or without the wanted shapes."""
@@ -213,7 +213,7 @@ class StatisticsCache:
             data = orjson.loads(payload)
             numbers = {tuple(key.split("/")): values for key, values in data["layers"].items()}
             reading = Reading(layers=numbers, net=data["net"])
-        except (FileNotFoundError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
+        except (OSError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
             return None
         return None if shapes and "flops" not in reading.net else reading
 
@@ -239,7 +239,7 @@ class StatisticsCache:
                         file.get_tensor(f"{slot}/{block}") for block in range(depth)
                     ]
                 reading.samples[name, probe_name] = int(facts["samples"])
-        except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return False
         return True
 
@@ -294,6 +294,14 @@ def thinned(matrix: Tensor, samples: int, stride: int) -> Tensor:
 def _matrix_file(entry: Path, name: str, probe_name: str, stride: int = 1) -> Path:
     sampled = f"-every{stride}" if stride > 1 else ""
     return entry / f"{name}-{probe_name or 'any'}{sampled}.safetensors"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a file into the cache, in place of whatever is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    with advising("statistics are kept there; make room, or set AUTOPROX_HOME to another folder"):
+        write_atomically(path, data)
 
 
 def _checksum(tensor: Tensor) -> str:

@@ -6,7 +6,8 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from reprlib import Repr
 from typing import Any, BinaryIO
@@ -75,16 +76,66 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Missing folders are made.
     """
+    with _drafted(path, data) as draft:
+        os.replace(draft, path)
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """As `write_atomically`, of several processes by one only; False, and nothing is changed, if there is a file."""
+    with _drafted(path, data) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links, where two at once cannot be told apart
+            if path.exists():
+                return False
+            os.rename(draft, path)
+    return True
+
+
+@contextmanager
+def _drafted(path: Path, data: bytes) -> Iterator[Path]:
+    """The data in a file beside `path`, which is gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
+    with naming(path):
+        try:
+            with open(draft, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield draft
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def discard_drafts(folder: Path, but_of: str) -> None:
+    """Remove what killed writers left in a folder where nobody else writes, or only the file `but_of`."""
+    for draft in folder.glob(".*.draft"):
+        if not draft.name.startswith(f".{but_of}."):
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What the system refuses inside is told of this file: a full disk names none, a draft's name says little."""
     try:
-        with open(draft, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def advising(advice: str) -> Iterator[None]:
+    """Say what to do about what the system refuses inside: a note of the OSError, which the command line prints."""
+    try:
+        yield
+    except OSError as error:
+        error.add_note(advice)
+        raise
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import orjson
 
-from autoprox.bench_cache.files import lock
+from autoprox.bench_cache.files import lock, naming, write_new
 
 
 class JournalError(ValueError):
@@ -36,18 +36,20 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, Any]) -> Self:
-        """Start a journal. Raises JournalError if there is one: a run is never written over."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cls.check_absent(path)
-        journal = cls(path, dict(settings), [])
-        journal._write({"format": cls.FORMAT, "version": cls.VERSION, "settings": dict(settings)}, "xb")
-        return journal
+        """Start a journal. Raises JournalError if there is one: a run is never written over.
+
+        Killed meanwhile, or on a full disk, it leaves none, so that the run can be started again.
+        """
+        head = {"format": cls.FORMAT, "version": cls.VERSION, "settings": dict(settings)}
+        if not write_new(path, _line(head)):
+            raise _present(path)
+        return cls(path, dict(settings), [])
 
     @classmethod
     def check_absent(cls, path: Path) -> None:
         """Raise JournalError if there is a journal."""
         if path.exists():
-            raise JournalError(f"{path.parent} already holds a run; go on with --resume, or choose another --out")
+            raise _present(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -86,13 +88,18 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record and see it onto the disk."""
-        self._write(record, "ab")
-
-    def _write(self, record: Mapping[str, Any], mode: str) -> None:
-        with open(self.path, mode) as file:
-            file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        with naming(self.path), open(self.path, "ab") as file:
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _present(path: Path) -> JournalError:
+    return JournalError(f"{path.parent} already holds a run; go on with --resume, or choose another --out")
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:

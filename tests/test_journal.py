@@ -63,7 +63,7 @@ def test_a_run_is_never_written_over(path: Path) -> None:
 def test_of_two_that_start_at_once_one_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = path.read_bytes()
     monkeypatch.setattr(Journal, "check_absent", lambda path: None)  # both have looked, then both write
-    with pytest.raises(FileExistsError):
+    with pytest.raises(JournalError, match="already holds a run"):
         Journal.create(path, {})
     assert path.read_bytes() == before
 
