@@ -111,7 +111,7 @@ def _drafted(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def discard_drafts(folder: Path, but_of: str) -> None:
-    """Remove what killed writers left in a folder where nobody else writes, or only the file `but_of`."""
+    """Remove what killed writers left in a folder, where others may be writing the file `but_of` and no other."""
     for draft in folder.glob(".*.draft"):
         if not draft.name.startswith(f".{but_of}."):
             draft.unlink(missing_ok=True)

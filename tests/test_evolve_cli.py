@@ -262,7 +262,10 @@ def test_a_read_only_folder_is_one_line(capsys: pytest.CaptureFixture[str], monk
 
     monkeypatch.setattr(os, "mkdir", refuse)  # root, as in containers, would be allowed to write
     error = refused(capsys, "--bench", "small", "--tasks", "*_kd", "--out", "locked")
-    assert error == "locked/benchmarks: Permission denied"
+    assert error == (
+        "locked/benchmarks: Permission denied; the run needs a folder that can be written and has room; "
+        "or choose another --out"
+    )
 
 
 def test_a_run_is_not_started_over(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
