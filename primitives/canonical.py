@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
 from autoprox.primitives.formula import Formula, apply, constant
@@ -19,13 +17,11 @@ def canonical(formula: Formula) -> Formula:
     arithmetic with constants are stripped, since they cannot change a ranking. (In floating point they can
     merge scores that differ by less than their resolution; the canonical form keeps those apart.)
     """
-    root = _settled(formula)
+    done: dict[Formula, Formula] = {}
+    for node in formula.nodes():
+        done[node] = _simplified(node, tuple(done[arg] for arg in node.args))
+    root = done[formula]
     return _stripped(root) if root.is_complete else root
-
-
-@lru_cache(maxsize=2**14)  # a child has most of its parent
-def _settled(node: Formula) -> Formula:
-    return _simplified(node, tuple(_settled(arg) for arg in node.args))
 
 
 def _simplified(node: Formula, args: tuple[Formula, ...]) -> Formula:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import networkx as nx
@@ -198,7 +198,6 @@ def statistic(name: str, *marks: str) -> Formula:
     return Formula(head=head, kind=head.kind, text=str(head))
 
 
-@lru_cache(maxsize=2**14)  # formulas that are varied share most of what they are made of
 def apply(operation: Operation, *args: Formula) -> Formula:
     """The operation on its arguments, with the kinds checked and the limits on size and depth kept."""
     if len(args) != operation.arity:
