@@ -114,7 +114,10 @@ def evolved(benchmark: Benchmark, generations: int, population: int) -> Generati
 
 
 def scorers_of(benchmark: Benchmark, executor: Executor | None = None) -> list[Scorer]:
-    """A scorer for each of the benchmark's networks that has seen nothing yet."""
+    """A scorer for each of the benchmark's networks that has seen nothing yet: what is remembered of formulas, in this
+    process and on disk, is dropped. What the executor's processes remember is theirs: take new ones."""
+    shards._shard.cache_clear()
+    NumberStore(data_home() / "statistics").path.unlink(missing_ok=True)
     root = data_home() / "statistics"
     return [Scorer(benchmark, root, network=each, executor=executor) for each in benchmark.networks()]
 
@@ -122,12 +125,6 @@ def scorers_of(benchmark: Benchmark, executor: Executor | None = None) -> list[S
 def judge_of(benchmark: Benchmark) -> Judge:
     """A judge of all tasks, in this process, that has seen nothing yet."""
     return Judge(scorers_of(benchmark), [Task(0, name) for name in benchmark.tasks])
-
-
-def forget() -> None:
-    """Drop what was computed of formulas, in this process and on disk, so that the next judge starts from nothing."""
-    shards._shard.cache_clear()
-    NumberStore(data_home() / "statistics").path.unlink(missing_ok=True)
 
 
 def read_for(formula: Formula, cache: StatisticsCache, subject: Subject) -> Reading:

@@ -20,7 +20,6 @@ from common import (
     cold_home,
     evolved,
     exponent,
-    forget,
     mini,
     number,
     real_size,
@@ -48,8 +47,6 @@ def small_run(
     """Ready to score small networks, the chosen of each task or all: statistics in memory, nothing else."""
 
     def ready() -> Callable[[], None]:
-        if pool is None:
-            forget()
         scorers = scorers_of(benchmark, pool)
         wanted = [np.arange(len(benchmark)) if chosen is None else chosen for _ in scorers]
         scores_together(scorers, first_reads("data"), wanted)

@@ -24,7 +24,6 @@ from common import (
     alternating,
     cold_home,
     evolved,
-    forget,
     judge_of,
     median,
     mini,
@@ -92,7 +91,6 @@ def measure(benchmark: Benchmark, generations: Generations, size: Size) -> list[
     values: dict[str, list[float]] = {}
 
     def population() -> None:
-        forget()
         fresh = judge_of(benchmark)
         for generation in generations:
             fresh.judge(generation)
