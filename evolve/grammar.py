@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deap import gp
 
@@ -44,6 +44,9 @@ MAX_NODES = 40
 #: Chance that a branch of a random tree ends before the tree's full height.
 EARLY_END = 0.2
 
+#: Subformulas that a grammar remembers, so that a tree's are not all built again when one node of it changes.
+REMEMBERED = 100_000
+
 Builder = Callable[..., Formula]
 
 
@@ -62,13 +65,19 @@ class Grammar:
     heights: Mapping[type, int]
     changes: tuple[str, ...]
     probe: str = "noise"
+    _built: dict[tuple[str | Formula, ...], Formula] = field(default_factory=dict, repr=False, compare=False)
 
     def formula(self, tree: Sequence) -> Formula:
         """The formula that a tree stands for."""
+        if len(self._built) > REMEMBERED:
+            self._built.clear()
         stack: list[Formula] = []
         for node in reversed(tree):
             args = [stack.pop() for _ in range(node.arity)]
-            stack.append(self.builders[node.name](*args))
+            key = (node.name, *args)
+            if key not in self._built:  # most of a tree is its parent's
+                self._built[key] = self.builders[node.name](*args)
+            stack.append(self._built[key])
         return stack.pop()
 
     def grow(self, kind: type, low: int, high: int) -> list:
@@ -311,7 +320,7 @@ def other_role(tree: gp.PrimitiveTree, pset: gp.PrimitiveSetTyped) -> gp.Primiti
     spans = []
     for index, node in enumerate(child):
         span = child.searchSubtree(index)
-        roles = {role for role in ROLES for part in child[span] if _names_role(part.name, role)}
+        roles = set().union(*(_roles(part.name) for part in child[span]))
         if node.ret.__name__.startswith("Layer") and len(roles) == 1:
             spans.append((span, roles.pop()))
     if not spans:
@@ -324,11 +333,12 @@ def other_role(tree: gp.PrimitiveTree, pset: gp.PrimitiveSetTyped) -> gp.Primiti
     return child
 
 
-def _names_role(name: str, role: str) -> bool:
-    return name != _with_role(name, role, "")
-
-
 @functools.lru_cache(maxsize=2**16)
+def _roles(name: str) -> frozenset[str]:
+    """The roles that a node's name has."""
+    return frozenset(role for role in ROLES if name != _with_role(name, role, ""))
+
+
 def _with_role(name: str, role: str, other: str) -> str:
     """A node's name with one role in place of another: in `[msa]`, `[msa, noise]` and `Matrix(weight of msa)`."""
     for before, after in (("[", "]"), ("[", ","), (" of ", ")")):

@@ -16,7 +16,7 @@ from deap.tools import selection
 
 from autoprox.bench_cache.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
-from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, TABULAR, Grammar, crossover, other_role
+from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, REMEMBERED, TABULAR, Grammar, crossover, other_role
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.kinds import FormulaError
@@ -64,10 +64,10 @@ class Settings:
 class Individual(gp.PrimitiveTree):
     """A tree with its formula, canonical form and fitness (invalid until evaluated, and if it has none)."""
 
-    def __init__(self, tree: Sequence[Any], formula: Formula) -> None:
+    def __init__(self, tree: Sequence[Any], formula: Formula, known: dict[Formula, Formula] | None = None) -> None:
         super().__init__(tree)
         self.formula = formula
-        self.canonical = canonical(formula)
+        self.canonical = canonical(formula, known)
         self.fitness = Fitness()
         self.outcome: Outcome = Invalid("not evaluated")
 
@@ -79,6 +79,7 @@ class Breeder:
         self.grammar, self.judge = grammar, judge
         self.memo: dict[str, Outcome] = {}
         self.validated: dict[str, float | None] = {}
+        self._canonical: dict[Formula, Formula] = {}  # of subformulas: most of a child's are its parent's
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
         self.toolbox = base.Toolbox()
         self.toolbox.register("grow", grammar.grow, low=0, high=3)
@@ -124,8 +125,10 @@ class Breeder:
     def _individual(self, tree: Sequence[Any]) -> Individual | None:
         if len(tree) > MAX_NODES or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
             return None
+        if len(self._canonical) > REMEMBERED:
+            self._canonical.clear()
         try:
-            found = Individual(tree, self.grammar.formula(tree))
+            found = Individual(tree, self.grammar.formula(tree), self._canonical)
         except FormulaError:  # constants that fold to something out of range
             return None
         return found if found.canonical.is_complete else None

@@ -8,7 +8,7 @@ from autoprox.primitives.formula import Formula, apply, constant
 from autoprox.primitives.operations import MAX, OPERATIONS, TINY, Operation
 
 
-def canonical(formula: Formula) -> Formula:
+def canonical(formula: Formula, known: dict[Formula, Formula] | None = None) -> Formula:
     """The formula with its algebra settled.
 
     Arguments of commutative operations in the order of their texts; `identity`, doubled involutions and
@@ -16,12 +16,17 @@ def canonical(formula: Formula) -> Formula:
     constants folded. At the root of a complete formula, strictly increasing operations and increasing
     arithmetic with constants are stripped, since they cannot change a ranking. (In floating point they can
     merge scores that differ by less than their resolution; the canonical form keeps those apart.)
+
+    `known` has what subformulas, of one vocabulary, were settled to, and gets those that it lacks.
     """
-    done: dict[Formula, Formula] = {}
-    for node in formula.nodes():
-        done[node] = _simplified(node, tuple(done[arg] for arg in node.args))
-    root = done[formula]
+    root = _settled(formula, {} if known is None else known)
     return _stripped(root) if root.is_complete else root
+
+
+def _settled(node: Formula, known: dict[Formula, Formula]) -> Formula:
+    if node not in known:
+        known[node] = _simplified(node, tuple(_settled(arg, known) for arg in node.args))
+    return known[node]
 
 
 def _simplified(node: Formula, args: tuple[Formula, ...]) -> Formula:
