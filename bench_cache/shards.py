@@ -1,8 +1,8 @@
 """Shards: many small networks' statistics held in memory, matrices of one shape as one tensor, scored together.
 
-One operation on one small matrix costs microseconds of Python and little arithmetic. A shard has networks of one
-depth, whatever task's. It stacks their matrices of equal shape and runs a formula's operations once for each stack,
-and the arithmetic on numbers per layer once for all its networks. The numbers are those of the network-by-network
+One operation on one small matrix costs microseconds of Python and little arithmetic. A shard has networks of whatever
+task. It stacks their matrices of equal shape and runs a formula's operations once for each stack, and the arithmetic
+on numbers per layer once for all its networks of one depth. The numbers are those of the network-by-network
 path up to float32's rounding (tested against it, 1e-6 relative).
 """
 
@@ -26,8 +26,9 @@ from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import STATISTICS, Terminal
 
-#: Networks in a shard, at most. Fixed, so that what is stacked together does not depend on the number of workers.
-SIZE = 100
+#: Networks of one depth that a shard has, at most, and networks of all depths for each shard that is made. Fixed, so
+#: that what is stacked together does not depend on the number of workers.
+OF_ONE_DEPTH, SIZE = 100, 150
 #: Entries of a stack that are worked on at once: a chunk and what is computed from it stay in cache.
 CHUNK = 2**17
 #: Subformulas whose numbers a shard remembers; the oldest are computed again when they are needed.
@@ -44,15 +45,16 @@ class Stack:
 
 
 class Shard:
-    """Networks of one depth with the statistics that formulas have read so far, and the numbers made of them."""
+    """Networks with the statistics that formulas have read so far, and the numbers made of them."""
 
     def __init__(self, root: Path, subjects: Sequence[Subject], stride: int = 1) -> None:
         self.root, self.subjects, self.stride = root, tuple(subjects), stride
         self.readings: list[Reading] = []
         self.stacks: dict[str, list[Stack]] = {}
         self.samples: dict[tuple[str, str], int] = {}
-        self.numbers: dict[Formula, np.ndarray] = {}  # networks × blocks of each single-slot part
-        self.values: dict[Formula, Tensor] = {}  # what `finish` remembers
+        self.depths: dict[int, np.ndarray] = {}  # places of the networks of each depth
+        self.numbers: dict[Formula, np.ndarray] = {}  # networks × blocks of each single-slot part, NaN beyond a depth
+        self.values: dict[int, dict[Formula, Tensor]] = {}  # what `finish` remembers of each depth
 
     def scores(self, formulas: Sequence[Formula]) -> np.ndarray:
         """Scores, formulas × networks, float64. Raises LayerError for a statistic that the networks do not have."""
@@ -60,10 +62,24 @@ class Shard:
         wanted = [part for part in reductions(formulas) if part not in self.numbers]
         for slot, group in by_slot(wanted).items():
             self._reduce(slot, group)
-        result = np.stack([finish(formula, self._layers, self._net, self.values).numpy() for formula in formulas])
-        _forget(self.values)
+        result = np.empty((len(formulas), len(self.subjects)))
+        for depth, at in self.depths.items():
+            result[:, at] = self._finish(formulas, depth, at)
+            _forget(self.values[depth])
         _forget(self.numbers)
         return result
+
+    def _finish(self, formulas: Sequence[Formula], depth: int, at: np.ndarray) -> np.ndarray:
+        """Scores, formulas × networks, of the networks at these places, which have one depth."""
+
+        def layers(node: Formula) -> Tensor:
+            return torch.from_numpy(np.stack([self._numbers(part)[at, :depth] for part in slot_parts(node)], axis=-1))
+
+        def net(name: str) -> Tensor:
+            values = [self.readings[n].net[name] for n in at]
+            return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
+
+        return np.stack([finish(formula, layers, net, self.values[depth]).numpy() for formula in formulas])
 
     def _load(self, formulas: Sequence[Formula]) -> None:
         """Read the matrices that the formulas need and that are not here, and stack them."""
@@ -79,6 +95,9 @@ class Shard:
             readings = [cache.read(subject, wanted, SHAPES) for subject in self.subjects]
         if not self.readings:
             self.readings = [replace(reading, matrices={}) for reading in readings]
+            depths = np.array([int(reading.net["depth"]) for reading in readings])
+            self.depths = {int(depth): np.flatnonzero(depths == depth) for depth in np.unique(depths)}
+            self.values = {depth: {} for depth in self.depths}
             slots = (*slots_of("weight"), *slots_of("attn"))
             self.stacks = {slot: _places(readings, slot) for slot in slots}
         for pair in pairs:
@@ -92,7 +111,7 @@ class Shard:
         """Compute the numbers of single-slot reductions, networks × blocks."""
         graph = Graph(group, self.samples)
         pairs = [(t.statistic.name, t.probe) for t in graph.terminals]
-        found = np.empty((len(group), len(self.subjects), self._depth))
+        found = np.full((len(group), len(self.subjects), max(self.depths)), np.nan)
         for stack in self.stacks[slot]:
             leaves = [stack.matrices[pair] for pair in pairs]
             step = max(1, CHUNK // max(leaf[0].numel() for leaf in leaves))
@@ -102,22 +121,15 @@ class Shard:
                 found[:, stack.networks[part], stack.blocks[part]] = values.double().numpy()
         self.numbers.update(zip(group, found, strict=True))
 
-    @property
-    def _depth(self) -> int:
-        return int(self.readings[0].net["depth"])
-
-    def _layers(self, node: Formula) -> Tensor:
-        return torch.from_numpy(np.stack([self._numbers(part) for part in slot_parts(node)], axis=-1))
-
-    def _net(self, name: str) -> Tensor:
-        return torch.tensor([reading.net[name] for reading in self.readings], dtype=torch.float64).reshape(-1, 1, 1)
-
     def _numbers(self, part: Formula) -> np.ndarray:
         """A single-slot part's numbers, networks × blocks: a reduction as computed, or a layer statistic as read."""
         if part not in self.numbers:
             assert isinstance(part.head, Terminal)
             key = part.head.statistic.name, part.head.role
-            self.numbers[part] = np.array([reading.layers[key] for reading in self.readings], dtype=float)
+            known = np.full((len(self.subjects), max(self.depths)), np.nan)
+            for row, reading in zip(known, self.readings, strict=True):
+                row[: len(reading.layers[key])] = reading.layers[key]
+            self.numbers[part] = known
         return self.numbers[part]
 
 
@@ -177,12 +189,22 @@ class ShardTask(Homed):
 
 
 def shards(depths: np.ndarray) -> list[np.ndarray]:
-    """Places of networks in groups of one depth, `SIZE` at most, about equally large; the most work first."""
-    groups = []
+    """Places of networks in groups of about as many layers in all, two or more; the most work first.
+
+    The networks of one depth are together, if they are not too many: each depth in a group costs time of its own.
+    """
+    parts: list[np.ndarray] = []
     for depth in np.unique(depths):
         at = np.flatnonzero(depths == depth)
-        groups += np.array_split(at, -(-len(at) // SIZE))
-    return sorted(groups, key=lambda at: -len(at) * depths[at[0]])
+        parts += np.array_split(at, -(-len(at) // OF_ONE_DEPTH))
+    groups: list[list[np.ndarray]] = [[] for _ in range(max(2, -(-len(depths) // SIZE)))]
+    loads = [0] * len(groups)
+    for part in sorted(parts, key=lambda at: -len(at) * depths[at[0]]):
+        least = loads.index(min(loads))
+        groups[least].append(part)
+        loads[least] += len(part) * int(depths[part[0]])
+    order = sorted(range(len(groups)), key=lambda n: -loads[n])
+    return [np.sort(np.concatenate(groups[n])) for n in order if groups[n]]
 
 
 def shard_name(subjects: Sequence[Subject], stride: int) -> str:

@@ -94,7 +94,7 @@ def real_size(evolve: int, space: str = "autoformer-tiny", *, others: int = 0) -
     return part_of(whole, np.concatenate(chosen))
 
 
-def evolved(benchmark: Benchmark, generations: int, population: int) -> Generations:
+def evolved(benchmark: Benchmark, generations: int, population: int, workers: int = 1) -> Generations:
     """The formulas that an evolution judges, generation by generation, as its journal has them.
 
     Afterwards the statistics that it read are in the cache. It is interrupted after the last generation, so that the
@@ -109,7 +109,7 @@ def evolved(benchmark: Benchmark, generations: int, population: int) -> Generati
 
     with tempfile.TemporaryDirectory() as folder:
         start([benchmark], (), Path(folder) / "run", generations=generations + 1, population=population)
-        go(Path(folder) / "run", watch=Watch(generation=until))
+        go(Path(folder) / "run", workers=workers, watch=Watch(generation=until))
     return found
 
 

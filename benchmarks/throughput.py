@@ -1,15 +1,18 @@
-"""Evaluations a second: a population at a time, beside the plain evaluator and re-running networks.
+"""Evaluations a second: a population at a time, and a whole evolution, beside the plain evaluator and re-running.
 
     python benchmarks/throughput.py [--quick] [--bench NAME]...
 
-An evaluation is one formula scored on one network. All ways run on one thread and score what one evolution asked for:
+An evaluation is one formula scored on one network. All ways but the last run on one thread, and all score what one
+evolution asked for:
 
 - population: `Judge.judge`, generation by generation from an empty memory, taus included, statistics on disk;
 - plain, in memory: `evaluate(formula, reading)` alone, one formula and one network at a time;
 - plain: the same, with the statistics that the formula needs read from the cache first;
-- re-running: build the network, run forward and backward as far as the formula needs, evaluate.
+- re-running: build the network, run forward and backward as far as the formula needs, evaluate;
+- an evolution: `autoprox.run.go` with two workers and the statistics on disk, from beginning to end: starting the
+  workers, variation, journal, choice on the validation split.
 
-The last three are timed on the same random pairs of formula and network.
+The plain evaluator and re-running are timed on the same random pairs of formula and network.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,6 +34,7 @@ from common import (
     part_of,
     read_for,
     real_size,
+    seconds,
     table,
 )
 
@@ -48,6 +52,8 @@ class Size:
     pairs: int  # timed on the plain evaluator
     reruns: int  # of these, timed with the network run again
     repeats: int
+    generations: int = 0  # of a whole evolution; 0 where there are too few networks for one
+    population: int = 30
 
 
 @dataclass(frozen=True)
@@ -115,12 +121,28 @@ def measure(benchmark: Benchmark, generations: Generations, size: Size) -> list[
     counts = np.array([count for _, count in ways.values()])
     rates = counts / alternating([function for function, _ in ways.values()], size.repeats)
     heading = f"{benchmark.name}: {formulas:,} formulas × {networks} networks"
-    rows = [[heading, "", "", "", ""]]
+    rows = [[heading, "", "", "", "", ""]]
     for place, (name, (_, count)) in enumerate(ways.items()):
-        ratio = median(rates[:, 0] / rates[:, place])
         apart = f"{difference(pairs[:count], values[name]):.1e}" if name in values else ""
-        rows.append([f"  {name}", f"{count:,}", number(median(rates[:, place])), f"{ratio:.1f}", apart])
+        rows.append([*rated(f"  {name}", count, rates[:, place], rates[:, 2], rates[:, 3]), apart])
+    if size.generations:
+        rows.append([*whole(benchmark, size, rates[:, 2], rates[:, 3]), ""])
     return rows
+
+
+def rated(name: str, count: int, rates: np.ndarray, plain: np.ndarray, again: np.ndarray) -> list[str]:
+    """The cells of a way to evaluate, with its rate as a multiple of the plain evaluator's and of re-running."""
+    return [name, f"{count:,}", *(number(median(each)) for each in (rates, rates / plain, rates / again))]
+
+
+def whole(benchmark: Benchmark, size: Size, plain: np.ndarray, again: np.ndarray) -> list[str]:
+    """The row of an evolution from beginning to end."""
+    judge, asked = judge_of(benchmark), []  # nothing is remembered
+    networks = sum(len(judge.architectures(place, "evolve")) for place in range(len(judge.scorers)))
+    taken = seconds(lambda: asked.extend(evolved(benchmark, size.generations, size.population, workers=2)))
+    count = networks * sum(map(len, asked))
+    name = f"  an evolution of {size.generations} generations, 2 workers"
+    return rated(name, count, np.array([count / taken]), plain, again)
 
 
 def first(benchmark: Benchmark, count: int) -> Benchmark:
@@ -135,16 +157,16 @@ def main(quick: bool, benches: Sequence[str]) -> None:
     """Print one table: evaluations a second by each way, and how many times the population path is faster."""
     torch.set_num_threads(1)
     others = [first(load_benchmark(name), 8) for name in benches]  # before AUTOPROX_HOME is another
-    small, large = (Size(60, 15, 1), Size(8, 3, 1)) if quick else (Size(1500, 200, 3), Size(60, 10, 3))
+    small, large = (Size(60, 15, 1, 3, 12), Size(8, 3, 1)) if quick else (Size(1500, 200, 3, 200), Size(60, 10, 3))
     networks = mini(40, ("digits",)) if quick else mini()
     with cold_home():
-        rows = measure(networks, evolved(networks, 2 if quick else 12, 12 if quick else 30), small)
+        rows = measure(networks, evolved(networks, 2 if quick else 12, small.population), small)
         asked = evolved(mini(40, ("digits",), images=False), 1 if quick else 3, 8 if quick else 20)
         for benchmark in (real_size(2 if quick else 4), *others):
             rows += [[], *measure(benchmark, asked, large)]
     table(
-        "Evaluations a second, on one thread",
-        ("", "evaluations", "a second", "population is × faster", "largest difference"),
+        "Evaluations a second, on one thread where not said otherwise",
+        ("", "evaluations", "a second", "× plain", "× re-running", "largest difference"),
         rows,
         (
             "Generations are judged as an evolution asks for them: parts that earlier ones had are remembered, as in a "

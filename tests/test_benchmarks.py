@@ -50,9 +50,10 @@ def test_throughput_compares_equal_scores(tmp_path: Path) -> None:
         rows = [line for line in lines if line[0] == way]
         assert len(rows) == 2, way  # small and real-size networks
         for row in rows:
-            assert float(row[2].replace(",", "")) > 0
-            assert float(row[3]) > 0
-            assert way == "population" or float(row[4]) < 1e-6
+            assert all(float(cell.replace(",", "")) > 0 for cell in row[1:5])
+            assert way == "population" or float(row[5]) < 1e-6
+    (evolution,) = starting(lines, "an evolution")
+    assert float(evolution[-3].replace(",", "")) > 0
 
 
 @pytest.mark.timeout(1000)

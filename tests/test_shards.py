@@ -9,7 +9,7 @@ import synthetic
 from autoprox.bench_cache import scorer as scoring
 from autoprox.bench_cache.benchmark import Benchmark
 from autoprox.bench_cache.scorer import Scorer
-from autoprox.bench_cache.shards import SIZE, shards
+from autoprox.bench_cache.shards import OF_ONE_DEPTH, SIZE, shards
 from autoprox.bench_cache.workers import close_pool, local_pool
 from autoprox.evolve import grammar
 from autoprox.evolve.loop import seeded
@@ -47,12 +47,16 @@ def formulas(count: int) -> list:
     return found
 
 
-def test_groups_are_of_one_depth_and_about_equally_large_and_the_most_work_comes_first() -> None:
-    depths = np.array([2] * (SIZE + 2) + [5] * 7 + [1])
+def test_groups_have_as_much_work_and_depths_are_not_torn_apart() -> None:
+    depths = np.array([2] * (OF_ONE_DEPTH + 2) + [5] * 20 + [1] * 30 + [4])
     groups = shards(depths)
     assert sorted(np.concatenate(groups)) == [*range(len(depths))]
-    assert [(depths[at[0]], len(at)) for at in groups] == [(2, SIZE // 2 + 1), (2, SIZE // 2 + 1), (5, 7), (1, 1)]
-    assert all(len(set(depths[at])) == 1 for at in groups)
+    assert [sorted(zip(*np.unique(depths[at], return_counts=True), strict=True)) for at in groups] == [
+        [(2, 51), (5, 20)],
+        [(1, 30), (2, 51), (4, 1)],
+    ]
+    assert len(shards(np.array([3] * 4 * SIZE))) == 4
+    assert [len(at) for at in shards(np.array([7]))] == [1]
 
 
 def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
