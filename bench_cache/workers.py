@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-
 #: Parameters of glibc's mallopt: from what size on memory is asked of the system, and given back.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
