@@ -1,5 +1,6 @@
 """The benchmark scripts run, print their tables, and the fast path's scores in them are the plain evaluator's."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from autoprox.bench_cache import scorer
+from autoprox.bench_cache.scorer import Scorer
+from autoprox.primitives import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("throughput", "scaling", "bandwidth", "footprint", "latency")
@@ -37,6 +42,28 @@ def printed(script: str, tmp_path: Path) -> list[list[str]]:
     assert "cores" in ran.stdout
     assert "torch 2." in ran.stdout
     return [re.split(r"\s{2,}", line.strip()) for line in ran.stdout.splitlines() if line.strip()]
+
+
+@pytest.mark.timeout(300)
+def test_new_scorers_compute_what_others_have_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A remembered number would pass as a speed."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    common = importlib.import_module("common")
+    computed: list[int] = []
+    reduce = scorer.reduce_layers
+    monkeypatch.setattr(
+        scorer, "reduce_layers", lambda parts, reading: computed.append(len(parts)) or reduce(parts, reading)
+    )
+    formula = [parse("sum(fro(weight[msa]))")]
+    with common.cold_home():
+        benchmark = common.real_size(1)
+        for _ in range(3):
+            (made,) = common.scorers_of(benchmark)
+            made.scores(formula, [0])
+            made.scores(formula, [0])  # the same one does remember
+        assert computed == [2] * 3
+        Scorer(benchmark, made.root).scores(formula, [0])  # as does the store, unless it is dropped
+        assert computed == [2] * 3
 
 
 def starting(lines: list[list[str]], text: str) -> list[list[str]]:

@@ -100,6 +100,13 @@ RULES = {
 
 
 @pytest.mark.parametrize(("written", "form"), RULES.items())
+@settings(max_examples=50)
+@given(st.lists(formulas(), min_size=2, max_size=5))
+def test_what_is_known_of_other_formulas_changes_nothing(several: list[Formula]) -> None:
+    known: dict[Formula, Formula] = {}
+    assert [canonical(formula, known) for formula in several] == [canonical(formula) for formula in several]
+
+
 def test_rules(written: str, form: str) -> None:
     assert str(canonical(parse(written))) == form
 
