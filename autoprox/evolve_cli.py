@@ -198,7 +198,7 @@ class _Screen:
 
     def watch(self) -> Watch:
         """The callbacks for `go`."""
-        return Watch(self.building, self.generation, self.reporting)
+        return Watch(self.building, self.generation, self.reporting, lambda text: _say(self.console, text))
 
     def building(self, done: int, of: int) -> None:
         if self.bar is None:

@@ -59,11 +59,13 @@ FINALISTS = 10
 
 @dataclass(frozen=True)
 class Watch:
-    """What a run tells while it works: the statistics being built (done, of), and each generation's record."""
+    """What a run tells while it works: the statistics being built (done, of), each generation's record, and what else
+    the user should know."""
 
     building: Callable[[int, int], None] = lambda done, of: None
     generation: Callable[[Mapping[str, Any]], None] = lambda record: None
     reporting: Callable[[], None] = lambda: None
+    notice: Callable[[str], None] = lambda text: None
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,7 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
         homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
         for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
             scorer.prepare(wanted, np.concatenate(both), watch.building, homes)
+            _tell_of_room(scorer, both[0], watch)
         population = evolve(breeder, settings, journal, written)
     except KeyboardInterrupt:
         if not records:
@@ -201,6 +204,16 @@ def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder,
     proxy.save(out / PROXY_FILE)
     save_report(out, settings, chosen, verdict)
     return Result(proxy, verdict, finished, len(records) - 1)
+
+
+def _tell_of_room(scorer: Scorer | TabularScorer, evolve: np.ndarray, watch: Watch) -> None:
+    """Say that some networks run again for every generation, which takes long, where the disk has no room for them."""
+    again = sum(int(i) not in scorer.kept for i in evolve) if isinstance(scorer, Scorer) else 0
+    if again:
+        watch.notice(
+            f"no room for the statistics of {again:,} of the {len(evolve):,} networks of {scorer.benchmark.name} that "
+            "evolution looks at: they run again in every generation; set AUTOPROX_HOME to a folder on a larger disk"
+        )
 
 
 def choose(judge: Judge, population: Sequence[Individual]) -> Formula:

@@ -158,26 +158,38 @@ class StatisticsCache:
         found.net.update(fresh.net)
         return found
 
-    def prepare(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int) -> None:
-        """Build and keep what is missing of (statistic, probe) pairs, and their samples if the stride is above 1."""
-        if self.has(subject, pairs, 1) and (stride == 1 or self.has(subject, pairs, stride)):
+    def prepare(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> None:
+        """Build and keep what is missing of (statistic, probe) pairs, and their samples if the stride is above 1.
+
+        Without `keep`, the samples only.
+        """
+        if all(self.has(subject, pairs, each) for each in ({1, stride} if keep else {stride})):
             return
-        whole = self.read(subject, _everywhere(pairs), SHAPES)
+        whole = self.read(subject, _everywhere(pairs), SHAPES, keep=keep)
         if stride > 1:
-            self._keep_matrices(self._entry(subject), _sample(whole, stride), set(pairs), stride)
+            self._keep_sample(subject, whole, pairs, stride)
 
     def read_sample(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int) -> Reading:
         """Every stride-th row and column of the matrices of (statistic, probe) pairs, and all numbers.
 
-        Rows are taken sample by sample, so that each keeps as many. What is missing is taken from the matrices.
+        Rows are taken sample by sample, so that each keeps as many. What is missing is taken from the matrices, of
+        which no more is kept for it.
         """
         entry = self._entry(subject)
         found = self._read_structure(entry, SHAPES) or Reading()
         there = [self._read_matrices(found, entry, *pair, slots_of(pair[0]), stride) for pair in pairs]
         if found.net and all(there):
             return found
-        sampled = _sample(self.read(subject, _everywhere(pairs), SHAPES), stride)
+        return self._keep_sample(subject, self.read(subject, _everywhere(pairs), SHAPES, keep=False), pairs, stride)
+
+    def _keep_sample(
+        self, subject: Subject, whole: Reading, pairs: Collection[tuple[str, str]], stride: int
+    ) -> Reading:
+        """Every stride-th row and column of the matrices, kept with all numbers."""
+        entry, sampled = self._entry(subject), _sample(whole, stride)
         self._keep_matrices(entry, sampled, set(pairs), stride)
+        if self._read_structure(entry, SHAPES) is None:
+            self._keep_structure(entry, whole)
         return sampled
 
     def _entry(self, subject: Subject) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,7 +75,8 @@ def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
 
 def prepared(task: Task) -> bool:
     """Whether the statistics that the parts read are kept, and their samples if these are wanted."""
-    return all(_cache(task.root).has(task.subject, _pairs(task), stride) for stride in {1, task.stride})
+    wanted = {1, task.stride} if task.keep else {task.stride}
+    return all(_cache(task.root).has(task.subject, _pairs(task), stride) for stride in wanted)
 
 
 def prepare(task: Task) -> None:
@@ -83,7 +84,7 @@ def prepare(task: Task) -> None:
     if prepared(task):
         return
     with one_thread():
-        _cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride)
+        _cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride, keep=task.keep)
     give_back_memory()
 
 
@@ -155,8 +156,9 @@ class Scorer:
 
         Workers of any other executor than ours may have disks of their own: each builds what its disk lacks, under
         the same path, and `homes` (see `shard_homes`) say which networks it will be asked for. The first network
-        shows how large the rest will be. Raises BenchmarkError if the disk has no room for that; a worker's own disk
-        is not asked.
+        shows how large the rest will be; a worker's own disk is not asked. Of large networks, those for which there
+        is no room (see `_fitting`) are no longer `kept`, but for their samples. Raises BenchmarkError if there is none
+        for small ones.
         """
         self.homes = dict(homes or {})
         parts, stride = tuple(reductions(formulas)), 1 if self.small else STRIDE
@@ -169,9 +171,9 @@ class Scorer:
             for _ in run(None if here else self.executor, prepare, [first]):
                 pass
             one_disk = prepared(first)  # a worker built it, and it is seen here
-            if missing and one_disk:
-                self._check_room(first.subject, len(missing) - 1)
             missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
+            if missing and one_disk:
+                missing = self._fitting(first.subject, kept, missing)
         done = len(tasks) - len(missing)
         for _ in run(self.executor, prepare, missing, progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
@@ -179,13 +181,24 @@ class Scorer:
     def _home(self, subject: Subject) -> str:
         return self.homes.get(subject.key, subject.key)
 
-    def _check_room(self, subject: Subject, more: int) -> None:
-        needed, free = _cache(str(self.root)).size(subject) * more, shutil.disk_usage(self.root).free
-        if needed > free:
+    def _fitting(self, like: Subject, kept: Sequence[Subject], missing: Sequence[Task]) -> list[Task]:
+        """The tasks of what is missing, if each takes as much as `like`. Statistics of large networks take half of the
+        disk's room at most: of those beyond, only samples are kept, and the rest is read from the network each time.
+        """
+        size, free = (store := _cache(str(self.root))).size(like), shutil.disk_usage(self.root).free
+        if not self.small:
+            used = sum(map(store.size, kept))
+            fitting = max(0, ((free + used) // 2 - used) // size)
+            beyond = [replace(task, keep=False) for task in missing[fitting:]]
+            places = {subject.key: i for i, subject in enumerate(self.subjects)}
+            self.kept -= {places[task.subject.key] for task in beyond}
+            return [*missing[:fitting], *(task for task in beyond if not prepared(task))]
+        if size * len(missing) > free:
             raise BenchmarkError(
-                f"the statistics of {self.benchmark.name} need another {needed / 1e9:.1f} GB in {self.root}, where "
-                f"{free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
+                f"the statistics of {self.benchmark.name} need another {size * len(missing) / 1e9:.1f} GB in "
+                f"{self.root}, where {free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
             )
+        return list(missing)
 
     def scores(
         self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None

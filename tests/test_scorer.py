@@ -230,10 +230,39 @@ def test_preparing_builds_what_is_kept_once(tmp_path: Path) -> None:
 
 def test_no_room_on_the_disk_is_said_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scorer.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(
-        BenchmarkError, match=r"small need another 0\.0 GB .* set AUTOPROX_HOME to a folder on a larger"
-    ):
-        Scorer(benchmark(), tmp_path).prepare([parse("sum(fro(weight))")], range(COUNT))
+    with pytest.raises(BenchmarkError, match=r"mini need another 0\.0 GB .* set AUTOPROX_HOME to a folder on a larger"):
+        Scorer(synthetic.mini(6), tmp_path).prepare([parse("sum(fro(weight))")], range(6))
+
+
+def test_large_networks_for_which_there_is_no_room_are_read_again_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scorer, "SMALL", 0)
+    formulas, root, indices = (
+        [parse("sum(fro(weight[qkv])) + mean(std(act[noise]))")],
+        tmp_path / "little",
+        range(COUNT),
+    )
+    plenty = Scorer(benchmark(), tmp_path / "much")
+    plenty.prepare(formulas, indices)
+    one = StatisticsCache(plenty.root).size(plenty.subjects[0])
+
+    def usage(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=6 * one - sum(file.stat().st_size for file in root.rglob("*.*")))
+
+    monkeypatch.setattr(scorer.shutil, "disk_usage", usage)
+    little = Scorer(benchmark(), root)
+    little.prepare(formulas, indices)
+    assert little.kept == {0, 1, 2}
+    little = Scorer(benchmark(), root)  # as when a run goes on; the others being smaller, another may fit
+    little.prepare(formulas, indices)
+    assert {0, 1, 2} <= little.kept < set(indices)
+    np.testing.assert_array_equal(little.scores(formulas, indices), plenty.scores(formulas, indices))
+    (found,), (expected,) = (scorer.estimates([each], formulas, [np.arange(COUNT)]) for each in (little, plenty))
+    np.testing.assert_array_equal(found, expected)
+    cache, pairs = StatisticsCache(root), [("weight", ""), ("act", "noise")]
+    assert [cache.has(subject, pairs) for subject in little.subjects] == [i in little.kept for i in indices]
+    assert all(cache.has(subject, pairs, scorer.STRIDE) for subject in little.subjects)
 
 
 # --- what cannot be ---
