@@ -77,7 +77,7 @@ def evolution(row: Row, began: float) -> Footprint:
     with tempfile.TemporaryDirectory() as folder:
         start([benchmark], (), Path(folder) / "run", generations=row.generations + 1, population=row.population)
         go(Path(folder) / "run", workers=row.workers, watch=Watch(building, generation))
-    entries = list(Path(row.home).glob("statistics/*/*"))
+    entries = [path for path in Path(row.home).glob("statistics/*/*") if path.is_dir()]  # beside the numbers of parts
     size = sum(file.stat().st_size for entry in entries for file in entry.iterdir())
     peaks = peak_memory(os.getpid()), max(workers)
     return Footprint(started, times["built"], times["first"], *peaks, len(entries), size)

@@ -8,7 +8,6 @@ network. Each row fits seconds = c · size^exponent; an exponent below 1 says th
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from random import Random
 
 import click
@@ -24,6 +23,7 @@ from common import (
     number,
     real_size,
     scorers_of,
+    seconds,
     table,
 )
 
@@ -42,12 +42,12 @@ def first_reads(probe: str) -> list[Formula]:
 
 
 def small_run(
-    benchmark: Benchmark, generations: Generations, chosen: np.ndarray | None = None, pool: Executor | None = None
+    benchmark: Benchmark, generations: Generations, chosen: np.ndarray | None = None
 ) -> Callable[[], Callable[[], None]]:
     """Ready to score small networks, the chosen of each task or all: statistics in memory, nothing else."""
 
     def ready() -> Callable[[], None]:
-        scorers = scorers_of(benchmark, pool)
+        scorers = scorers_of(benchmark)
         wanted = [np.arange(len(benchmark)) if chosen is None else chosen for _ in scorers]
         scores_together(scorers, first_reads("data"), wanted)
 
@@ -61,12 +61,12 @@ def small_run(
 
 
 def large_run(
-    benchmark: Benchmark, generations: Generations, count: int | None = None, pool: Executor | None = None
+    benchmark: Benchmark, generations: Generations, count: int | None = None
 ) -> Callable[[], Callable[[], None]]:
     """Ready to score real-size networks, which nobody has scored before."""
 
     def ready() -> Callable[[], None]:
-        (scorer,) = scorers_of(benchmark, pool)
+        (scorer,) = scorers_of(benchmark)
         wanted = np.arange(len(benchmark) if count is None else count)
 
         def run() -> None:
@@ -79,7 +79,8 @@ def large_run(
 
 
 def timed(runs: Sequence[Callable[[], Callable[[], None]]], repeats: int) -> np.ndarray:
-    """Median seconds of each run, getting ready not counted; the runs take turns."""
+    """Median seconds of each run, getting ready not counted; the runs take turns, after the first has warmed up."""
+    runs[0]()()
     taken = [alternating([ready() for ready in [each]], 1)[0, 0] for _ in range(repeats) for each in runs]
     return np.median(np.reshape(taken, (repeats, len(runs))), axis=0)
 
@@ -141,26 +142,34 @@ def of_large(generations: Generations, counts: Sequence[int], spaces: Sequence[s
     ]
 
 
+def with_workers(benchmark: Benchmark, generations: Generations, probe: str, workers: int) -> float:
+    """Seconds to score all but the first of the generations, which warms up."""
+    pool = local_pool(workers)  # new, because workers remember what they have computed
+    try:
+        scorers = scorers_of(benchmark, pool)
+        wanted = [np.arange(len(benchmark)) for _ in scorers]
+
+        def score(several: Generations) -> None:
+            for formulas in several:
+                scores_together(scorers, formulas, wanted)
+
+        score([first_reads(probe), generations[0]])
+        return seconds(lambda: score(generations[1:]))
+    finally:
+        close_pool(pool)
+
+
 def of_workers(networks: Benchmark, large: Benchmark, asked: Sequence[Generations], repeats: int) -> list[list[str]]:
     """The rows of one and two worker processes, which are started, and have read the statistics, beforehand."""
     rows = []
-    for name, benchmark, generations, make in (
-        ("small: workers", networks, asked[0], small_run),
-        ("real-size: workers", large, asked[1], large_run),
+    for name, benchmark, generations, probe in (
+        ("small: workers", networks, asked[0], "data"),
+        ("real-size: workers", large, asked[1], "noise"),
     ):
-        costs = []
-        for workers in (1, 2):
-            taken = []
-            for _ in range(repeats):
-                pool = local_pool(workers)  # new, because workers remember what they have computed
-                try:
-                    ready = make(benchmark, generations, pool=pool)
-                    if make is large_run:
-                        scorers_of(benchmark, pool)[0].scores(first_reads("noise"), range(len(benchmark)))
-                    taken.append(float(timed([ready], 1)[0]))
-                finally:
-                    close_pool(pool)
-            costs.append(float(np.median(taken)))
+        costs = [
+            float(np.median([with_workers(benchmark, generations, probe, workers) for _ in range(repeats)]))
+            for workers in (1, 2)
+        ]
         rows.append(row(name, (1, 2), costs))
     return rows
 
@@ -175,7 +184,7 @@ def main(quick: bool) -> None:
     spaces = ("autoformer-tiny", "autoformer-small", "autoformer-base")[:sizes]
     with cold_home():
         generations = evolved(networks, 7, 6 if quick else 30)
-        asked = evolved(mini(40, ("digits",), images=False), 1, 8 if quick else 15)
+        asked = evolved(mini(40, ("digits",), images=False), 2, 8 if quick else 15)
         for scorer in scorers_of(networks):
             scorer.prepare(first_reads("data"), range(len(networks)))
         rows = of_small(networks, generations, repeats)
