@@ -36,7 +36,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2
 
 test-all: lint
-	$(BIN)/python -m pytest -n 2 -m 'slow or not slow' --timeout=3600
+	$(BIN)/python -m pytest -n 2 -m 'slow or not slow' --timeout=3600 --hypothesis-profile=thorough
 
 # One table a script, each in a process of its own; docs/performance.md says how to read them. Short: make bench QUICK=1
 QUICK ?=

@@ -1,6 +1,6 @@
 """Settings for the whole suite: one thread, and property tests that draw the same examples every time.
 
-`pytest --hypothesis-profile=explore` draws new ones instead.
+`pytest --hypothesis-profile=thorough` draws more of them, as `make test-all` does, and `explore` new ones.
 """
 
 import torch
@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)  # the suite runs one process on each core
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+EVERYWHERE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", EVERYWHERE, derandomize=True, max_examples=40)
+settings.register_profile("thorough", EVERYWHERE, derandomize=True)
+settings.register_profile("explore", EVERYWHERE)
 settings.load_profile("repeatable")

@@ -402,6 +402,7 @@ def _digest(root: Path) -> str:
     return repr([[float(m.double().sum()) for m in found.matrices[key]] for key in MATRICES]) + repr(found.net)
 
 
+@pytest.mark.slow
 def test_two_processes_build_the_same_entry_at_once(tmp_path: Path) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         digests = list(pool.map(_digest, [tmp_path] * 6))

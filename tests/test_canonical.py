@@ -100,13 +100,6 @@ RULES = {
 
 
 @pytest.mark.parametrize(("written", "form"), RULES.items())
-@settings(max_examples=50)
-@given(st.lists(formulas(), min_size=2, max_size=5))
-def test_what_is_known_of_other_formulas_changes_nothing(several: list[Formula]) -> None:
-    known: dict[Formula, Formula] = {}
-    assert [canonical(formula, known) for formula in several] == [canonical(formula) for formula in several]
-
-
 def test_rules(written: str, form: str) -> None:
     assert str(canonical(parse(written))) == form
 
@@ -208,3 +201,10 @@ def test_networks_are_told_apart() -> None:
         "sum(fan_in)",
     ):
         assert len(set(scores(parse(text)))) > 3
+
+
+@settings(max_examples=50)
+@given(st.lists(formulas(), min_size=2, max_size=5))
+def test_what_is_known_of_other_formulas_changes_nothing(several: list[Formula]) -> None:
+    known: dict[Formula, Formula] = {}
+    assert [canonical(formula, known) for formula in several] == [canonical(formula) for formula in several]

@@ -86,6 +86,7 @@ def test_the_module_is_the_command() -> None:
     assert done.stderr == "error: no command 'exprt'; did you mean 'export'?\nSee 'autoprox --help'.\n"
 
 
+@pytest.mark.slow
 def test_a_picture_is_the_same_in_another_process() -> None:
     done = python("-m", "autoprox", "export", "auto-prox", "--to", "svg", PYTHONHASHSEED="7")
     assert done.returncode == 0, done.stderr

@@ -211,6 +211,7 @@ def test_a_worker_killed_in_mid_generation_changes_nothing_and_the_last_one_is_m
             pool.submit(abs, -1)
 
 
+@pytest.mark.slow
 def test_a_lost_scheduler_is_told_in_one_line_and_the_run_goes_on(tmp_path: Path, whole: Path) -> None:
     out = begin(tmp_path / "run")
     with cluster_in(tmp_path) as cluster:

@@ -721,6 +721,7 @@ def test_of_two_that_start_at_the_same_moment_one_runs(forker: Forker, tmp_path:
         assert_same(out, whole.out)
 
 
+@pytest.mark.slow
 def test_of_two_that_start_with_other_benchmarks_one_runs_on_its_own(
     forker: Forker, tmp_path: Path, whole: Whole
 ) -> None:

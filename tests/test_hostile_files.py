@@ -111,7 +111,7 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         zipped(b"\x80\x02X\xff\xff\xff\xff."),
         zipped(b"not a pickle"),
     ],
-    ids=lambda data: data[:12].hex(),
+    ids=lambda data: data[:4].hex(),  # further on, a zip file has the time at which it was made
 )
 def test_rubbish_is_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "rubbish"

@@ -20,8 +20,8 @@ FORMULAS_OF_EACH = 3
 
 @pytest.fixture(scope="module")
 def mini() -> Benchmark:
-    """Sixty small networks: more than one shard."""
-    return synthetic.mini(SIZE + 10)
+    """Small networks, which are two shards."""
+    return synthetic.mini(40)
 
 
 @pytest.fixture(scope="module")
