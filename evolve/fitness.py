@@ -22,8 +22,8 @@ from autoprox.primitives.formula import Formula
 MAX_TIED = 0.1
 
 #: How far below what it takes to enter the population an estimate must be for a formula to be dropped unjudged. On
-#: ViT-Bench-101, one in fifty of the formulas that would have entered is lost by it; .05 would lose as many.
-MARGIN = 0.01
+#: ViT-Bench-101, one in fifty of the formulas that would have entered is lost by it; .01 would lose as many.
+MARGIN = 0.005
 
 #: Ways to make one number of the tasks' taus.
 COMBINATIONS = {
