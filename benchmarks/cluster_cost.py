@@ -15,7 +15,7 @@ import numpy as np
 
 from autoprox.bench_cache import scorer
 from autoprox.bench_cache.library import data_home, load_benchmark
-from autoprox.bench_cache.shards import Members, packed
+from autoprox.bench_cache.shards import SIZE, Members, packed
 from autoprox.evolve import Journal
 from autoprox.primitives import Formula, parse
 
@@ -34,7 +34,7 @@ def main(run: Path) -> None:
     sizes, params = [cache.size(subject) for subject in subjects], made.structure["params"][at]
     print(f"statistics       {np.mean(sizes):,.0f} bytes a network, {np.sum(sizes) / params.sum():.1f} a parameter")
     print(f"a formula        {len(packed(formulas)) / len(formulas):,.0f} bytes, packed")
-    print(f"a shard's genes  {len(Members.of(root, subjects[: scorer.shards(made.depths)[0].size]).packed):,} bytes")
+    print(f"a shard's genes  {len(Members.of(root, made.subjects[:SIZE], 1).packed):,} bytes")
     print(f"in memory        {per_thousand(made, formulas, at):.3f} CPU seconds a network and thousand formulas")
     scorer.RESIDENT = 0  # as if there were too many networks for the memory
     alone = scorer.Scorer(benchmark, root)
