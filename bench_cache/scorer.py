@@ -173,7 +173,7 @@ class Scorer:
             one_disk = prepared(first)  # a worker built it, and it is seen here
             missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
             if missing and one_disk:
-                missing = self._fitting(first.subject, kept, missing)
+                missing = [*self._fitting(first.subject, kept, missing)]
         done = len(tasks) - len(missing)
         for _ in run(self.executor, prepare, missing, progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
@@ -181,24 +181,25 @@ class Scorer:
     def _home(self, subject: Subject) -> str:
         return self.homes.get(subject.key, subject.key)
 
-    def _fitting(self, like: Subject, kept: Sequence[Subject], missing: Sequence[Task]) -> list[Task]:
+    def _fitting(self, like: Subject, kept: Sequence[Subject], missing: Sequence[Task]) -> Sequence[Task]:
         """The tasks of what is missing, if each takes as much as `like`. Statistics of large networks take half of the
         disk's room at most: of those beyond, only samples are kept, and the rest is read from the network each time.
         """
-        size, free = (store := _cache(str(self.root))).size(like), shutil.disk_usage(self.root).free
-        if not self.small:
-            used = sum(map(store.size, kept))
-            fitting = max(0, ((free + used) // 2 - used) // size)
-            beyond = [replace(task, keep=False) for task in missing[fitting:]]
-            places = {subject.key: i for i, subject in enumerate(self.subjects)}
-            self.kept -= {places[task.subject.key] for task in beyond}
-            return [*missing[:fitting], *(task for task in beyond if not prepared(task))]
-        if size * len(missing) > free:
-            raise BenchmarkError(
-                f"the statistics of {self.benchmark.name} need another {size * len(missing) / 1e9:.1f} GB in "
-                f"{self.root}, where {free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
-            )
-        return list(missing)
+        store = _cache(str(self.root))
+        size, free = store.size(like), shutil.disk_usage(self.root).free
+        if self.small:
+            if size * len(missing) > free:
+                raise BenchmarkError(
+                    f"the statistics of {self.benchmark.name} need another {size * len(missing) / 1e9:.1f} GB in "
+                    f"{self.root}, where {free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
+                )
+            return missing
+        used = sum(map(store.size, kept))
+        fitting = max(0, ((free + used) // 2 - used) // size)
+        beyond = [replace(task, keep=False) for task in missing[fitting:]]
+        places = {subject.key: i for i, subject in enumerate(self.subjects)}
+        self.kept -= {places[task.subject.key] for task in beyond}
+        return [*missing[:fitting], *(task for task in beyond if not prepared(task))]
 
     def scores(
         self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
