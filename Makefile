@@ -33,7 +33,7 @@ lint: $(STAMP)
 	MYPYPATH=$(TYPED) $(BIN)/mypy -p autoprox
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: lint
 	$(BIN)/python -m pytest -n 2 -m 'slow or not slow' --timeout=3600 --hypothesis-profile=thorough
