@@ -173,7 +173,7 @@ class Scorer:
             one_disk = prepared(first)  # a worker built it, and it is seen here
             missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
             if missing and one_disk:
-                missing = [*self._fitting(first.subject, kept, missing)]
+                missing = self._fitting(first.subject, kept, missing)
         done = len(tasks) - len(missing)
         for _ in run(self.executor, prepare, missing, progress and (lambda n, of: progress(done + n, len(tasks)))):
             pass
@@ -181,7 +181,7 @@ class Scorer:
     def _home(self, subject: Subject) -> str:
         return self.homes.get(subject.key, subject.key)
 
-    def _fitting(self, like: Subject, kept: Sequence[Subject], missing: Sequence[Task]) -> Sequence[Task]:
+    def _fitting(self, like: Subject, kept: Sequence[Subject], missing: list[Task]) -> list[Task]:
         """The tasks of what is missing, if each takes as much as `like`. Statistics of large networks take half of the
         disk's room at most: of those beyond, only samples are kept, and the rest is read from the network each time.
         """
