@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ except ImportError:  # Windows: nothing keeps two processes off one file there
     fcntl = None  # type: ignore[assignment]
 
 MAX_BYTES = 32 * 2**20  # forty times the largest public benchmark; more is a mistake or an attack
+PATIENCE = 3.0  # seconds for a killed process's locks
 MAX_LAYERS = 1000  # of a list in an architecture
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "a letter or digit, then letters, digits, '.', '_' and '-', 64 at most"
@@ -148,14 +150,21 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def lock(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed, however the process ends; False if another process has it."""
+    """Lock an open file until it is closed, however the process ends; False if another process keeps it.
+
+    A process that was killed has its locks until the system has cleared it away, so this waits `PATIENCE` seconds.
+    """
     if fcntl is None:
         return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
 
 
 def check_name(name: object, what: str) -> str:

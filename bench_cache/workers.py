@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,7 @@ class LocalPool(Executor):
     """
 
     def __init__(self, workers: int) -> None:
-        self._lanes = [
-            ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_begin_worker) for _ in range(workers)
-        ]
+        self._lanes = [ProcessPoolExecutor(1, mp_context=_context(), initializer=_begin_worker) for _ in range(workers)]
         self._idle = list(range(workers))
         self._homes: dict[str, int] = {}
         self._loads = [0.0] * workers
@@ -165,6 +164,19 @@ class _Work:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+
+
+def _context() -> BaseContext:
+    """How a process begins: on Linux as a fork of a server that has imported torch once for all of them, which takes
+    milliseconds, not seconds. Elsewhere libraries may not bear a fork, and it begins from nothing.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["autoprox.bench_cache.scorer"])  # the server starts once; later calls are idle
+    with interrupts_wait():
+        forkserver.ensure_running()
+    return context
 
 
 def local_pool(workers: int) -> Executor | None:

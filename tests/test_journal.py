@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import orjson
 import pytest
 
+from autoprox.bench_cache import files
 from autoprox.evolve import Journal, JournalError
 
 SETTINGS = {"seed": 3, "tasks": ["a:b"], "note": "one\ntwo\u2028three\r\x85"}
@@ -153,7 +155,8 @@ def test_no_journal_at_all(tmp_path: Path) -> None:
 # --- held by one ---
 
 
-def test_a_run_is_held_by_one(path: Path) -> None:
+def test_a_run_is_held_by_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0)
     with (
         Journal.held(path),
         pytest.raises(JournalError, match=r"^another process is going on with the run in .*run; wait for it"),
@@ -178,16 +181,25 @@ with Journal.held(Path(sys.argv[1])):
 """
 
 
-def test_a_killed_process_holds_nothing(path: Path) -> None:
+def test_a_killed_process_holds_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
+        monkeypatch.setattr(files, "PATIENCE", 0)
         with pytest.raises(JournalError, match="another process"), Journal.held(path):
             pass
+        monkeypatch.undo()
         holder.send_signal(signal.SIGKILL)
-        holder.wait()
-    with Journal.held(path) as journal:
-        assert len(journal.records) == 3
+        with Journal.held(path) as journal:  # without waiting until it is gone
+            assert len(journal.records) == 3
+
+
+def test_a_process_that_is_about_to_end_is_waited_for(path: Path) -> None:
+    with open(path, "rb") as file:
+        assert files.lock(file)
+        Timer(0.3, file.close).start()
+        with Journal.held(path):
+            assert file.closed
 
 
 def test_floats_are_read_to_the_last_bit(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import scipy.stats
 import synthetic
 
 import autoprox.run
+from autoprox.bench_cache import files
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark, Settings
 from autoprox.bench_cache.cache import StatisticsCache, Subject
 from autoprox.bench_cache.files import BenchmarkError
@@ -388,7 +389,8 @@ def test_settings_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[s
     assert "\n" not in str(caught.value)
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0)
     out = begin(tmp_path / "run", generations=0)
     refused: list[str] = []
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from autoprox.bench_cache import files
 from autoprox.bench_cache.benchmark import Benchmark
 from autoprox.bench_cache.spaces import InputSpec, get_space
 from autoprox.cli import INTERRUPTED, main
@@ -302,7 +303,8 @@ def test_a_damaged_directory_is_refused(tmp_path: Path, damage, told: str, capsy
     assert (tmp_path / "a" / JOURNAL).read_bytes() == before
 
 
-def test_one_process_goes_on_with_a_search(tmp_path: Path, capsys) -> None:
+def test_one_process_goes_on_with_a_search(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0)
     fcntl = pytest.importorskip("fcntl", reason="file locks are POSIX")
     run(*SPACE, "--proxy", "params", "--budget", 5, "--out", tmp_path / "a")
     with open(tmp_path / "a" / JOURNAL, "rb") as file:
