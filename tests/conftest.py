@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 torch.set_num_threads(1)  # the suite runs one process on each core
 
 EVERYWHERE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("repeatable", EVERYWHERE, derandomize=True, max_examples=40)
+settings.register_profile("repeatable", EVERYWHERE, derandomize=True, max_examples=25)
 settings.register_profile("thorough", EVERYWHERE, derandomize=True)
 settings.register_profile("explore", EVERYWHERE)
 settings.load_profile("repeatable")

@@ -286,16 +286,16 @@ def wait_for(process: Process, condition: Callable[[], bool]) -> float:
 class Victim:
     """A run that is killed again and again, and goes on each time."""
 
-    def __init__(self, begin: Callable[[list[str], Path], Process], bench: Path, folder: Path, *options: str) -> None:
-        self.begin, self.bench, self.options = begin, bench, options
-        self.pauses = [0.01, 0.1, 3.0] if options[-1] == "2" else [0.01, 0.1]  # two take about 3 seconds to start
+    def __init__(self, bench: Path, folder: Path, *options: str) -> None:
+        self.bench, self.options = bench, options
+        self.pauses = [0.01, 0.1, 3.0]  # workers take about 3 seconds to start
         self.out, self.home = folder / "run", folder / "home"
-        self.killed: list[Process] = []
+        self.killed: list[Started] = []
 
-    def go_on(self, generations: int) -> Process:
+    def go_on(self, generations: int) -> Started:
         """The same command again while there is no run, and then --resume."""
         arguments = ["--resume"] if lines(self.out) else choices(self.bench, generations)
-        return self.begin([*arguments, *self.options, "--out", str(self.out)], self.home)
+        return Started([*arguments, *self.options, "--out", str(self.out)], self.home)
 
     def pace(self, generations: int) -> Pace:
         """Let it run to its end, and see how long it takes."""
@@ -326,7 +326,7 @@ class Victim:
             time.sleep(rng.random() * pace.generation)
         return self._kill(process, pace, group)
 
-    def _kill(self, process: Process, pace: Pace, group: bool) -> str:
+    def _kill(self, process: Started, pace: Pace, group: bool) -> str:
         assert process.poll() is None, process.end()
         if group:
             os.killpg(process.pid, signal.SIGKILL)
@@ -345,9 +345,8 @@ class Victim:
 
 
 def kills(
-    begin: Callable[[list[str], Path], Process], paces: Mapping[Path, Pace], folder: Path, number: int, each: int,
-    rng: Random, *options: str,
-) -> Counter[tuple[str, bool]]:  # fmt: skip
+    paces: Mapping[Path, Pace], folder: Path, number: int, each: int, rng: Random, *options: str
+) -> Counter[tuple[str, bool]]:
     """Kill runs `number` times, `each` run as often or until it is at its report, and compare what comes of each.
 
     The first half of a run's kills is meant for the time when its statistics are built, the rest for evolution. The
@@ -356,7 +355,7 @@ def kills(
     found: Counter[tuple[str, bool]] = Counter()
     for run in range(number):
         bench = list(paces)[run % len(paces)]
-        victim, pace = Victim(begin, bench, folder / str(run), *options), paces[bench]
+        victim, pace = Victim(bench, folder / str(run), *options), paces[bench]
         for kill in range(min(each, number - sum(found.values()))):
             if victim.phase(pace) != "report":
                 group = sum(found.values()) % 2 == 0
@@ -372,24 +371,15 @@ def of_phase(found: Counter[tuple[str, bool]], phase: str) -> int:
     return found[phase, True] + found[phase, False]
 
 
-def test_killed_at_four_random_moments(forker: Forker, benches: Path, tmp_path: Path) -> None:
-    bench, options = benches / "mini.json", ("--workers", "1")
-    pace = Victim(forker.start, bench, tmp_path / "whole", *options).pace(40)
-    found = kills(forker.start, {bench: pace}, tmp_path, 4, 4, Random(0), *options)
-    assert sum(found.values()) == 4, found
-    assert of_phase(found, "building") >= 1, found
-    assert of_phase(found, "evolution") >= 1, found
-
-
 @pytest.mark.slow
 def test_killed_at_fifty_random_moments(benches: Path, tmp_path: Path) -> None:
     """On two workers, which are to notice themselves that only the process was killed that gives them work."""
     options = ("--workers", "2")
     paces = {
-        benches / f"{name}.json": Victim(Started, benches / f"{name}.json", tmp_path / name, *options).pace(generations)
+        benches / f"{name}.json": Victim(benches / f"{name}.json", tmp_path / name, *options).pace(generations)
         for name, generations in (("small", 40), ("mini", 200))
     }
-    found = kills(Started, paces, tmp_path, 50, 10, Random(1), *options)
+    found = kills(paces, tmp_path, 50, 10, Random(1), *options)
     print(found)
     assert sum(found.values()) == 50, found
     for phase in ("building", "evolution"):

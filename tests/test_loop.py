@@ -339,7 +339,7 @@ for name in sys.argv[3:]:
 import test_loop
 for strategy in test_loop.STRATEGIES:
     for written in test_loop.GRAMMARS:
-        chosen = test_loop.settings(strategy=strategy, grammar=written, generations=25)
+        chosen = test_loop.settings(strategy=strategy, grammar=written, generations=10)
         test_loop.run(Path(sys.argv[2]) / f"{strategy} {written}", chosen)
 """
 
