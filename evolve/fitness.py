@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 
 from autoprox.bench_cache.benchmark import SPLITS, Benchmark
 from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.scorer import Progress, Scorer, estimates, scores_together
+from autoprox.bench_cache.scorer import Scorer, estimates, scores_together
 from autoprox.bench_cache.tabular_scorer import TabularScorer
 from autoprox.primitives.formula import Formula
 
@@ -24,6 +24,9 @@ MAX_TIED = 0.1
 #: How far below what it takes to enter the population an estimate must be for a formula to be dropped unjudged. On
 #: ViT-Bench-101, one in fifty of the formulas that would have entered is lost by it; .01 would lose as many.
 MARGIN = 0.005
+
+#: How many formulas that passed an estimate are judged before what it takes to enter the population is looked at again.
+AT_ONCE = 10
 
 #: Ways to make one number of the tasks' taus.
 COMBINATIONS = {
@@ -154,33 +157,40 @@ class Judge:
         place = self.places[self.tasks.index(task)]
         return self.benchmark(task).tasks[task.name][self.architectures(place, split)]
 
-    def scores(self, formulas: Sequence[Formula], split: str, progress: Progress | None = None) -> list[np.ndarray]:
+    def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
         """For each scorer, the scores as formulas × architectures of the split."""
         wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
-        return scores_together(self.scorers, formulas, wanted, progress)
+        return scores_together(self.scorers, formulas, wanted)
 
     def judge(
-        self,
-        formulas: Sequence[Formula],
-        split: str = "evolve",
-        progress: Progress | None = None,
-        bar: float = -math.inf,
+        self, formulas: Sequence[Formula], split: str = "evolve", rivals: Sequence[Judgement] = ()
     ) -> list[Outcome]:
         """Each formula's judgement on the split, or why it has none.
 
-        Where the networks are large, what is below the `bar` by more than `MARGIN` in an estimate is hopeless, and
-        not judged: see `estimates`. Every judgement is exact.
+        A formula is of use only if it beats one of the `rivals`, if there are any, and every one that does takes the
+        place of the worst. Where networks are large, all are estimated (see `estimates`) and the most promising judged,
+        a few at a time, until the others are estimated below the worst rival by more than `MARGIN`: these are hopeless,
+        and not judged. Every judgement is exact.
         """
-        guesses = self._estimated(formulas, split) if bar > -math.inf else None
-        going = (
-            formulas if guesses is None else [f for f, e in zip(formulas, guesses, strict=True) if e >= bar - MARGIN]
-        )
-        exact = dict(zip(going, self._judged(going, split, progress), strict=True))
+        guesses = self._estimated(formulas, split) if rivals else None
+        if guesses is None:
+            return self._judged(formulas, split)
+        outcomes: list[Outcome | None] = [None] * len(formulas)
+        standing, bar = list(rivals), -math.inf
+        order = np.argsort(-guesses, kind="stable")
+        for first in range(0, len(order), AT_ONCE):
+            bar = sorted({one.taus: one.joint for one in standing}.values())[-len(rivals)]
+            going = [n for n in order[first : first + AT_ONCE] if guesses[n] >= bar - MARGIN]
+            if not going:
+                break
+            for number, outcome in zip(going, self._judged([formulas[n] for n in going], split), strict=True):
+                outcomes[number] = outcome
+                standing += [outcome] if isinstance(outcome, Judgement) else []
         hopeless = Invalid(f"estimated too far below the {bar:.3f} that it takes to enter the population")
-        return [exact.get(formula, hopeless) for formula in formulas]
+        return [outcome or hopeless for outcome in outcomes]
 
-    def _judged(self, formulas: Sequence[Formula], split: str, progress: Progress | None) -> list[Outcome]:
-        scores = self.scores(formulas, split, progress)
+    def _judged(self, formulas: Sequence[Formula], split: str) -> list[Outcome]:
+        scores = self.scores(formulas, split)
         taus = self._taus(scores, split)
         return [self._outcome([of_one[row] for of_one in scores], taus[:, row]) for row in range(len(formulas))]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import random as globally  # `seeded` puts another generator in the place of `random`
 import sys
@@ -133,14 +132,15 @@ class Breeder:
             return None
         return found if found.canonical.is_complete else None
 
-    def evaluate(self, individuals: Iterable[Individual], bar: float = -math.inf) -> None:
+    def evaluate(self, individuals: Iterable[Individual], rivals: Iterable[Individual] = ()) -> None:
         """Judge all that are new, as one graph, and give every individual its fitness.
 
-        One that is sure not to reach the `bar` may be left without: the judge says which.
+        One that is sure not to beat any of the `rivals` may be left without: the judge says which.
         """
         individuals = list(individuals)
         new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
-        for formula, outcome in zip(new, self.judge.judge(new, bar=bar) if new else [], strict=True):
+        beaten = [rival.outcome for rival in rivals if isinstance(rival.outcome, Judgement)]
+        for formula, outcome in zip(new, self.judge.judge(new, rivals=beaten) if new else [], strict=True):
             self.memo[formula.text] = outcome
             self.judged.append(formula.text)
         for individual in individuals:
@@ -178,7 +178,7 @@ def elitist(population: list[Individual], breeder: Breeder, settings: Settings) 
 
         parents ← as many as the population, by tournaments of 3
         repeat 1 + retries times:
-            children ← a variation of each parent;  evaluate them together
+            children ← a variation of each parent;  evaluate them together, but those that cannot survive
             admit each child that beats the worst of the population
             parents ← the parents of the others
         population ← the best distinct of population and admitted
@@ -188,7 +188,7 @@ def elitist(population: list[Individual], breeder: Breeder, settings: Settings) 
     parents = breeder.toolbox.select(population, settings.population)
     for _ in range(1 + settings.retries):
         children = [breeder.child(parent, population) for parent in parents]
-        breeder.evaluate(children, bar=_joint(worst))
+        breeder.evaluate(children, rivals=best_distinct([*population, *admitted], settings.population))
         admitted += [child for child in children if child.fitness > worst.fitness]
         parents = [p for p, child in zip(parents, children, strict=True) if not child.fitness > worst.fitness]
         if not parents:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import synthetic
@@ -119,18 +119,6 @@ def kept(home: Path) -> int:
 
 
 # --- how commands are run: each in a process group of its own, so that all of it can be killed ---
-
-
-class Process(Protocol):
-    """A command that runs."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """The exit code, None while it runs."""
-
-    def end(self) -> tuple[int, str]:
-        """Wait for it and for all that it started; exit code and stderr."""
 
 
 @dataclass
@@ -273,7 +261,7 @@ class Pace:
     generation: float
 
 
-def wait_for(process: Process, condition: Callable[[], bool]) -> float:
+def wait_for(process: Started, condition: Callable[[], bool]) -> float:
     """Wait until it holds; the time then. The process must not end before."""
     deadline = time.monotonic() + 180
     while not condition():

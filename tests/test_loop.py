@@ -44,9 +44,7 @@ class Dice:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
 
-    def judge(
-        self, formulas: Sequence[Any], split: str = "evolve", progress: object = None, bar: float = 0
-    ) -> list[Any]:
+    def judge(self, formulas: Sequence[Any], split: str = "evolve", rivals: object = ()) -> list[Any]:
         self.calls += [(formula.text, split) for formula in formulas]
         return [self.outcome(formula.text, split) for formula in formulas]
 
@@ -142,7 +140,7 @@ class Fixed(Breeder):
     def child(self, parent: Individual, population: Sequence[Individual]) -> Individual:
         return self.mutant(parent)
 
-    def evaluate(self, individuals: object, bar: float = 0) -> None:
+    def evaluate(self, individuals: object, rivals: object = ()) -> None:
         pass
 
 

@@ -10,7 +10,7 @@ import torch
 from autoprox.bench_cache import scorer as scoring
 from autoprox.bench_cache.cache import SHAPES, StatisticsCache, slots_of, thinned
 from autoprox.bench_cache.scorer import STRIDE, Scorer, estimates
-from autoprox.evolve import Breeder, Invalid, Judge, Judgement, grammar
+from autoprox.evolve import Breeder, Invalid, Judge, Judgement, fitness, grammar
 from autoprox.evolve.fitness import MARGIN, combined, kendalls
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import Formula, Reading, evaluate, parse
@@ -74,17 +74,38 @@ def test_what_is_judged_is_exact_and_what_is_not_is_estimated_far_below_the_bar(
     (scores,) = estimates([scorer], FORMULAS, [large.architectures(0, "evolve")])
     taus = np.array([kendalls(scores, large.accuracies(task, "evolve")) for task in large.tasks])
     estimated = [combined(column, large.weights, large.combination) for column in taus.T.tolist()]
-    bar = float(np.median(estimated)) + MARGIN - 1e-9
+    rival = Judgement((0.0,), float(np.median(estimated)) + MARGIN - 1e-9)
     dropped = 0
-    for estimate, outcome, plain in zip(estimated, large.judge(FORMULAS, bar=bar), exact, strict=True):
-        if estimate >= bar - MARGIN:
-            assert outcome == plain
-        else:
+    for estimate, outcome, plain in zip(estimated, large.judge(FORMULAS, rivals=[rival]), exact, strict=True):
+        if isinstance(outcome, Invalid) and outcome != plain:
             dropped += 1
-            assert isinstance(outcome, Invalid)
-            assert f"below the {bar:.3f}" in outcome.reason
+            assert "too far below" in outcome.reason
+        else:
+            assert estimate >= rival.joint - MARGIN
+            assert outcome == plain
     assert 0 < dropped < len(FORMULAS)
-    assert large.judge(FORMULAS) == exact  # without a bar, everything is judged
+    assert large.judge(FORMULAS) == exact  # without rivals, everything is judged
+
+
+def test_what_is_judged_raises_the_bar(large: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time, the best estimates first: each is judged as long as it is not far below the worst of as many of
+    the best as there were rivals, those that rank alike counted once."""
+    exact = large.judge(FORMULAS)
+    guesses = large._estimated(FORMULAS, "evolve")
+    assert guesses is not None
+    monkeypatch.setattr(fitness, "AT_ONCE", 1)
+    rivals = [Judgement((-1.0,), -1.0), Judgement((-0.9,), -0.9)]
+    best, expected = {rival.taus: rival.joint for rival in rivals}, []
+    for number in np.argsort(-guesses, kind="stable"):
+        if guesses[number] < sorted(best.values())[-2] - MARGIN:
+            break
+        expected.append(number)
+        outcome = exact[number]
+        if isinstance(outcome, Judgement):
+            best[outcome.taus] = outcome.joint
+    found = large.judge([*FORMULAS, FORMULAS[int(np.argmax(guesses))]], rivals=rivals)[: len(FORMULAS)]
+    assert 2 <= len(expected) < len(FORMULAS) - 1
+    assert [number for number in range(len(FORMULAS)) if found[number] == exact[number]] == sorted(expected)
 
 
 def test_the_population_has_exact_fitness(large: Judge) -> None:
@@ -92,9 +113,9 @@ def test_the_population_has_exact_fitness(large: Judge) -> None:
     with seeded(1):
         founders = [breeder.founder() for _ in range(12)]
         breeder.evaluate(founders)
-        valid = [i.outcome.joint for i in founders if isinstance(i.outcome, Judgement)]
         children = [breeder.child(parent, founders) for parent in founders]
-        breeder.evaluate(children, bar=max(valid))
+        best = max((f for f in founders if isinstance(f.outcome, Judgement)), key=lambda f: f.fitness)
+        breeder.evaluate(children, rivals=[best])
     reference = synthetic.judge(large.scorers[0].root, BENCHMARK)  # type: ignore[union-attr]
     for child in children:
         if isinstance(child.outcome, Judgement):
@@ -103,7 +124,7 @@ def test_the_population_has_exact_fitness(large: Judge) -> None:
 
 def test_small_networks_are_judged_at_once(root: Path) -> None:
     judge = synthetic.judge(root, synthetic.mini(24), tasks=("small",))
-    assert judge.judge(FORMULAS, bar=0.99) == judge.judge(FORMULAS)
+    assert judge.judge(FORMULAS, rivals=[Judgement((0.99,), 0.99)]) == judge.judge(FORMULAS)
 
 
 def test_samples_are_kept_and_made_again_when_damaged(large: Judge, tmp_path: Path) -> None:
