@@ -158,12 +158,16 @@ class StatisticsCache:
         found.net.update(fresh.net)
         return found
 
+    def prepared(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> bool:
+        """Whether `prepare` would find nothing missing."""
+        return all(self.has(subject, pairs, each) for each in ({1, stride} if keep else {stride}))
+
     def prepare(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> None:
         """Build and keep what is missing of (statistic, probe) pairs, and their samples if the stride is above 1.
 
         Without `keep`, the samples only.
         """
-        if all(self.has(subject, pairs, each) for each in ({1, stride} if keep else {stride})):
+        if self.prepared(subject, pairs, stride, keep=keep):
             return
         whole = self.read(subject, _everywhere(pairs), SHAPES, keep=keep)
         if stride > 1:

@@ -75,14 +75,11 @@ def work(task: Task) -> tuple[list[list[float]], dict[str, float]]:
 
 def prepared(task: Task) -> bool:
     """Whether the statistics that the parts read are kept, and their samples if these are wanted."""
-    wanted = {1, task.stride} if task.keep else {task.stride}
-    return all(_cache(task.root).has(task.subject, _pairs(task), stride) for stride in wanted)
+    return _cache(task.root).prepared(task.subject, _pairs(task), task.stride, keep=task.keep)
 
 
 def prepare(task: Task) -> None:
     """Build and keep the statistics that the parts read, if they are not there."""
-    if prepared(task):
-        return
     with one_thread():
         _cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride, keep=task.keep)
     give_back_memory()

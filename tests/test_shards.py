@@ -15,8 +15,6 @@ from autoprox.evolve import grammar
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import OPERATIONS, apply, statistic
 
-FORMULAS_OF_EACH = 3
-
 
 @pytest.fixture(scope="module")
 def mini() -> Benchmark:
