@@ -98,9 +98,7 @@ def _cache(root: str) -> StatisticsCache:
 class Scoring(Protocol):
     """What scores formulas on the architectures of a benchmark: `Scorer`, or another in its place."""
 
-    def scores(
-        self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
-    ) -> np.ndarray:
+    def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Scores, formulas × indices."""
         ...
 
@@ -198,18 +196,16 @@ class Scorer:
         self.kept -= {places[task.subject.key] for task in beyond}
         return [*missing[:fitting], *(task for task in beyond if not prepared(task))]
 
-    def scores(
-        self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
-    ) -> np.ndarray:
+    def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
         for terminal in (t for formula in formulas for t in formula.terminals() if t.statistic.column):
             raise BenchmarkError(f"{terminal} is of a table; the networks of {self.benchmark.name} have none")
         indices = np.asarray(indices, dtype=int)
         if formulas and self.from_memory(indices):
-            return _from_memory([self], formulas, [indices], progress)[0]
+            return _from_memory([self], formulas, [indices])[0]
         parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
-        self._compute(parts, numbers, indices, progress)
+        self._compute(parts, numbers, indices)
         result = np.empty((len(formulas), len(indices)))
         for depth in np.unique(self.depths[indices]):
             at = np.flatnonzero(self.depths[indices] == depth)
@@ -242,9 +238,7 @@ class Scorer:
 
         return finish(formula, layers, net).numpy()
 
-    def _compute(
-        self, parts: Sequence[Formula], numbers: Sequence[str], indices: np.ndarray, progress: Progress | None
-    ) -> None:
+    def _compute(self, parts: Sequence[Formula], numbers: Sequence[str], indices: np.ndarray) -> None:
         """Fill in what is missing of the parts and numbers at the indices."""
         self._recall(parts)
         for name in numbers:
@@ -258,7 +252,7 @@ class Scorer:
                 home = self._home(subject) if keep else ""
                 tasks.append(Task(str(self.root), subject, lacking, absent, keep, home=home))
                 places.append(i)
-        for number, (rows, net) in run(self.executor, work, tasks, progress):
+        for number, (rows, net) in run(self.executor, work, tasks):
             i = places[number]
             for part, row in zip(tasks[number].parts, rows, strict=True):
                 self._parts[part][i, : len(row)] = row
@@ -285,29 +279,25 @@ def scores_together(
     scorers: Sequence[Scoring],
     formulas: Sequence[Formula],
     wanted: Sequence[np.ndarray],
-    progress: Progress | None = None,
 ) -> list[np.ndarray]:
     """What each scorer's `scores` gives of its wanted indices; those that are scored from memory all at once."""
     small = {n: s for n, s in enumerate(scorers) if isinstance(s, Scorer) and s.from_memory(wanted[n])}
     found: dict[int, np.ndarray] = {}
     if small and formulas:
-        together = _from_memory([*small.values()], formulas, [wanted[n] for n in small], progress)
+        together = _from_memory([*small.values()], formulas, [wanted[n] for n in small])
         found = dict(zip(small, together, strict=True))
-    return [
-        found[n] if n in found else scorer.scores(formulas, wanted[n], progress) for n, scorer in enumerate(scorers)
-    ]
+    return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
 
 
 def estimates(scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Scores from every `STRIDE`-th row and column of each matrix: what ranks networks about alike, and much sooner."""
-    return _from_memory(scorers, formulas, wanted, None, STRIDE)
+    return _from_memory(scorers, formulas, wanted, STRIDE)
 
 
 def _from_memory(
     scorers: Sequence[Scorer],
     formulas: Sequence[Formula],
     wanted: Sequence[np.ndarray],
-    progress: Progress | None,
     stride: int = 1,
 ) -> list[np.ndarray]:
     """Scores of one or more scorers, for each of these formulas × indices, shard by shard."""
@@ -323,7 +313,7 @@ def _from_memory(
         for group in groups
     ]
     flat = np.empty((len(formulas), len(members)))
-    for number, scores in run(scorers[0].executor, score_shard, tasks, progress):
+    for number, scores in run(scorers[0].executor, score_shard, tasks):
         flat[:, groups[number]] = scores
     parts = np.split(rounded(flat), np.cumsum([len(indices) for indices in distinct])[:-1], axis=1)
     places = zip(parts, distinct, wanted, strict=True)

@@ -85,9 +85,7 @@ class TabularScorer:
         """Check the formulas: there is nothing to build."""
         self.check(formulas)
 
-    def scores(
-        self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray, progress: Progress | None = None
-    ) -> np.ndarray:
+    def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Scores, formulas × indices, float64, to 40 bits (see `rounded`).
 
         Numbers are read within ±MAX, the range of the operations. A score is NaN, which is missing, exactly where a

@@ -11,9 +11,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -140,9 +141,9 @@ class LocalPool(Executor):
 
         try:
             self._lanes[lane].submit(work.function, *work.args, **work.kwargs).add_done_callback(ended)
-        except BrokenExecutor as error:  # it died while it had nothing to do
+        except (BrokenExecutor, EOFError, OSError) as error:  # it, or the server that starts it, died meanwhile
             failed: Future = Future()
-            failed.set_exception(error)
+            failed.set_exception(error if isinstance(error, BrokenExecutor) else BrokenProcessPool(repr(error)))
             ended(failed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -169,14 +170,33 @@ class _Work:
 def _context() -> BaseContext:
     """How a process begins: on Linux as a fork of a server that has imported torch once for all of them, which takes
     milliseconds, not seconds. Elsewhere libraries may not bear a fork, and it begins from nothing.
+
+    The server starts with the first pool, with the environment of that moment, and ends with this process.
     """
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["autoprox.bench_cache.scorer"])  # the server starts once; later calls are idle
-    with interrupts_wait():
+    context.set_forkserver_preload(["autoprox.bench_cache.scorer"])
+    resource_tracker.ensure_running()  # else the server starts it, which lets interrupts through again
+    with interrupts_wait(), _same_modules():
         forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _same_modules() -> Iterator[None]:
+    """A Python that is started inside imports from where this one does, and not from the current folder first."""
+    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
+    os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ["PYTHONPATH"] = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def local_pool(workers: int) -> Executor | None:

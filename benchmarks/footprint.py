@@ -4,7 +4,8 @@
 
 Every row is a process of its own with an empty AUTOPROX_HOME (or, where it says so, with the statistics of the row
 above), from the start of Python. Peak memory is the largest resident size that the system noted of a process; the
-operating system shares files and libraries between processes, so a sum over processes is an upper bound.
+operating system shares files and libraries between processes, so a sum over processes is an upper bound, but for the
+process that workers are forks of, which shares nearly all that it has with them.
 """
 
 import multiprocessing

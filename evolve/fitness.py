@@ -168,26 +168,35 @@ class Judge:
         """Each formula's judgement on the split, or why it has none.
 
         A formula is of use only if it beats one of the `rivals`, if there are any, and every one that does takes the
-        place of the worst. Where networks are large, all are estimated (see `estimates`) and the most promising judged,
-        a few at a time, until the others are estimated below the worst rival by more than `MARGIN`: these are hopeless,
-        and not judged. Every judgement is exact.
+        place of the worst; those with the same taus count once. Where networks are large, all are estimated (see
+        `estimates`) and the most promising judged, a few at a time, until the others are estimated below the worst
+        rival by more than `MARGIN`: these are hopeless, and not judged. Every judgement is exact.
         """
         guesses = self._estimated(formulas, split) if rivals else None
         if guesses is None:
             return self._judged(formulas, split)
         outcomes: list[Outcome | None] = [None] * len(formulas)
-        standing, bar = list(rivals), -math.inf
-        order = np.argsort(-guesses, kind="stable")
-        for first in range(0, len(order), AT_ONCE):
-            bar = sorted({one.taus: one.joint for one in standing}.values())[-len(rivals)]
-            going = [n for n in order[first : first + AT_ONCE] if guesses[n] >= bar - MARGIN]
+        best, bar = {rival.taus: rival.joint for rival in rivals}, -math.inf
+        places, order = len(best), np.argsort(-guesses, kind="stable")
+        at_once = AT_ONCE if self._kept(split) else len(formulas)  # a network that is not kept runs again each time
+        for first in range(0, len(order), at_once):
+            bar = sorted(best.values())[-places]
+            going = [n for n in order[first : first + at_once] if guesses[n] >= bar - MARGIN]
             if not going:
                 break
             for number, outcome in zip(going, self._judged([formulas[n] for n in going], split), strict=True):
                 outcomes[number] = outcome
-                standing += [outcome] if isinstance(outcome, Judgement) else []
+                if isinstance(outcome, Judgement):
+                    best[outcome.taus] = outcome.joint
         hopeless = Invalid(f"estimated too far below the {bar:.3f} that it takes to enter the population")
         return [outcome or hopeless for outcome in outcomes]
+
+    def _kept(self, split: str) -> bool:
+        """Whether all statistics of the split's architectures stay on disk."""
+        return all(
+            not isinstance(scorer, Scorer) or scorer.kept.issuperset(self.architectures(number, split).tolist())
+            for number, scorer in enumerate(self.scorers)
+        )
 
     def _judged(self, formulas: Sequence[Formula], split: str) -> list[Outcome]:
         scores = self.scores(formulas, split)

@@ -133,14 +133,14 @@ class Breeder:
         return found if found.canonical.is_complete else None
 
     def evaluate(self, individuals: Iterable[Individual], rivals: Iterable[Individual] = ()) -> None:
-        """Judge all that are new, as one graph, and give every individual its fitness.
+        """Judge all that are new, together, and give every individual its fitness.
 
-        One that is sure not to beat any of the `rivals` may be left without: the judge says which.
+        One that is estimated far below all `rivals` may be left without: see `Judge.judge`.
         """
         individuals = list(individuals)
         new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
-        beaten = [rival.outcome for rival in rivals if isinstance(rival.outcome, Judgement)]
-        for formula, outcome in zip(new, self.judge.judge(new, rivals=beaten) if new else [], strict=True):
+        known = [rival.outcome for rival in rivals if isinstance(rival.outcome, Judgement)]
+        for formula, outcome in zip(new, self.judge.judge(new, rivals=known) if new else [], strict=True):
             self.memo[formula.text] = outcome
             self.judged.append(formula.text)
         for individual in individuals:
@@ -178,10 +178,12 @@ def elitist(population: list[Individual], breeder: Breeder, settings: Settings) 
 
         parents ← as many as the population, by tournaments of 3
         repeat 1 + retries times:
-            children ← a variation of each parent;  evaluate them together, but those that cannot survive
+            children ← a variation of each parent;  evaluate them together
             admit each child that beats the worst of the population
             parents ← the parents of the others
         population ← the best distinct of population and admitted
+
+    Of large networks, a child that is estimated far below the best of population and admitted is one of the others.
     """
     worst = population[-1]
     admitted: list[Individual] = []

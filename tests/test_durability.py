@@ -276,7 +276,7 @@ class Victim:
 
     def __init__(self, bench: Path, folder: Path, *options: str) -> None:
         self.bench, self.options = bench, options
-        self.pauses = [0.01, 0.1, 3.0]  # workers take about 3 seconds to start
+        self.pauses = [0.01, 0.1, 3.0]  # what starts the workers takes about 3 seconds
         self.out, self.home = folder / "run", folder / "home"
         self.killed: list[Started] = []
 

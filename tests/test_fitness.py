@@ -27,7 +27,7 @@ class Given:
         self.benchmark, self._scores = benchmark, scores
         self.network, self.structure = benchmark.networks()[0], benchmark.structure()
 
-    def scores(self, formulas: Sequence[Formula], indices: np.ndarray, progress: object = None) -> np.ndarray:
+    def scores(self, formulas: Sequence[Formula], indices: np.ndarray) -> np.ndarray:
         return np.array([self._scores[formula.text][indices] for formula in formulas])
 
 

@@ -43,8 +43,10 @@ class Dice:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []
+        self.rivals: list[Sequence[Judgement]] = []  # of each call that has some
 
-    def judge(self, formulas: Sequence[Any], split: str = "evolve", rivals: object = ()) -> list[Any]:
+    def judge(self, formulas: Sequence[Any], split: str = "evolve", rivals: Sequence[Judgement] = ()) -> list[Any]:
+        self.rivals += [rivals] if rivals else []
         self.calls += [(formula.text, split) for formula in formulas]
         return [self.outcome(formula.text, split) for formula in formulas]
 
@@ -147,6 +149,20 @@ class Fixed(Breeder):
 def population(size: int = 8) -> list[Individual]:
     with seeded("founders"):
         return found(Breeder(MADE["typed"], Dice()), settings(population=size))  # type: ignore[arg-type]
+
+
+def test_children_compete_with_the_best_so_far() -> None:
+    dice, chosen = Dice(), settings(retries=2)
+    with seeded(0):
+        breeder = Breeder(MADE["typed"], dice)  # type: ignore[arg-type]
+        before = found(breeder, chosen)
+        STRATEGIES["elitist"](before, breeder, chosen)
+    assert len(dice.rivals) == 3
+    assert dice.rivals[0] == [individual.outcome for individual in before]
+    assert all(len({rival.taus for rival in rivals}) == chosen.population for rivals in dice.rivals)
+    worst = [min(rival.joint for rival in rivals) for rivals in dice.rivals]
+    assert worst == sorted(worst)
+    assert worst[0] < worst[-1]
 
 
 @every_way

@@ -28,7 +28,7 @@ class Given:
         self.network, self.structure = benchmark.networks()[0], benchmark.structure()
         self.asked: set[int] = set()
 
-    def scores(self, formulas: Sequence[Formula], indices: np.ndarray, progress: object = None) -> np.ndarray:
+    def scores(self, formulas: Sequence[Formula], indices: np.ndarray) -> np.ndarray:
         self.asked |= {int(i) for i in indices}
         return np.array([self._scores[indices] for _ in formulas])
 

@@ -79,6 +79,7 @@ def test_what_is_judged_is_exact_and_what_is_not_is_estimated_far_below_the_bar(
     for estimate, outcome, plain in zip(estimated, large.judge(FORMULAS, rivals=[rival]), exact, strict=True):
         if isinstance(outcome, Invalid) and outcome != plain:
             dropped += 1
+            assert estimate < rival.joint - MARGIN
             assert "too far below" in outcome.reason
         else:
             assert estimate >= rival.joint - MARGIN
@@ -87,25 +88,40 @@ def test_what_is_judged_is_exact_and_what_is_not_is_estimated_far_below_the_bar(
     assert large.judge(FORMULAS) == exact  # without rivals, everything is judged
 
 
-def test_what_is_judged_raises_the_bar(large: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One at a time, the best estimates first: each is judged as long as it is not far below the worst of as many of
-    the best as there were rivals, those that rank alike counted once."""
-    exact = large.judge(FORMULAS)
-    guesses = large._estimated(FORMULAS, "evolve")
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_is_judged_raises_the_bar(large: Judge, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best estimates first: each is judged as long as it is not far below the worst of as many of the best as
+    there were rivals, those that rank alike counted once."""
+    twice = [*FORMULAS, *FORMULAS]
+    exact, guesses = large.judge(twice), large._estimated(twice, "evolve")
     assert guesses is not None
-    monkeypatch.setattr(fitness, "AT_ONCE", 1)
-    rivals = [Judgement((-1.0,), -1.0), Judgement((-0.9,), -0.9)]
+    monkeypatch.setattr(fitness, "AT_ONCE", at_once)
+    rivals = [Judgement((-1.0,), -1.0), Judgement((-0.9,), -0.9), Judgement((-0.9,), -0.9)]
     best, expected = {rival.taus: rival.joint for rival in rivals}, []
-    for number in np.argsort(-guesses, kind="stable"):
-        if guesses[number] < sorted(best.values())[-2] - MARGIN:
-            break
-        expected.append(number)
-        outcome = exact[number]
-        if isinstance(outcome, Judgement):
-            best[outcome.taus] = outcome.joint
-    found = large.judge([*FORMULAS, FORMULAS[int(np.argmax(guesses))]], rivals=rivals)[: len(FORMULAS)]
-    assert 2 <= len(expected) < len(FORMULAS) - 1
-    assert [number for number in range(len(FORMULAS)) if found[number] == exact[number]] == sorted(expected)
+    order = np.argsort(-guesses, kind="stable").tolist()
+    while order and guesses[order[0]] >= sorted(best.values())[-2] - MARGIN:
+        bar, next_ones, order = sorted(best.values())[-2], order[:at_once], order[at_once:]
+        expected += [n for n in next_ones if guesses[n] >= bar - MARGIN]
+        for outcome in (exact[n] for n in next_ones):
+            if isinstance(outcome, Judgement):
+                best[outcome.taus] = outcome.joint
+    found = large.judge(twice, rivals=rivals)
+    assert 2 <= len(expected) < len(twice)
+    assert [number for number in range(len(twice)) if found[number] == exact[number]] == sorted(expected)
+
+
+def test_networks_that_are_not_kept_run_once(root: Path, large: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitness, "AT_ONCE", 1)
+    asked: list[int] = []
+    judge = large._judged
+    monkeypatch.setattr(large, "_judged", lambda formulas, split: asked.append(len(formulas)) or judge(formulas, split))
+    rivals = [Judgement((-1.0 - number,), -1.0) for number in range(len(FORMULAS) + 1)]
+    large.judge(FORMULAS, rivals=rivals)
+    assert asked == [1] * len(FORMULAS)
+    assert isinstance(large.scorers[0], Scorer)
+    large.scorers[0].kept.remove(int(large.architectures(0, "evolve")[0]))
+    large.judge(FORMULAS, rivals=rivals)
+    assert asked[len(FORMULAS) :] == [len(FORMULAS)]
 
 
 def test_the_population_has_exact_fitness(large: Judge) -> None:

@@ -2,14 +2,20 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, as_completed
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
 
 import pytest
 
 from autoprox.bench_cache.workers import Homed, LocalPool
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process starts from nothing")
 
 
 @pytest.fixture(scope="module")
@@ -101,5 +107,47 @@ def test_a_killed_process_breaks_the_pool_and_nothing_waits_for_ever(busy: bool)
             assert any(isinstance(future.exception(timeout=20), BrokenExecutor) for future in futures)
         with pytest.raises(BrokenExecutor):  # at once when its death is known, else when it gets work
             list(pool.map(time.sleep, [0.1] * 8, timeout=20))
+        with pytest.raises(BrokenExecutor):
+            pool.submit(pid)
+
+
+# --- how they start ---
+
+_WHERE = """
+import autoprox
+from importlib.util import find_spec
+from multiprocessing import forkserver
+from autoprox.bench_cache.workers import LocalPool
+if __name__ == "__main__":
+    with LocalPool(1) as pool:
+        assert pool.submit(find_spec, "autoprox").result().origin == autoprox.__file__
+        with open(f"/proc/{forkserver._forkserver._forkserver_pid}/status") as status:
+            masked = next(int(line.split()[1], 16) for line in status if line.startswith("SigBlk"))
+        assert masked & 2, "an interrupt would end the server"
+"""
+
+
+@on_linux
+def test_workers_have_the_modules_of_this_process_whatever_the_folder(tmp_path: Path) -> None:
+    other = tmp_path / "autoprox" / "bench_cache"  # as in the folder above a clone
+    other.mkdir(parents=True)
+    (other / "__init__.py").touch()
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "where.py").write_text(_WHERE)
+    command = [sys.executable, str(tmp_path / "scripts" / "where.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@on_linux
+def test_without_a_server_the_pool_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(descriptors: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    with LocalPool(2) as pool:
+        monkeypatch.setattr(forkserver, "connect_to_new_process", gone)
+        first = pool.submit(pid)
+        with pytest.raises(BrokenExecutor, match="EOF"):
+            first.result(timeout=20)
         with pytest.raises(BrokenExecutor):
             pool.submit(pid)
