@@ -78,7 +78,8 @@ class LocalPool(Executor):
     """
 
     def __init__(self, workers: int) -> None:
-        self._lanes = [ProcessPoolExecutor(1, mp_context=_context(), initializer=_begin_worker) for _ in range(workers)]
+        context = _context()
+        self._lanes = [ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker) for _ in range(workers)]
         self._idle = list(range(workers))
         self._homes: dict[str, int] = {}
         self._loads = [0.0] * workers
