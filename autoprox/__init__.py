@@ -14,13 +14,13 @@ if (_root / "pyproject.toml").is_file() and str(_root) not in __path__:
 
 # What most people need, imported on first use: torch alone takes a second or two, and `--help` needs none of it.
 _PUBLIC = {
-    "Benchmark": "autoprox.bench_cache.benchmark",
+    "Benchmark": "autoprox.bench_cache.benchmarks.table",
     "OPERATIONS": "autoprox.primitives",
     "Operation": "autoprox.primitives",
     "Proxy": "autoprox.proxy",
     "Vocabulary": "autoprox.primitives",
-    "get_space": "autoprox.bench_cache.spaces",
-    "load_benchmark": "autoprox.bench_cache.library",
+    "get_space": "autoprox.bench_cache.spaces.registry",
+    "load_benchmark": "autoprox.bench_cache.benchmarks.library",
     "parse": "autoprox.primitives",
     "resolve": "autoprox.proxy",
 }

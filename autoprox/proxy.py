@@ -15,7 +15,7 @@ import orjson
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.files import write_atomically
+from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.primitives import (
     OPERATIONS,
     STATISTICS,

@@ -15,9 +15,9 @@ import click
 import torch
 from common import alternating, cold_home, evolved, median, mini, number, real_size, scorers_of, seconds, table
 
-from autoprox.bench_cache.benchmark import Benchmark
-from autoprox.bench_cache.cache import StatisticsCache
-from autoprox.bench_cache.workers import close_pool, local_pool
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
+from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.primitives import Formula, Reading, parse
 from autoprox.primitives.evaluate import by_slot, reduce_layers, reductions
 

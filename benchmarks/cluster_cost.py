@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprox.bench_cache import scorer
-from autoprox.bench_cache.library import data_home, load_benchmark
-from autoprox.bench_cache.shards import SIZE, Members, packed
+from autoprox.bench_cache.benchmarks.library import data_home, load_benchmark
+from autoprox.bench_cache.statistics import scorer
+from autoprox.bench_cache.statistics.shards import SIZE, Members, packed
 from autoprox.evolve import Journal
 from autoprox.primitives import Formula, parse
 

@@ -18,17 +18,17 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import linregress
 
-from autoprox.bench_cache import shards
-from autoprox.bench_cache.benchmark import Benchmark
-from autoprox.bench_cache.cache import StatisticsCache, Subject, is_matrix
-from autoprox.bench_cache.library import DEFAULT_BENCHMARK, data_home, load_benchmark
-from autoprox.bench_cache.number_store import NumberStore
-from autoprox.bench_cache.scorer import Scorer
-from autoprox.bench_cache.spaces import InputSpec, get_space
+from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, data_home, load_benchmark
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.bench_cache.statistics import shards
+from autoprox.bench_cache.statistics.number_store import NumberStore
+from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.store import StatisticsCache, Subject, is_matrix
+from autoprox.evolution import Watch, go, start
 from autoprox.evolve import Judge, Task
 from autoprox.primitives import Formula, Reading, parse
 from autoprox.primitives.evaluate import reductions
-from autoprox.run import Watch, go, start
 
 Generations = list[list[Formula]]
 

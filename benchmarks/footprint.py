@@ -60,7 +60,7 @@ def evolution(row: Row, began: float) -> Footprint:
     os.environ["AUTOPROX_HOME"] = row.home
     from common import mini, real_size  # here: a run's workers import this file too, and what it imports is not theirs
 
-    from autoprox.run import Watch, go, start
+    from autoprox.evolution import Watch, go, start
 
     benchmark = real_size(row.networks, others=3) if row.real_size else mini(row.networks)
     started = time.time() - began

@@ -25,13 +25,13 @@ from gplearn.genetic import SymbolicRegressor
 from rich.console import Console
 from rich.table import Table
 
-from autoprox.bench_cache.benchmark import STRUCTURE, Benchmark
-from autoprox.bench_cache.library import load_benchmark
-from autoprox.bench_cache.tabular_scorer import TabularScorer, common_statistics
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
+from autoprox.evolution import FINALISTS, Watch, go, start
 from autoprox.evolve import TABULAR, Judge, choose_tasks
 from autoprox.evolve.fitness import kendall
 from autoprox.primitives import Formula
-from autoprox.run import FINALISTS, Watch, go, start
 
 POPULATION, PARSIMONY = 1000, 0.001  # gplearn's defaults
 #: All of gplearn's functions that are not periodic: those of the language, as far as gplearn has them.

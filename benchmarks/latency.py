@@ -18,7 +18,7 @@ from common import REAL_SIZE, alternating, number, table
 from torch import Tensor, nn
 
 from autoprox import Proxy
-from autoprox.bench_cache.spaces import InputSpec, get_space
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import forward, loss_of, probe_batch, untouched
 

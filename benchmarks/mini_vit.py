@@ -18,10 +18,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from autoprox import Benchmark
-from autoprox.bench_cache.datasets import load_dataset
-from autoprox.bench_cache.library import EMBEDDED_DIR
-from autoprox.bench_cache.train_run import Job, Plan, begin, carry_out, make_benchmark, run_job
-from autoprox.bench_cache.training import Recipe
+from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR
+from autoprox.bench_cache.training.by_reference import load_dataset
+from autoprox.bench_cache.training.run import Job, Plan, begin, carry_out, make_benchmark, run_job
+from autoprox.bench_cache.training.trainer import Recipe
 
 TABLE = EMBEDDED_DIR / "mini-vit.json"
 TASKS = ("digits", "fashion", "pines")

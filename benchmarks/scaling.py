@@ -27,9 +27,9 @@ from common import (
     table,
 )
 
-from autoprox.bench_cache.benchmark import Benchmark
-from autoprox.bench_cache.scorer import scores_together
-from autoprox.bench_cache.workers import close_pool, local_pool
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
+from autoprox.bench_cache.statistics.scorer import scores_together
 from autoprox.primitives import Formula, parse
 
 #: Each (statistic, probe) of evolution, so that reading it from disk is no part of what is timed.

@@ -9,7 +9,7 @@ evolution asked for:
 - plain, in memory: `evaluate(formula, reading)` alone, one formula and one network at a time;
 - plain: the same, with the statistics that the formula needs read from the cache first;
 - re-running: build the network, run forward and backward as far as the formula needs, evaluate;
-- an evolution: `autoprox.run.go` with two workers and the statistics on disk, from beginning to end: starting the
+- an evolution: `autoprox.evolution.go` with two workers and the statistics on disk, from beginning to end: starting the
   workers, variation, journal, choice on the validation split.
 
 The plain evaluator and re-running are timed on the same random pairs of formula and network.
@@ -38,10 +38,10 @@ from common import (
     table,
 )
 
-from autoprox.bench_cache.benchmark import Benchmark
-from autoprox.bench_cache.cache import StatisticsCache, Subject
-from autoprox.bench_cache.library import load_benchmark
-from autoprox.bench_cache.workers import keep_memory
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.local_pool import keep_memory
+from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
 from autoprox.evolve import Judge
 from autoprox.primitives import Formula, evaluate, requirements
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 from deap import base
 from scipy.stats import kendalltau
 
-from autoprox.bench_cache.benchmark import SPLITS, Benchmark
-from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.scorer import Scorer, estimates, scores_together
-from autoprox.bench_cache.tabular_scorer import TabularScorer
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.benchmarks.tasks import matching_tasks
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.statistics.columns import TabularScorer
+from autoprox.bench_cache.statistics.scorer import Scorer, estimates, scores_together
 from autoprox.primitives.formula import Formula
 
 #: A formula that leaves more than this fraction of pairs of architectures tied has no fitness: it would be judged
@@ -241,16 +241,7 @@ def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> li
     Raises BenchmarkError for a pattern that names nothing, for a benchmark that none names a task of, and for a task
     with too few accuracies to split.
     """
-    unused = [p for p in patterns if not any(fnmatchcase(name, p) for b in benchmarks for name in b.tasks)]
-    if unused:
-        known = ", ".join(dict.fromkeys(name for benchmark in benchmarks for name in benchmark.tasks))
-        raise BenchmarkError(f"no task is called '{unused[0]}'; there are {known}")
-    tasks = [
-        Task(number, name)
-        for number, benchmark in enumerate(benchmarks)
-        for name in benchmark.tasks
-        if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
-    ]
+    tasks = [Task(number, name) for number, name in matching_tasks(benchmarks, patterns)]
     for number, benchmark in enumerate(benchmarks):
         if not any(task.benchmark == number for task in tasks):
             known = ", ".join(benchmark.tasks)

@@ -13,7 +13,7 @@ from typing import Any
 from deap import base, gp, tools
 from deap.tools import selection
 
-from autoprox.bench_cache.journal import Journal, JournalError
+from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
 from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, REMEMBERED, TABULAR, Grammar, crossover, other_role
 from autoprox.primitives.canonical import canonical

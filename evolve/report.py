@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoprox.bench_cache.benchmark import SPLITS, STRUCTURE
+from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
 from autoprox.evolve.fitness import Judge, kendall
 from autoprox.primitives.formula import Formula
 

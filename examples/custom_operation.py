@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autoprox import OPERATIONS, Operation, Proxy, get_space
-from autoprox.bench_cache.spaces import InputSpec
+from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.primitives import OperationError
 
 

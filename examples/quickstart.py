@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from autoprox import Proxy, get_space
-from autoprox.bench_cache.spaces import InputSpec
+from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.export import export
 
 

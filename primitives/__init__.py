@@ -7,9 +7,9 @@
 
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.evaluate import evaluate, requirements
+from autoprox.primitives.find_blocks.named import Block, LayerError, find_blocks
 from autoprox.primitives.formula import Formula, apply, constant, from_json, statistic
 from autoprox.primitives.kinds import PROBES, ROLES, FormulaError, Kind
-from autoprox.primitives.layers import Block, LayerError, find_blocks
 from autoprox.primitives.operations import OPERATIONS, Operation, OperationError, Vocabulary
 from autoprox.primitives.probe import Reading, read_statistics
 from autoprox.primitives.statistics import STATISTICS, Statistic, Terminal

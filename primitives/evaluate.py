@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoprox.primitives.find_blocks.named import LayerError
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.kinds import role_slots
-from autoprox.primitives.layers import LayerError
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import COLUMN, Terminal

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprox.primitives.layers import SLOTS, Block, LayerError, weight_of
+from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError, weight_of
 
 
 @dataclass

@@ -7,12 +7,11 @@ from random import Random
 
 import pytest
 import torch
+from places import DATA
 
-from autoprox.bench_cache.files import BenchmarkError
-from autoprox.bench_cache.readers import IMAGENET_SPEC, read_benchmark
-from autoprox.bench_cache.spaces import get_space
-
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+from autoprox.bench_cache.benchmarks.readers import IMAGENET_SPEC, read_benchmark
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.spaces.registry import get_space
 
 
 def reference(*parts: str) -> Path:

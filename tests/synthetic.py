@@ -5,9 +5,9 @@ from random import Random
 
 import numpy as np
 
-from autoprox.bench_cache.benchmark import SPLITS, Benchmark, TaskInput
-from autoprox.bench_cache.scorer import Scorer
-from autoprox.bench_cache.spaces import InputSpec, PitArch, get_space
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TaskInput
+from autoprox.bench_cache.spaces.registry import InputSpec, PitArch, get_space
+from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.evolve import Judge, Task
 
 SPEC = InputSpec(image_size=24, num_classes=10, patch_size=8)

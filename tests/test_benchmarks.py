@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-from autoprox.bench_cache import scorer
-from autoprox.bench_cache.scorer import Scorer
+from autoprox.bench_cache.statistics import scorer
+from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.primitives import parse
 
-ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("throughput", "scaling", "bandwidth", "footprint", "latency")
 
 pytestmark = pytest.mark.slow

@@ -2,13 +2,13 @@
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from graphlib import TopologicalSorter
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from places import ROOT
 
 #: folder → the folders it may import from, besides itself (design: "Folders").
 ARROWS = {
@@ -18,8 +18,49 @@ ARROWS = {
     "autoprox": {"primitives", "bench_cache", "evolve"},
 }
 
+#: folder → its rooms, each with the rooms of the same folder that it may import from (design: "Rooms"). A room is a
+#: folder of modules, or a module that stands beside them.
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "primitives": {
+        "kinds": set(),
+        "find_blocks": set(),
+        "operations": {"kinds"},
+        "statistics": {"kinds"},
+        "formula": {"kinds", "operations", "statistics"},
+        "text": {"formula", "kinds", "operations", "statistics"},
+        "canonical": {"formula", "kinds", "operations"},
+        "probe": {"find_blocks", "statistics", "kinds"},
+        "evaluate": {"find_blocks", "formula", "kinds", "operations", "probe", "statistics"},
+    },
+    "bench_cache": {
+        "runtime": set(),
+        "spaces": {"runtime"},
+        "benchmarks": {"runtime", "spaces"},
+        "statistics": {"runtime", "spaces", "benchmarks"},
+        "training": {"runtime", "spaces", "benchmarks"},
+    },
+    "evolve": {
+        "fitness": set(),
+        "grammar": set(),
+        "report": {"fitness"},
+        "loop": {"fitness", "grammar"},
+    },
+    "autoprox": {
+        "pictures": set(),
+        "scoring": set(),
+        "zoo": {"scoring"},
+        "proxy": {"scoring", "zoo"},
+        "evolution": {"scoring", "zoo", "proxy"},
+        "export": {"scoring", "zoo", "proxy", "pictures"},
+        "rank": {"scoring", "zoo", "proxy", "pictures"},
+        "search": {"scoring", "zoo", "proxy"},
+        "cli": {"scoring", "zoo", "proxy", "evolution", "export", "rank", "search", "pictures"},
+        "__main__": {"cli"},
+    },
+}
+
 #: An exported proxy carries the source of these, and must run where there is only torch.
-CARRIED = ("primitives/operations.py", "primitives/probe.py", "primitives/layers.py")
+CARRIED = ("primitives/operations.py", "primitives/probe.py", "primitives/find_blocks/named.py")
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
 
@@ -52,7 +93,7 @@ def imports(source: str) -> Iterator[Imported]:
 
 
 def folder_of(imported: Imported) -> str:
-    """Return the folder of a module of ours: autoprox.evolve.loop → evolve, autoprox.cli → autoprox."""
+    """Return the folder of a module of ours: autoprox.evolve.loop → evolve, autoprox.cli.root → autoprox."""
     second = imported.name.removeprefix("autoprox.").partition(".")[0]
     return second if second in ARROWS else "autoprox"
 
@@ -109,25 +150,69 @@ def dotted(module: str) -> str:
     return ".".join(parts if parts[0] == "autoprox" else ["autoprox", *parts])
 
 
-def test_packages_are_flat_and_listed() -> None:
-    """A nested package works in the source tree and vanishes from the wheel."""
-    nested = [m for m in MODULES if m.count("/") > 1]
-    assert nested == []
-    for folder in ARROWS:
-        assert f"{folder}/__init__.py" in MODULES
+def room_of(name: str) -> tuple[str, str]:
+    """Return folder and room of a dotted name: autoprox.rank.plan → (autoprox, rank); no room: the folder itself."""
+    parts = name.removeprefix("autoprox").strip(".").split(".")
+    folder = parts.pop(0) if parts[0] in ROOMS and parts[0] != "autoprox" else "autoprox"
+    return folder, parts[0] if parts and parts[0] in ROOMS[folder] else ""
+
+
+def between_rooms(module: str, source: str) -> list[str]:
+    """Return the imports of a file that go against the arrows between rooms, one line each."""
+    folder, room = room_of(dotted(module))
+    wrong = []
+    for imported in imports(source):
+        if imported.root != "autoprox":
+            continue
+        other_folder, other = room_of(imported.name)
+        if room and other and other_folder == folder and other not in {room, *ROOMS[folder][room]}:
+            wrong.append(f"line {imported.line}: {folder}/{room} may not know of {imported.name}")
+    return wrong
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_arrows_between_rooms(module: str) -> None:
+    assert between_rooms(module, (ROOT / module).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_every_room_has_its_arrows(folder: str) -> None:
+    there = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    there |= {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
+    assert there == set(ROOMS[folder])
+
+
+def test_arrows_between_rooms_have_no_circle() -> None:
+    for rooms in ROOMS.values():
+        list(TopologicalSorter(rooms).static_order())  # raises CycleError
+
+
+def test_every_package_is_listed() -> None:
+    """A package that is not listed works in the source tree and vanishes from the wheel."""
+    packages = {dotted(module) for module in MODULES if module.endswith("/__init__.py")}
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(packages)
+    modules = {dotted(module).rpartition(".")[0] for module in MODULES if not module.endswith("/__init__.py")}
+    assert modules <= packages  # a folder without __init__.py is no package
 
 
 WRONG = {
-    ("primitives", "from autoprox.bench_cache.spaces import SPACES"): "primitives may not know of autoprox.bench_cache",
+    (
+        "primitives",
+        "from autoprox.bench_cache.spaces.registry import SPACES",
+    ): "primitives may not know of autoprox.bench_cache",
     ("primitives", "from autoprox import evolve"): "primitives may not know of autoprox.evolve",
     ("primitives", "from autoprox import __version__"): "primitives may not know of autoprox.__version__",
-    ("primitives", "import autoprox.cli"): "primitives may not know of autoprox.cli",
+    ("primitives", "import autoprox.cli.root"): "primitives may not know of autoprox.cli.root",
     ("bench_cache", "def f():\n    from autoprox.evolve import loop"): "line 2: bench_cache may not know of",
     ("evolve", "import autoprox.proxy as p"): "evolve may not know of autoprox.proxy",
     ("evolve", "from . import loop"): "relative import",
     ("autoprox", "from .proxy import Proxy"): "relative import",
     ("autoprox", "from primitives import parse"): "import autoprox.primitives.parse instead of primitives.parse",
-    ("evolve", "import importlib\nimportlib.import_module('autoprox.cli')"): "evolve may not know of autoprox.cli",
+    (
+        "evolve",
+        "import importlib\nimportlib.import_module('autoprox.cli.root')",
+    ): "evolve may not know of autoprox.cli.root",
     ("evolve", "__import__(name)"): "whose name is computed",
 }
 
@@ -138,5 +223,23 @@ def test_wrong_imports_are_noticed(folder: str, source: str) -> None:
 
 
 def test_right_imports_are_not() -> None:
-    source = "import torch\nfrom autoprox.primitives import parse\nimport autoprox.bench_cache.spaces\n"
+    source = "import torch\nfrom autoprox.primitives import parse\nimport autoprox.bench_cache.spaces.registry\n"
     assert violations("evolve", source) == []
+
+
+WRONG_ROOMS = {
+    (
+        "bench_cache/spaces/pit.py",
+        "from autoprox.bench_cache.benchmarks.table import Benchmark",
+    ): "spaces may not know of",
+    ("bench_cache/runtime/journal.py", "from autoprox.bench_cache import spaces"): "runtime may not know of",
+    ("bench_cache/training/run.py", "import autoprox.bench_cache.statistics.store"): "training may not know of",
+    ("autoprox/zoo/tools.py", "from autoprox.proxy import Proxy"): "zoo may not know of autoprox.proxy",
+    ("autoprox/scoring.py", "from autoprox import zoo"): "scoring may not know of autoprox.zoo",
+    ("evolve/fitness.py", "from autoprox.evolve.loop import evolve"): "fitness may not know of",
+}
+
+
+@pytest.mark.parametrize(("module", "source"), WRONG_ROOMS)
+def test_wrong_imports_between_rooms_are_noticed(module: str, source: str) -> None:
+    assert WRONG_ROOMS[module, source] in between_rooms(module, source)[0]

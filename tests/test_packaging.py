@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("autoprox", "primitives", "bench_cache", "evolve")
 SITE = sysconfig.get_paths()["purelib"]
 
@@ -21,8 +21,8 @@ SITE = sysconfig.get_paths()["purelib"]
 USE = """
 import json, sys
 import torch
-import autoprox.bench_cache.spaces, autoprox.evolve, autoprox.primitives
-from autoprox.bench_cache.spaces import AutoFormerArch, InputSpec
+import autoprox.bench_cache.spaces.registry, autoprox.evolve, autoprox.primitives
+from autoprox.bench_cache.spaces.registry import AutoFormerArch, InputSpec
 torch.set_num_threads(1)
 space = autoprox.get_space("autoformer-vb101")
 model = space.build(AutoFormerArch(192, (3,) * 12, (3.5,) * 12), InputSpec(image_size=32))

@@ -1,0 +1,222 @@
+"""`autoprox libra`: choose three proxies with labels, merge their ranks, and judge that on the test split."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import orjson
+from rich.table import Table
+
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.runtime.files import write_atomically, write_csv
+from autoprox.cli.rank import (
+    caption,
+    collected,
+    next_directory,
+    number,
+    plain_console,
+    plain_table,
+    split_outside_brackets,
+    tables,
+)
+from autoprox.evolve import MEAN
+from autoprox.pictures import DrawingError
+from autoprox.rank.libra import LIBRA, ROLES, Choice, choose, libra_contest
+from autoprox.rank.output import flat
+from autoprox.rank.plan import Plan, RankError, contenders, make_plan
+from autoprox.rank.plots import correlation_figure, save_figure
+from autoprox.rank.scores import Scores, load
+from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
+
+CSV, JSON, PICTURE = "libra.csv", "libra.json", "libra-correlations"
+#: Candidates that are printed; all are saved.
+SHOWN = 8
+
+
+@click.command("libra")
+@click.option("--bench", required=True, metavar="NAME|FILE", help="Benchmark to choose and judge on.")
+@click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
+@click.option(
+    "--proxies",
+    multiple=True,
+    metavar="all|PROXY,...",
+    help="What to choose from, as for rank. Repeatable.  [default: all]",
+)
+@click.option(
+    "--scores",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Take the scores of a finished `autoprox rank`; else they are computed.",
+)
+@click.option("--sample", type=int, metavar="N", help="Use N architectures, drawn at random.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="one a core", help="Processes."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Run directory.  [default: that of --scores, or ranks/NUMBER]",
+)
+@click.pass_context
+def libra(context: click.Context, bench: str, tasks: str, proxies: Sequence[str], scores: Path | None,
+          sample: int | None, seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
+    """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
+
+    Params, FLOPs, depth and width are candidates too, unless --proxies leaves them out.
+    """
+    console = plain_console()
+    benchmark = load_benchmark(bench)
+    patterns = split_outside_brackets(tasks)
+    refs = [ref for text in proxies for ref in split_outside_brackets(text)]
+    if scores is not None:
+        _check_alone(context)
+        plan, found = load(benchmark, scores)
+        plan = _narrowed(plan, patterns)
+        out = out or scores
+    else:
+        plan = make_plan(benchmark, tasks=patterns, proxies=refs or ["all"], sample=sample, batch=batch, seed=seed)
+        out = out or next_directory(Path("ranks"))
+    console.print(f"autoprox libra → {out}", soft_wrap=True)
+    if scores is None:
+        found = collected(console, plan, out, workers)
+    pool = _pool(benchmark, plan, refs)
+    choosing, judged = _halves(plan)
+    on = found.contest.at(choosing).only(pool)
+    choices = {task: choose(on, task) for task in plan.tasks}
+    for choice in choices.values():
+        console.print(_candidate_table(choice))
+        console.print(_chosen(choice), soft_wrap=True)
+    baselines = [name for name in STRUCTURE if name in found.contest.proxies]
+    rows = rank_rows(libra_contest(found.contest.at(judged), choices, baselines), plan.seed)
+    console.print(f"\nOn the test split, {len(judged)} architectures that nothing was chosen on:", soft_wrap=True)
+    seconds = _seconds(found, choices, baselines)
+    named = [replace(row, proxy=_name(row, choices)) for row in rows]
+    for table in tables(named, {_name(row, choices): seconds[row.proxy] for row in rows}):
+        console.print(table)
+    console.print(_verdict(rows), soft_wrap=True)
+    console.print(caption(plan), soft_wrap=True)
+    saved = _save(out, plan, choices, rows, seconds)
+    between = correlations(on)
+    title = f"{benchmark.name}: what LIBRA chose from"
+    try:
+        figure = correlation_figure(between.proxies, between.spearman, title, "Spearman ρ between scores")
+        saved += save_figure(figure, out / PICTURE)
+    except DrawingError as error:
+        console.print(f"No picture: {error}", soft_wrap=True)
+    console.print(f"Saved in {out}: {', '.join(saved)}", soft_wrap=True)
+
+
+def _check_alone(context: click.Context) -> None:
+    """Refuse what a run's scores cannot be changed by."""
+    for name in ("sample", "seed", "batch", "workers"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} is for computing scores: leave it out, or --scores")
+
+
+def _narrowed(plan: Plan, patterns: Sequence[str]) -> Plan:
+    """The run's plan for some of its tasks."""
+    tasks = tuple(task for task in task_names(plan.benchmark, patterns) if task in plan.tasks)
+    if not tasks:
+        raise RankError(f"the run has scores for the tasks {', '.join(plan.tasks)} only")
+    return Plan(plan.benchmark, tasks, plan.contenders, plan.architectures, plan.split, plan.batch, plan.seed)
+
+
+def _pool(benchmark: Benchmark, plan: Plan, refs: Sequence[str]) -> list[str]:
+    """The names of the proxies to choose from: all that were scored, or those that are named."""
+    scored = [contender.name for contender in plan.contenders]
+    if not refs or "all" in refs:
+        return scored
+    structure = {contender.name for contender in contenders(benchmark, ())}
+    named = [c.name for c in contenders(benchmark, refs) if c.name not in structure or c.name in refs]
+    missing = [name for name in named if name not in scored]
+    if missing:
+        raise RankError(f"the run has no scores by {missing[0]}; it has {', '.join(scored)}")
+    return named
+
+
+def _halves(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the architectures to choose on, of the splits evolve and validation, and to judge on, of test."""
+    splits = plan.benchmark.splits()
+    test = np.isin(plan.architectures, splits["test"])
+    if test.sum() < FEWEST or (~test).sum() < FEWEST:
+        raise RankError(
+            f"LIBRA chooses on evolve and validation and is judged on test: {(~test).sum()} and {test.sum()} "
+            f"architectures are too few"
+        )
+    return np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def _seconds(scores: Scores, choices: Mapping[str, Choice], baselines: Sequence[str]) -> dict[str, float]:
+    """Seconds an architecture by row: LIBRA takes as long as its three proxies; means over the tasks."""
+    of_task = [[scores.seconds[proxy] for proxy in choice.chosen] for choice in choices.values()]
+    padded = np.array([row + [float("nan")] * (len(ROLES) - len(row)) for row in of_task])
+    by_role = dict(zip(ROLES, map(float, padded.mean(axis=0)), strict=True))
+    return {LIBRA: float(np.mean([sum(row) for row in of_task])), **by_role} | {n: scores.seconds[n] for n in baselines}
+
+
+def _name(row: Row, choices: Mapping[str, Choice]) -> str:
+    """The row's name with the proxy that it stands for on its task."""
+    if row.proxy not in ROLES or row.task not in choices:
+        return row.proxy
+    chosen = choices[row.task].chosen
+    place = ROLES.index(row.proxy)
+    return f"{row.proxy} {chosen[place]}" if place < len(chosen) else row.proxy
+
+
+def _candidate_table(choice: Choice) -> Table:
+    title = f"task {choice.task}: chosen on {choice.architectures} architectures of evolve and validation"
+    table = plain_table(title)
+    table.add_column("candidate", overflow="fold")
+    for name in ("chosen as", "ρ", f"IG, bits, {choice.bins} classes", f"|b_val − b_z|, b_val {choice.bias:.3f}"):
+        table.add_column(name, justify="right", no_wrap=True)
+    roles = dict(zip(choice.chosen, ROLES, strict=False))
+    shown = [c for place, c in enumerate(choice.candidates) if place < SHOWN or c.proxy in roles]
+    for candidate in shown:
+        gain = "" if roles.get(candidate.proxy) == ROLES[0] else number(candidate.gain)
+        gap = number(abs(choice.bias - candidate.bias))
+        table.add_row(candidate.proxy, roles.get(candidate.proxy, ""), number(candidate.rho), gain, gap)
+    return table
+
+
+def _chosen(choice: Choice) -> str:
+    hidden = len(choice.candidates) - SHOWN
+    parts = [", ".join(f"{role} {proxy}" for role, proxy in zip(ROLES, choice.chosen, strict=False))]
+    if hidden > 0:
+        parts.append(f"{len(choice.candidates)} candidates in all")
+    if choice.left_out:
+        parts.append(f"without a score of some, or with one for all: {', '.join(choice.left_out)}")
+    return "; ".join(parts)
+
+
+def _verdict(rows: Sequence[Row]) -> str:
+    """Whether merging was worth it."""
+    means = {row.proxy: row.tau.value for row in rows if row.task == MEAN}
+    own = means.pop(LIBRA)
+    better = [f"{name} {number(tau)}" for name, tau in means.items() if tau >= own]
+    others = f"as well or better alone: {', '.join(better)}" if better else "none of the others does as well alone"
+    return f"LIBRA's mean τ on test is {number(own)}; {others}."
+
+
+def _save(
+    out: Path, plan: Plan, choices: Mapping[str, Choice], rows: Sequence[Row], seconds: Mapping[str, float]
+) -> list[str]:
+    lines = [flat(row, seconds[row.proxy]) for row in rows]
+    record = {
+        "settings": plan.record(),
+        "merge": "sum of log(rank / n)",
+        "choices": [asdict(choice) for choice in choices.values()],
+        "test": lines,
+    }
+    data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    write_atomically(out / JSON, data)
+    write_csv(out / CSV, lines)
+    return [JSON, CSV]

@@ -1,0 +1,108 @@
+"""`autoprox bench train`: make a benchmark by training architectures from scratch on a data set."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.spaces.registry import SPACES
+from autoprox.bench_cache.training.built_in import BUILT_IN
+from autoprox.bench_cache.training.by_reference import load_dataset
+from autoprox.bench_cache.training.run import Plan, begin, carry_out, check_output, make_benchmark
+from autoprox.bench_cache.training.trainer import Recipe
+
+_RECIPE = Recipe()
+
+
+@click.command("train")
+@click.option("--space", default="mini-vit", show_default=True, help=f"One of {', '.join(SPACES)}.")
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    required=True,
+    metavar="NAME|FOLDER|FILE",
+    help=f"{', '.join(BUILT_IN)}, a folder of images by class, or an .npz file; repeatable: a task each.",
+)
+@click.option("--archs", type=int, default=200, show_default=True, help="Architectures, the same on every data set.")
+@click.option("--epochs", type=int, default=_RECIPE.epochs, show_default=True)
+@click.option("--seeds", type=int, default=4, show_default=True, help="Trainings of each architecture.")
+@click.option("--batch", type=int, default=_RECIPE.batch, show_default=True, help="Images of a training step.")
+@click.option("--lr", type=float, default=_RECIPE.lr, show_default=True, help="Highest learning rate of AdamW.")
+@click.option("--train-images", type=int, help="About so many, classes in proportion.  [default: all]")
+@click.option("--test-images", type=int, help="About so many, classes in proportion.  [default: all]")
+@click.option("--image-size", type=int, help="Pixels that images of a folder are scaled to.  [default: 32]")
+@click.option("--patch-size", type=int, help="Pixels of a patch.  [default: the data set's, or a quarter of the image]")
+@click.option("--sample-seed", type=int, default=0, show_default=True, help="Draws the architectures.")
+@click.option("--workers", type=int, default=os.cpu_count() or 1, show_default="one a core", help="Processes.")
+@click.option("--name", help="Name of the benchmark.  [default: that of the file]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
+def train(
+    space: str,
+    datasets: Sequence[str],
+    archs: int,
+    epochs: int,
+    seeds: int,
+    batch: int,
+    lr: float,
+    train_images: int | None,
+    test_images: int | None,
+    image_size: int | None,
+    patch_size: int | None,
+    sample_seed: int,
+    workers: int,
+    name: str | None,
+    out: Path,
+) -> None:
+    """Train architectures of a space from scratch, and write their accuracies as a benchmark.
+
+    Every training is noted in OUT with `.journal` added to its name as soon as it has ended: the same command goes on
+    where a killed one stopped. Data sets are checked before anything is trained.
+    """
+    console = Console(markup=False, highlight=False)
+    if workers < 1:
+        raise BenchmarkError(f"workers is {workers}; it must be at least 1")
+    loaded = [
+        load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
+        for ref in datasets
+    ]
+    plan = Plan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed)
+    called = check_output(out, name)
+    journal = out.with_name(out.name + ".journal")
+    done, total = begin(journal, plan), archs * len(loaded)
+    console.print(
+        f"{archs} architectures of {space} on {', '.join(data.name for data in loaded)}, {seeds} seeds each: "
+        f"{total} trainings, {done} done; journal {journal}",
+        soft_wrap=True,
+    )
+    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", total=total, completed=done)
+
+        def progress(ended: int, of: int) -> None:
+            bars.update(bar, completed=ended)
+            if not console.is_terminal and ended % 20 == 0:
+                console.print(f"{ended}/{of} trained")
+
+        trained = carry_out(journal, plan, workers, progress)
+    benchmark = make_benchmark(trained, called, _command())
+    benchmark.save(out)
+    console.print(
+        f"{benchmark.name}: {len(benchmark)} architectures, tasks {', '.join(benchmark.tasks)}, "
+        f"{trained.seconds / 3600:.1f} hours of one core; written to {out}\n"
+        f"Next: autoprox bench show {shlex.quote(str(out))}",
+        soft_wrap=True,
+    )
+
+
+def _command() -> str:
+    """The command as it was typed, for the data card; only the last part of the program's path."""
+    return shlex.join(["autoprox", *sys.argv[1:]])

@@ -1,0 +1,347 @@
+"""Run: one evolution from benchmarks to a proxy with its verdict, in a directory that can be resumed.
+
+A run directory holds `journal.jsonl` (everything the result depends on), `benchmarks/` (copies, so that the run stands
+alone), `proxy.json` (the best formula so far, rewritten every generation), `generations.csv`, and at the end
+`report.json` and `report.csv`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from autoprox import __version__
+from autoprox.bench_cache.benchmarks.library import data_home
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Network
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
+from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
+from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
+from autoprox.bench_cache.statistics.scorer import Scorer, are_small, shard_homes
+from autoprox.evolve import (
+    FORMULA,
+    TABULAR,
+    Breeder,
+    Grammar,
+    Individual,
+    Journal,
+    JournalError,
+    Judge,
+    Judgement,
+    Report,
+    Row,
+    Settings,
+    SettingsError,
+    Task,
+    best_distinct,
+    check_generations,
+    choose_tasks,
+    evolve,
+    grammar,
+    report,
+    restore,
+    tabular,
+)
+from autoprox.evolve.grammar import terminals
+from autoprox.primitives import OPERATIONS, Formula, apply, statistic
+from autoprox.proxy import PROXY_FILE, Proxy
+
+JOURNAL = "journal.jsonl"
+#: How many of the last population, by fitness, are compared on the validation split.
+FINALISTS = 10
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a run tells while it works: the statistics being built (done, of), each generation's record, and what else
+    the user should know."""
+
+    building: Callable[[int, int], None] = lambda done, of: None
+    generation: Callable[[Mapping[str, Any]], None] = lambda record: None
+    reporting: Callable[[], None] = lambda: None
+    notice: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended. `report` has the splits that were looked at: without test if the run was interrupted."""
+
+    proxy: Proxy
+    report: Report
+    finished: bool
+    generations: int
+
+
+def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any) -> Settings:
+    """Begin a run directory: settings into the journal, benchmarks beside it.
+
+    `tasks` are names or patterns (see `choose_tasks`); `choices` are further fields of Settings. Raises JournalError
+    if there is a run already, SettingsError or BenchmarkError for settings that cannot be.
+    """
+    names = [benchmark.name for benchmark in benchmarks]
+    if len(set(names)) < len(names):
+        raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
+    settings = Settings((), (), **choices)
+    _check_grammar(settings, benchmarks)
+    chosen = choose_tasks(benchmarks, tasks)
+    settings = replace(
+        settings,
+        benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),
+        tasks=tuple(f"{names[task.benchmark]}:{task.name}" for task in chosen),
+    )
+    Journal.check_absent(out / JOURNAL)
+    for benchmark in benchmarks:
+        _save_copy(benchmark, out / "benchmarks" / f"{benchmark.name}.json")
+    Journal.create(out / JOURNAL, asdict(settings))  # last: with it, there is a run
+    return settings
+
+
+def _save_copy(benchmark: Benchmark, path: Path) -> None:
+    """Save a benchmark, but not over another: that may be of a run which is starting here at the same moment."""
+    data = benchmark.to_bytes()
+    if not write_new(path, data) and path.read_bytes() != data:
+        raise JournalError(f"{path} is another benchmark; remove it, or choose another --out")
+
+
+def _check_grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> None:
+    """Refuse a grammar that does not go with the benchmarks, and settings that do not go with the grammar."""
+    if settings.grammar == TABULAR:
+        common_statistics(benchmarks)
+        if settings.costly or settings.batch != Settings.batch:
+            raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
+        return
+    for benchmark in benchmarks:
+        if benchmark.space is None:
+            raise BenchmarkError(
+                f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
+                "use --grammar tabular, which combines the columns of its table"
+            )
+
+
+def read_settings(out: Path) -> Settings:
+    """The settings of the run in a directory. Raises JournalError if there is none or they cannot be read."""
+    stored = Journal.open(out / JOURNAL).settings
+    try:
+        return Settings(**{name: _tupled(value) for name, value in stored.items()})
+    except (TypeError, AttributeError) as error:
+        raise JournalError(f"{out / JOURNAL}: the settings on line 1 cannot be read ({error})") from None
+
+
+def go(
+    out: Path,
+    *,
+    generations: int | None = None,
+    workers: int = 1,
+    executor: Executor | None = None,
+    watch: Watch | None = None,
+) -> Result:
+    """Carry the run in a directory to its end, from wherever its journal ends.
+
+    `generations` goes further, or less far, than the settings say. The work is done by `workers` processes of its
+    own, or by any `executor` (concurrent.futures.Executor) that can import autoprox where it works, which is then not
+    shut down; the result is the same. Interrupted (KeyboardInterrupt), it keeps the
+    generations that are complete and reports without a look at the test split.
+
+    Raises JournalError if there is no run, it cannot be gone on with, or another process is doing so; SettingsError
+    if it has more generations already; WorkerError if a worker process dies.
+    """
+    settings = read_settings(out)
+    if generations is not None:
+        settings = replace(settings, generations=generations)
+    with Journal.held(out / JOURNAL) as journal:
+        discard_drafts(out, but_of=JOURNAL)  # a second start may be writing that one, and will find it is too late
+        check_generations(journal)
+        if len(journal.records) > settings.generations + 1:
+            done = len(journal.records) - 1
+            raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
+        benchmarks = _stored_benchmarks(out, settings)
+        # A table takes no time to read.
+        pool = None if settings.grammar == TABULAR or executor else local_pool(workers)
+        try:
+            judge = _judge(settings, benchmarks, executor or pool)
+            breeder = Breeder(_grammar(settings, benchmarks), judge)
+            write_generations(out, journal.records)
+            return _carry_on(out, settings, journal, breeder, watch or Watch())
+        finally:
+            close_pool(pool)
+
+
+def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
+    judge = breeder.judge
+    records = list(journal.records)
+
+    def written(record: dict[str, Any]) -> None:
+        records.append(record)
+        write_generations(out, records)
+        _save_best(out, settings, record)
+        watch.generation(record)
+
+    finished = True
+    try:
+        wanted = [_reads(name, probe) for name, probe in _kept_statistics(breeder.grammar)]
+        # Of both splits that every generation looks at, as far as the statistics are kept.
+        looked_at = [[judge.architectures(n, split) for n in range(len(judge.scorers))] for split in SPLITS[:2]]
+        homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
+        for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
+            scorer.prepare(wanted, np.concatenate(both), watch.building, homes)
+            _tell_of_room(scorer, both[0], watch)
+        population = evolve(breeder, settings, journal, written)
+    except KeyboardInterrupt:
+        if not records:
+            raise
+        finished = False
+        population = restore(breeder, records)
+    watch.reporting()
+    chosen = choose(breeder.judge, population)
+    verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2])
+    proxy = _proxy(settings, chosen, verdict, len(records) - 1)
+    proxy.save(out / PROXY_FILE)
+    save_report(out, settings, chosen, verdict)
+    return Result(proxy, verdict, finished, len(records) - 1)
+
+
+def _tell_of_room(scorer: Scorer | TabularScorer, evolve: np.ndarray, watch: Watch) -> None:
+    """Say that some networks run again for every generation, which takes long, where the disk has no room for them."""
+    again = sum(int(i) not in scorer.kept for i in evolve) if isinstance(scorer, Scorer) else 0
+    if again:
+        watch.notice(
+            f"no room for the statistics of {again:,} of the {len(evolve):,} networks of {scorer.benchmark.name} that "
+            "evolution looks at: they run again in every generation; set AUTOPROX_HOME to a folder on a larger disk"
+        )
+
+
+def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
+    """Of the best by fitness, the formula with the highest joint tau on the validation split."""
+    finalists = [individual.canonical for individual in best_distinct(population, FINALISTS)]
+    outcomes = judge.judge(finalists, "validation")
+    ranked = [outcome.joint if isinstance(outcome, Judgement) else -2.0 for outcome in outcomes]
+    return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
+
+
+def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
+    scorers = [
+        _scorer(settings, benchmark, network, pool)
+        for benchmark in benchmarks
+        for network in benchmark.networks()
+        if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
+    ]
+    numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
+    tasks = [Task(numbers[name], task) for name, task in (text.split(":", 1) for text in settings.tasks)]
+    return Judge(scorers, tasks, settings.joint)
+
+
+def _scorer(
+    settings: Settings, benchmark: Benchmark, network: Network, pool: Executor | None
+) -> Scorer | TabularScorer:
+    if settings.grammar == TABULAR:
+        return TabularScorer(benchmark, network=network)
+    root, kept = data_home() / "statistics", _kept(benchmark)
+    return Scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
+
+
+def _grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> Grammar:
+    if settings.grammar == TABULAR:
+        return tabular(common_statistics(benchmarks))
+    return grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks))
+
+
+def _kept_statistics(written: Grammar) -> tuple[tuple[str, str], ...]:
+    """The (statistic, probe) pairs that are built before evolution; a table has everything already."""
+    return () if written.name == TABULAR else terminals(written.probe)
+
+
+def probe_of(benchmarks: Sequence[Benchmark]) -> str:
+    """The probe that evolution reads: `data` if there are images for the networks of every task, else `noise`."""
+    return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
+
+
+def _kept(benchmark: Benchmark) -> np.ndarray:
+    """Whose statistics stay on disk: everyone's if the networks are small, else those that fitness is judged on."""
+    small = are_small(benchmark.structure()["params"])
+    return np.arange(len(benchmark)) if small else benchmark.splits()["evolve"]
+
+
+def _reads(name: str, probe: str) -> Formula:
+    """A formula that reads this statistic of all layers."""
+    return apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
+
+
+def _stored_benchmarks(out: Path, settings: Settings) -> list[Benchmark]:
+    """The run's copies of its benchmarks. Raises JournalError unless they are those that it was started with."""
+    benchmarks = []
+    for name, digest in settings.benchmarks:
+        path = out / "benchmarks" / f"{name}.json"
+        benchmarks.append(Benchmark.load(path))
+        if _digest(benchmarks[-1]) != digest:
+            raise JournalError(
+                f"{path} is not the benchmark that the run was started with; start again with another --out"
+            )
+    tasks = {f"{benchmark.name}:{task}" for benchmark in benchmarks for task in benchmark.tasks}
+    if not tasks.issuperset(settings.tasks):
+        raise JournalError(f"{out / JOURNAL}: not all the tasks on line 1 are in the run's benchmarks")
+    return benchmarks
+
+
+def _digest(benchmark: Benchmark) -> str:
+    return hashlib.sha256(benchmark.to_bytes()).hexdigest()
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
+
+
+def _save_best(out: Path, settings: Settings, record: Mapping[str, Any]) -> None:
+    """The best formula so far, so that a run stopped in any way leaves a proxy."""
+    best = record["best"]
+    provenance = _provenance(settings, record["generation"])
+    provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
+    provenance["note"] = "best so far on the evolve split; the run has not finished"
+    Proxy.from_formula(best["formula"], "evolved", provenance).save(out / PROXY_FILE)
+
+
+def _proxy(settings: Settings, formula: Formula, verdict: Report, generation: int) -> Proxy:
+    provenance = _provenance(settings, generation)
+    rows = [row for row in verdict.rows if row.predictor == FORMULA]
+    provenance["tau"] = {
+        split: {_task_name(row): round(row.tau, 4) for row in rows if row.split == split}
+        for split in dict.fromkeys(row.split for row in rows)
+    }
+    return Proxy(formula, "evolved", provenance)
+
+
+def _provenance(settings: Settings, generation: int) -> dict[str, Any]:
+    """What it takes to repeat the run; the benchmarks by name, their digests being in the journal."""
+    facts = asdict(settings)
+    facts["benchmarks"] = [name for name, _ in settings.benchmarks]
+    return {**facts, "generations": generation, "version": __version__}
+
+
+def _task_name(row: Row) -> str:
+    return f"{row.benchmark}:{row.task}" if row.benchmark else row.task
+
+
+def save_report(out: Path, settings: Settings, formula: Formula, verdict: Report) -> None:
+    """`report.json` and `report.csv`: every row, and the formula's lead over params."""
+    rows = [asdict(row) for row in verdict.rows]
+    record = {
+        "formula": formula.text,
+        "settings": asdict(settings),
+        "rows": rows,
+        "lead_over_params": [asdict(lead) for lead in verdict.leads],
+    }
+    write_atomically(out / "report.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    write_csv(out / "report.csv", rows)
+
+
+def write_generations(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """`generations.csv`: one line for each generation of the journal."""
+    rows = [{"generation": r["generation"], "unique": r["unique"], **r["best"]} for r in records]
+    if rows:
+        write_csv(out / "generations.csv", rows)

@@ -1,0 +1,350 @@
+"""Standalone: a proxy as one Python file that needs only torch."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from autoprox import __version__
+from autoprox.export.sources import Definition, Import, SourceError, bundle, call_text
+from autoprox.primitives import Formula, Operation, Reading, Terminal, find_blocks, read_statistics
+from autoprox.primitives.evaluate import matrix_reductions
+from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.probe import _read_structure
+from autoprox.proxy import Proxy
+from autoprox.scoring import require
+
+_LINE = 120  # width of the file
+_CALL = 80  # longest call on one line
+_INLINE = 40  # longest argument that stays inside its call
+
+_SIGNATURE = '''\
+def score(
+    model: torch.nn.Module,
+    inputs: Tensor | None = None,
+    targets: Tensor | None = None,
+    layers: Sequence[Mapping[str, object]] | None = None,
+    seed: int = 0,
+) -> float:
+    """The proxy's value on an untrained model, which is left as it was; higher is better.
+
+'''
+
+_LAYERS_DOC = '''\
+    `layers` names the linear layers of each transformer block where `find_blocks` does not find them.
+    """
+    blocks = find_blocks(model, layers)
+'''
+
+_RUN = (
+    """\
+    `inputs` is a batch, samples first, and `targets` its class numbers; without targets the loss is against random
+    classes drawn from `seed`.
+""",
+    """\
+    reading = read_statistics(model, blocks, {(name, probe) for name, probe, _ in READS}, inputs, targets, seed)
+    require(reading, blocks, READS)
+""",
+)
+
+_NO_RUN = (
+    """\
+    The network is not run: `inputs`, `targets` and `seed` are not used.
+""",
+    """\
+    reading = Reading()
+    _read_structure(reading, model, blocks, {name for name, _, _ in READS})
+    require(reading, blocks, READS)
+""",
+)
+
+_IMPORTS = (
+    Import("__future__", "annotations", "annotations"),
+    Import("collections.abc", "Mapping", "Mapping"),
+    Import("collections.abc", "Sequence", "Sequence"),
+    Import("torch", "", "torch"),
+    Import("torch", "Tensor", "Tensor"),
+)
+
+
+def to_python(proxy: Proxy) -> str:
+    """The source of a module whose `score(model, inputs, targets, layers, seed)` gives the scores of the proxy.
+
+    It imports torch and the standard library. Raises SourceError for an operation whose source cannot be had, and for
+    a formula over the columns of a table.
+    """
+    terminals = proxy.formula.terminals()
+    for terminal in terminals:
+        if terminal.statistic.column:
+            raise SourceError(
+                f"the formula reads {terminal}, which is of a benchmark's table: a file cannot compute it from a "
+                "model; export it to text, latex, json, dot or svg"
+            )
+    runs = any(t.statistic.probed or t.statistic.name == "flops" for t in terminals)
+    parts = [find_blocks, require, *([read_statistics] if runs else [Reading, _read_structure])]
+    if any(t.kind.level == "layer" for t in terminals):
+        parts.append(layer_table)
+    operations = [node.head.function for node in proxy.formula.nodes() if isinstance(node.head, Operation)]
+    sources = bundle([*parts, *operations], _IMPORTS, taken=("READS", "score"))
+    about, read = _RUN if runs else _NO_RUN
+    score = _SIGNATURE + about + _LAYERS_DOC + read + "\n".join(_body(proxy.formula, sources.names))
+    head = [_docstring(proxy, runs), _import_lines(sources.imports), _reads(proxy)]
+    note = "# What follows is the part of autoprox that this formula needs, as it is written there."
+    first, *others = _definitions(sources.definitions)
+    return "\n\n\n".join(["\n\n".join(head), score, f"{note}\n\n\n{first}", *others]) + "\n"
+
+
+def layer_table(reading: Reading, name: str, slots: Sequence[str]) -> Tensor:
+    """A statistic of layers as numbers, blocks × slots."""
+    return torch.tensor([reading.layers[name, slot] for slot in slots], dtype=torch.float64).T.contiguous()
+
+
+def _reads(proxy: Proxy) -> str:
+    rows = [f"({_quoted(name)}, {_quoted(probe)}, {_tuple(slots)})," for name, probe, slots in proxy.reads]
+    value = rows[0] if len(rows) == 1 else "\n" + "".join(f"    {row}\n" for row in rows)
+    return f"# What the formula reads: statistic, probe, layers of a block.\nREADS = ({value})"
+
+
+def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:
+    """The lines of `score` that compute the formula from the reading: numbers of layers, then of the network."""
+    names = _Names({*taken, "model", "inputs", "targets", "layers", "seed", "blocks", "reading"})
+    names.taken |= {"column", "slot", "row"}
+    tables: dict[Formula, str] = {}
+    reductions = matrix_reductions(formula)
+    if reductions:
+        yield ""
+        yield "    # One number for each layer: a row for each block, a column for each of its layers."
+    for role in dict.fromkeys(_role(reduction) for reduction in reductions):
+        group = [reduction for reduction in reductions if _role(reduction) == role]
+        slots = role_slots(role)
+        for reduction in group:
+            tables[reduction] = names.fresh(_stem(reduction))
+            yield f"    {tables[reduction]} = torch.empty(len(blocks), {len(slots)}, dtype=torch.float64)"
+        yield f"    for column, slot in enumerate({_tuple(slots)}):"
+        yield "        for row in range(len(blocks)):"
+        yield from (f"            {line}" for line in _matrix_lines(group, tables, names))
+    yield ""
+    yield "    # One number for the network."
+    yield from (f"    {line}" for line in _network_lines(formula, tables, names))
+
+
+def _role(reduction: Formula) -> str:
+    return next(arg.kind.role for arg in reduction.args if arg.kind.level == "matrix")
+
+
+def _matrix_lines(group: Sequence[Formula], tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
+    """The lines that reduce the matrices of one layer to a number for each reduction of the group."""
+    lines = _Lines(names, group, {})
+    for node in dict.fromkeys(node for reduction in group for node in reduction.nodes()):
+        if isinstance(node.head, Terminal):
+            name, probe = node.head.statistic.name, node.head.probe
+            read = f"reading.matrices[{_quoted(name)}, {_quoted(probe)}, slot][row]"
+            lines.assign(node, names.usable(name if probe in ("", "data") else f"{name}_{probe}"), read)
+    lines.device = next(iter(lines.names.values()))
+    for reduction in group:
+        text = lines.call(reduction)
+        yield from lines.taken()
+        yield f"{tables[reduction]}[row, column] = {text}"
+
+
+def _network_lines(formula: Formula, tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
+    """The lines that compute the formula, in float64, from the tables of its reductions."""
+    lines = _Lines(names, [formula], tables)
+    for node in formula.nodes():
+        if isinstance(node.head, Terminal) and node.kind.level == "layer":
+            name, role = node.head.statistic.name, node.head.role
+            table = f"layer_table(reading, {_quoted(name)}, {_tuple(role_slots(role))})"
+            lines.assign(node, names.usable(name if role == "all" else f"{name}_{role}"), table)
+        elif isinstance(node.head, Terminal) and node.kind.level == "net":
+            name = node.head.statistic.name
+            lines.assign(node, names.usable(name), f"torch.tensor(reading.net[{_quoted(name)}], dtype=torch.float64)")
+    text = lines.names.get(formula) or lines.call(formula)
+    yield from lines.taken()
+    yield f"return float({text})"
+
+
+class _Names:
+    """Names for variables, none of them a name of the file."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.taken = taken
+        self.given: Counter[str] = Counter()
+
+    def fresh(self, stem: str) -> str:
+        """A new name: fro_1, fro_2, ..."""
+        self.given[stem] += 1
+        return self.usable(f"{stem}_{self.given[stem]}")
+
+    def usable(self, name: str) -> str:
+        """The name, or a similar one if the file defines it."""
+        while name in self.taken:
+            name += "_"
+        return name
+
+
+class _Lines:
+    """Straight-line code: one call for each operation, a short argument that is used once inside its call.
+
+    `known` are the values that have names, `roots` what is computed, `device` the variable whose device constants
+    are made on, if it may be another than the CPU.
+    """
+
+    def __init__(self, variables: _Names, roots: Sequence[Formula], known: Mapping[Formula, str]) -> None:
+        self.variables = variables
+        self.device = ""
+        self.names = dict(known)
+        self.uses: Counter[Formula] = Counter()
+        self.lines: list[str] = []
+        nodes = dict.fromkeys(node for root in roots for node in root.nodes())
+        for node in nodes:
+            self.uses.update(node.args)
+
+    def assign(self, node: Formula, name: str, text: str) -> str:
+        """Give a value its name."""
+        self.names[node] = name
+        self.lines.append(f"{name} = {text}")
+        return name
+
+    def taken(self) -> list[str]:
+        """The lines since the last time."""
+        lines, self.lines = self.lines, []
+        return lines
+
+    def call(self, node: Formula) -> str:
+        """The call that computes an operation, after lines for the arguments that do not fit in it."""
+        assert isinstance(node.head, Operation)
+        function = call_text(node.head.function)
+        texts = [self.argument(arg) for arg in node.args]
+        for _, place in sorted((-len(text), place) for place, text in enumerate(texts)):
+            arg = node.args[place]
+            if sum(map(len, texts)) > _CALL and arg not in self.names and not arg.is_constant:
+                texts[place] = self.assign(arg, self.variables.fresh(_stem(arg)), texts[place])
+        if node.head.per_sample:
+            first = node.terminals()[0]
+            texts.append(f"reading.samples[{_quoted(first.statistic.name)}, {_quoted(first.probe)}]")
+        return f"{function}({', '.join(texts)})"
+
+    def argument(self, node: Formula) -> str:
+        """A value inside a call: its name, or the call that computes it."""
+        if node in self.names:
+            return self.names[node]
+        if node.is_constant:
+            number = f"torch.tensor({node.head!r}, dtype=torch.float64"
+            if not self.device:
+                return f"{number})"
+            return self.assign(node, self.variables.fresh("constant"), f"{number}, device={self.device}.device)")
+        text = self.call(node)
+        if self.uses[node] > 1 or len(text) > _INLINE:
+            return self.assign(node, self.variables.fresh(_stem(node)), text)
+        return text
+
+
+def _stem(node: Formula) -> str:
+    """What the variables of an operation are called after."""
+    assert isinstance(node.head, Operation)
+    return node.head.name
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _tuple(texts: Sequence[str]) -> str:
+    return f"({', '.join(map(_quoted, texts))}{',' * (len(texts) == 1)})"
+
+
+def _import_lines(imports: Iterable[Import]) -> str:
+    """The imports in the order that isort gives them."""
+
+    def section(module: str) -> int:
+        return 0 if module == "__future__" else 2 if module.partition(".")[0] == "torch" else 1
+
+    sections = []
+    by_section = sorted(imports, key=lambda i: (section(i.module), bool(i.name), i.module, _member_order(i)))
+    for _, group in itertools.groupby(by_section, key=lambda i: section(i.module)):
+        lines = []
+        for (module, plain), members in itertools.groupby(group, key=lambda i: (i.module, not i.name)):
+            if plain:
+                lines += [str(member) for member in members]
+            else:
+                names = [str(member).partition(" import ")[2] for member in members]
+                line = f"from {module} import {', '.join(names)}"
+                wrapped = f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
+                lines.append(line if len(line) <= _LINE else wrapped)
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections)
+
+
+def _member_order(imported: Import) -> tuple[int, str]:
+    """Constants, then classes, then functions."""
+    name = imported.name
+    return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name)
+
+
+def _definitions(definitions: Sequence[Definition]) -> list[str]:
+    """Paragraphs of the file: a function or class each, constants that follow each other together."""
+    paragraphs = []
+    for constant, group in itertools.groupby(definitions, key=lambda d: d.is_constant):
+        sources = [definition.source for definition in group]
+        paragraphs += ["\n".join(sources)] if constant else sources
+    return paragraphs
+
+
+def _docstring(proxy: Proxy, runs: bool) -> str:
+    """What the file is and where it came from. The proxy's name and provenance are text of unknown origin."""
+    lines = [f"A zero-cost proxy for vision transformers, exported by autoprox {__version__}. It needs only torch.", ""]
+    lines += [*_wrapped(f"Name: {proxy.name}", ""), ""] if proxy.name else []
+    lines += ["Formula:", *_wrapped(proxy.formula.text, "    "), ""]
+    call = "score(model, inputs, targets)" if runs else "score(model)"
+    lines += ["Usage, with this file as my_proxy.py:", "    from my_proxy import score", f"    value = {call}"]
+    if proxy.provenance:
+        lines += ["", "Provenance:", *_outline(proxy.provenance, "    ")]
+    return '"""' + "\n".join(_escaped(line) for line in lines) + '\n"""'
+
+
+def _outline(value: Mapping[str, object], indent: str) -> Iterator[str]:
+    """`key: value` lines, nested objects further in."""
+    for key, entry in value.items():
+        if isinstance(entry, Mapping) and entry:
+            yield from _wrapped(f"{key}:", indent)
+            yield from _outline(entry, (indent + "    ")[:40])
+        else:
+            yield from _wrapped(f"{key}: {_shown(entry)}", indent)
+
+
+def _shown(value: object) -> str:
+    """A value on one line."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_shown(entry)}" for key, entry in value.items())
+    return str(value)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    """The text on lines that fit into the file once they are escaped, characters that do not print as \\x.. ."""
+    visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    lines: list[str] = []
+    for width in (_LINE, 60, 20):  # escapes and East Asian characters take more than one column
+        inner = indent + "    "
+        lines = textwrap.wrap(visible, width, initial_indent=indent, subsequent_indent=inner, break_on_hyphens=False)
+        if all(_columns(_escaped(line)) <= _LINE for line in lines):
+            break
+    return lines
+
+
+def _columns(line: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in line)
+
+
+def _escaped(line: str) -> str:
+    """The line as it must be written inside three double quotes."""
+    return line.replace("\\", "\\\\").replace('"', '\\"')

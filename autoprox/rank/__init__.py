@@ -1,0 +1,1 @@
+"""Ranking: proxies beside each other on the same networks of a benchmark."""

@@ -1,0 +1,307 @@
+"""Rating: a proxy's score of architectures, from closed forms or from the networks, by one or more processes."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.runtime.local_pool import (
+    close_pool,
+    give_back_memory,
+    interrupts_wait,
+    local_pool,
+    one_thread,
+)
+from autoprox.bench_cache.spaces.registry import InputSpec, Space
+from autoprox.bench_cache.statistics.columns import TabularScorer
+from autoprox.primitives import Formula, Reading, evaluate, statistic
+from autoprox.primitives.statistics import Terminal
+from autoprox.proxy import Proxy, ProxyError, resolve
+
+#: What can be scored by: a proxy, what `resolve` finds one by, or any function of an untrained network.
+ScoreFunction = Callable[[torch.nn.Module], float]
+Scoring = Proxy | Formula | ScoreFunction | str | os.PathLike
+
+#: Gives candidates their scores, each as soon as it and those before it are known; see `Rater`.
+Rating = Callable[[Sequence["Candidate"]], Iterator["Candidate"]]
+
+#: The seed of the initial weights. They follow from it and the architecture, so a score is the same in every search.
+WEIGHTS_SEED = 0
+
+
+class SearchError(ValueError):
+    """A search that cannot be: its settings, its limits, its batch or its score; one line says why."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture with its closed forms (NaN where a table lacks one) and, once it is rated, its score.
+
+    `key` is the space's line of text for it. The score is None before it is rated, and where it has none, in which
+    case `problem` says why.
+    """
+
+    arch: Any
+    key: str
+    params: float
+    flops: float
+    depth: float
+    width: float
+    score: float | None = None
+    problem: str = ""
+
+
+def candidate(space: Space, arch: Any, spec: InputSpec) -> Candidate:
+    """An architecture of a space, not yet rated."""
+    sizes = space.params(arch, spec), space.flops(arch, spec)
+    return Candidate(arch, space.key(arch), *sizes, space.depth(arch), space.width(arch))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the networks are run on: images with their classes, or `samples` Gaussian ones.
+
+    With `images` (float32, samples × channels × size × size) and `targets` (integers, samples) a formula may read
+    the probe `data`; `samples` is then their number.
+
+    Raises SearchError for arrays that do not go together.
+    """
+
+    samples: int = 2
+    images: np.ndarray | None = None
+    targets: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.samples) is not int or self.samples < 1:
+            raise SearchError(f"a batch has {self.samples!r} samples; it must be a whole number of at least 1")
+        if (self.images is None) != (self.targets is None):
+            raise SearchError("a batch has both images and targets, or neither")
+        if self.images is None or self.targets is None:
+            return
+        images, targets = self.images, self.targets
+        if images.dtype != np.float32 or images.ndim != 4 or not len(images) or not np.isfinite(images).all():
+            raise SearchError(
+                "images must be finite float32 of shape samples × channels × size × size, "
+                f"not {images.dtype} of shape {images.shape}"
+            )
+        if targets.dtype.kind not in "iu" or targets.shape != images.shape[:1]:
+            raise SearchError(
+                f"targets must be {len(images)} class numbers, not {targets.dtype} of shape {targets.shape}"
+            )
+        object.__setattr__(self, "samples", len(images))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Batch:
+        """The batch in the bytes of an .npz file with the arrays `images` and `targets`; nothing else is read."""
+        try:
+            arrays = np.load(io.BytesIO(data), allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise SearchError("it is one array; save both with numpy.savez(FILE, images=..., targets=...)")
+            return cls(images=arrays["images"], targets=arrays["targets"])
+        except KeyError:
+            raise SearchError("it lacks images or targets; numpy.savez(FILE, images=..., targets=...)") from None
+        except SearchError:
+            raise
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise SearchError(f"it is no .npz file of plain arrays, or cut off ({error!s:.80})") from None
+
+    def check(self, spec: InputSpec) -> None:
+        """Raise SearchError if the networks built for `spec` cannot be run on the images."""
+        if self.images is None or self.targets is None:
+            return
+        shape = (spec.in_channels, spec.image_size, spec.image_size)
+        if self.images.shape[1:] != shape:
+            found = " × ".join(map(str, self.images.shape[1:]))
+            raise SearchError(f"the images are {found}, but the networks read {' × '.join(map(str, shape))}")
+        if not 0 <= self.targets.min() <= self.targets.max() < spec.num_classes:
+            raise SearchError(
+                f"the targets go from {self.targets.min()} to {self.targets.max()}, "
+                f"but the networks have the classes 0 to {spec.num_classes - 1}"
+            )
+
+    def tensors(self, spec: InputSpec) -> tuple[Tensor, Tensor | None]:
+        """Inputs and targets for `Proxy.score`; without images only the shape of the inputs counts."""
+        if self.images is None or self.targets is None:
+            return torch.zeros(self.samples, spec.in_channels, spec.image_size, spec.image_size), None
+        return torch.from_numpy(self.images), torch.from_numpy(self.targets.astype(np.int64))
+
+
+def scoring(score: Scoring, batch: Batch) -> Proxy | ScoreFunction:
+    """The proxy that is meant, or the function as it is.
+
+    Raises ProxyError or FormulaError where `resolve` does, and SearchError for a formula that the batch is not for:
+    it reads the probe `data`, and there are no images, or halves of the batch, and there is no half.
+    """
+    if isinstance(score, Formula):
+        score = Proxy(score)
+    if not isinstance(score, Proxy):
+        if callable(score):
+            return score
+        score = resolve(score)
+    if batch.images is None and any(t.probe == "data" for t in score.formula.terminals()):
+        raise SearchError(
+            "the formula reads images (the probe 'data'), which a search does not have. Use Gaussian noise instead: "
+            f"{_on_noise(score.formula)}; or give it a batch of images (--batch-file)"
+        )
+    if batch.samples % 2 and any(t.statistic.name == "weight_grad_batches" for t in score.formula.terminals()):
+        raise SearchError(f"weight_grad_batches halves the batch: it needs an even number, not {batch.samples}")
+    return score
+
+
+def _on_noise(formula: Formula) -> Formula:
+    """The same formula with the probe `noise` wherever it has `data`."""
+    replaced = {}
+    for node in formula.nodes():
+        if isinstance(node.head, Terminal) and node.head.probe == "data":
+            roles = [node.head.role] if node.head.statistic.name != "attn" else []
+            replaced[node] = statistic(node.head.statistic.name, *roles, "noise")
+    return formula.rebuilt(replaced)
+
+
+def reads_structure_only(score: Proxy | ScoreFunction) -> bool:
+    """Whether a score follows from params, FLOPs, depth and width, so that no network is needed."""
+    return isinstance(score, Proxy) and all(t.statistic.name in STRUCTURE for t in score.formula.terminals())
+
+
+def reads_columns(score: Proxy | ScoreFunction) -> TypeGuard[Proxy]:
+    """Whether a score is a formula over columns of a table."""
+    return isinstance(score, Proxy) and any(t.statistic.column for t in score.formula.terminals())
+
+
+def table_rating(benchmark: Benchmark, proxy: Proxy) -> Rating:
+    """Scores of a benchmark's architectures from its table; where a number is missing, there is a problem instead.
+
+    Raises BenchmarkError for a formula that reads something else.
+    """
+    found = TabularScorer(benchmark).scores([proxy.formula], np.arange(len(benchmark)))[0]
+    scores = {benchmark.key(arch): float(score) for arch, score in zip(benchmark.architectures, found, strict=True)}
+
+    def rate(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        for entry in candidates:
+            if math.isnan(scores[entry.key]):
+                yield replace(entry, problem="a number that the formula reads is missing in the table")
+            else:
+                yield replace(entry, score=scores[entry.key])
+
+    return rate
+
+
+class Rater:
+    """Scores of candidates, in their order; the same for any number of workers.
+
+    `space` and `spec` build the networks; they may be None for a proxy that `reads_structure_only`. Use it in a
+    `with` statement, which ends the worker processes.
+    """
+
+    def __init__(
+        self,
+        score: Proxy | ScoreFunction,
+        space: Space | None,
+        spec: InputSpec | None,
+        batch: Batch,
+        workers: int = 1,
+    ) -> None:
+        if type(workers) is not int or workers < 1:
+            raise SearchError(f"workers is {workers!r}; it must be a whole number of at least 1")
+        if spec is not None:
+            batch.check(spec)
+        self.score, self.space, self.spec, self.batch = score, space, spec, batch
+        self.workers = 1 if reads_structure_only(score) else workers
+        if self.workers > 1:
+            _check_sendable(score)
+        self.executor: Executor | None = None
+
+    def __enter__(self) -> Rater:
+        self.executor = local_pool(self.workers)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        close_pool(self.executor)
+
+    def __call__(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
+        """The candidates with their scores, each as soon as it and those before it are known."""
+        if isinstance(self.score, Proxy) and reads_structure_only(self.score):
+            yield from (_rated_by_structure(self.score, entry) for entry in candidates)
+            return
+        jobs = [_Job(self.score, self.space, entry.arch, self.spec, self.batch) for entry in candidates]
+        for entry, (score, problem) in zip(candidates, self._outcomes(jobs), strict=True):
+            yield replace(entry, score=score, problem=problem)
+
+    def _outcomes(self, jobs: Sequence[_Job]) -> Iterator[tuple[float | None, str]]:
+        if self.executor is None:
+            yield from map(_rate_network, jobs)
+            return
+        futures: list[Future[tuple[float | None, str]]] = []
+        try:
+            with interrupts_wait():
+                futures += [self.executor.submit(_rate_network, job) for job in jobs]
+            for future in futures:
+                yield future.result()
+        except BrokenExecutor:
+            raise SearchError(
+                "a worker process ended before its time: out of memory, or started by a script that does not keep its "
+                "search under `if __name__ == '__main__':`; use fewer workers, or one"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _check_sendable(score: Proxy | ScoreFunction) -> None:
+    try:
+        pickle.dumps(score)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SearchError(
+            f"the score cannot be sent to other processes ({error!s:.80}): "
+            "define its functions at the top level of a module, or use one worker"
+        ) from None
+
+
+def _rated_by_structure(proxy: Proxy, entry: Candidate) -> Candidate:
+    facts = {name: float(getattr(entry, name)) for name in STRUCTURE}
+    missing = [t.statistic.name for t in proxy.formula.terminals() if math.isnan(facts[t.statistic.name])]
+    if missing:
+        return replace(entry, problem=f"its {missing[0]} is missing")
+    return replace(entry, score=evaluate(proxy.formula, Reading(net=facts)))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one worker does for one architecture."""
+
+    score: Proxy | ScoreFunction
+    space: Space | None
+    arch: Any
+    spec: InputSpec | None
+    batch: Batch
+
+
+def _rate_network(job: _Job) -> tuple[float | None, str]:
+    """The score, or None and why there is none. On one thread, so that sums are added in one order."""
+    assert job.space is not None
+    assert job.spec is not None
+    with one_thread():
+        model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
+        try:
+            if isinstance(job.score, Proxy):
+                return job.score.score(model, *job.batch.tensors(job.spec)), ""
+            found = job.score(model)
+            score = float(found.detach() if isinstance(found, Tensor) else found)
+        except ProxyError as error:
+            return None, str(error)
+        finally:
+            del model
+            give_back_memory()
+    return (score, "") if math.isfinite(score) else (None, f"the score is {score}")

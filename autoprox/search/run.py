@@ -1,0 +1,293 @@
+"""Search run: one search from its plan to its results, in a directory that can be resumed.
+
+The directory holds `journal.jsonl` (the settings, then every architecture as it was scored), copies of what was
+searched with (`proxy.json`, `benchmark.json`, `batch.npz`), and the results: `architectures.json`, the best ones, and
+`architectures.csv`, all that were scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from autoprox import __version__
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.runtime.files import lock, write_atomically, write_csv
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.proxy import PROXY_FILE, Proxy
+from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, one_network, search_benchmark
+from autoprox.search.rating import Batch, Candidate, SearchError
+from autoprox.search.strategies import Known, Limits, Progress, SearchResult, SearchSettings, check_space, search
+
+JOURNAL = "journal.jsonl"
+BENCHMARK_FILE = "benchmark.json"
+BATCH_FILE = "batch.npz"
+RESULTS_JSON, RESULTS_CSV = "architectures.json", "architectures.csv"
+FORMAT, RESULTS_FORMAT, VERSION = "autoprox-search", "autoprox-architectures", 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search: of the space `space` for `spec`, or among the architectures of `benchmark`.
+
+    `batch_data` are the bytes of a file of images (see `Batch.from_bytes`); without them the probes have `samples`
+    Gaussian samples. `tasks` are patterns, and they and `split` are for a benchmark only.
+
+    Raises SearchError for both or neither of space and benchmark, and whatever `search` and `search_benchmark` would
+    before they score anything: a plan that is made can be begun.
+    """
+
+    proxy: Proxy
+    settings: SearchSettings
+    space: str | None = None
+    spec: InputSpec | None = None
+    benchmark: Benchmark | None = None
+    tasks: tuple[str, ...] = ()
+    split: str = "all"
+    samples: int = 2
+    batch_data: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.space is None) == (self.benchmark is None):
+            raise SearchError("a search is of a space or of a benchmark: name one of them")
+        if self.space is not None:
+            if self.tasks or self.split != "all":
+                raise SearchError("tasks and split are a benchmark's, and a space has none")
+            object.__setattr__(self, "spec", self.spec or InputSpec())
+            check_space(get_space(self.space), self.proxy, self.settings, self.spec or InputSpec(), self.batch)
+        if self.benchmark is not None:
+            if self.spec is not None:
+                raise SearchError("a benchmark says what its networks read: leave out image size, channels, classes")
+            check_benchmark(one_network(self.benchmark, self.tasks), self.proxy, self.settings, self.split, self.batch)
+
+    def with_budget(self, budget: int) -> Plan:
+        """The same search, for another budget."""
+        return replace(self, settings=replace(self.settings, budget=budget))
+
+    @property
+    def batch(self) -> Batch:
+        """What the networks are run on: the images that were given, or the benchmark's own, or Gaussian samples."""
+        if self.batch_data is not None:
+            return Batch.from_bytes(self.batch_data)
+        inputs = {} if self.benchmark is None else one_network(self.benchmark, self.tasks).inputs
+        if not inputs:
+            return Batch(self.samples)
+        (given,) = inputs.values()
+        return Batch(images=given.images[: self.samples].copy(), targets=given.targets[: self.samples].copy())
+
+    def record(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON; large data by its SHA-256."""
+        benchmark = self.benchmark
+        return {
+            "space": self.space,
+            "spec": None if self.spec is None else asdict(self.spec),
+            "benchmark": None if benchmark is None else [benchmark.name, _sha256(benchmark.to_bytes())],
+            "tasks": list(self.tasks),
+            "split": self.split,
+            "proxy": self.proxy.formula.text,
+            "samples": self.samples,
+            "batch": None if self.batch_data is None else _sha256(self.batch_data),
+            "settings": asdict(self.settings),
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended, and on a benchmark what its choice is worth."""
+
+    result: SearchResult
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def start(plan: Plan, out: Path) -> None:
+    """Begin a search directory. Raises SearchError if there is anything in its place: nothing is written over."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        held = "a search" if (out / JOURNAL).exists() else "other files"
+        resume = "go on with --resume, or " if (out / JOURNAL).exists() else ""
+        raise SearchError(f"{out} already holds {held}; {resume}choose another --out")
+    plan.proxy.save(out / PROXY_FILE)
+    if plan.benchmark is not None:
+        plan.benchmark.save(out / BENCHMARK_FILE)
+    if plan.batch_data is not None:
+        write_atomically(out / BATCH_FILE, plan.batch_data)
+    head = {"format": FORMAT, "version": VERSION, "plan": plan.record()}
+    write_atomically(out / JOURNAL, orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def read_plan(out: Path) -> Plan:
+    """The plan of the search in a directory. Raises SearchError if there is none, or if its files have changed."""
+    stored = _read_journal(out / JOURNAL)[0]
+    try:
+        choices = dict(stored["settings"])
+        limits = Limits(**choices.pop("limits"))
+        spec, benchmark, batch = stored["spec"], stored["benchmark"], stored["batch"]
+        plan = Plan(
+            proxy=Proxy.load(out / PROXY_FILE),
+            settings=SearchSettings(limits=limits, **choices),
+            space=stored["space"],
+            spec=None if spec is None else InputSpec(**spec),
+            benchmark=None if benchmark is None else Benchmark.load(out / BENCHMARK_FILE),
+            tasks=tuple(stored["tasks"]),
+            split=stored["split"],
+            samples=stored["samples"],
+            batch_data=None if batch is None else (out / BATCH_FILE).read_bytes(),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SearchError(f"{out / JOURNAL}: the plan on line 1 cannot be read ({error!r:.80})") from None
+    now = plan.record()
+    for name, file in (("proxy", PROXY_FILE), ("benchmark", BENCHMARK_FILE), ("batch", BATCH_FILE)):
+        if now[name] != stored[name]:
+            raise SearchError(f"{out / file} is not what the search was started with; start again with another --out")
+    return plan
+
+
+def go(
+    plan: Plan,
+    out: Path | None = None,
+    *,
+    top: int = 10,
+    workers: int = 1,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Outcome:
+    """Carry a search to its end, from wherever the journal of its directory ends, and write its results there.
+
+    Without a directory nothing is kept. Interrupted (KeyboardInterrupt), the results are those found so far.
+
+    Raises SearchError if there is no search in the directory, or more of it than the budget, if it cannot be gone on
+    with, or another process is doing so; and what `search` and `search_benchmark` do.
+    """
+    if out is None:
+        return _carry_on(plan, workers, (), lambda entry: None, on_progress)
+    with _held(out) as (known, append):
+        if len(known) > plan.settings.budget:
+            raise SearchError(f"budget is {plan.settings.budget}, but the search in {out} has scored {len(known)}")
+        outcome = _carry_on(plan, workers, known, append, on_progress)
+        write_results(plan, outcome, out, top)
+    return outcome
+
+
+def _carry_on(
+    plan: Plan,
+    workers: int,
+    known: Sequence[Known],
+    on_scored: Callable[[Candidate], None],
+    on_progress: Callable[[Progress], None],
+) -> Outcome:
+    if plan.benchmark is not None:
+        benchmark = one_network(plan.benchmark, plan.tasks)
+        result = search_benchmark(
+            benchmark,
+            plan.proxy,
+            plan.settings,
+            split=plan.split,
+            batch=plan.batch,
+            workers=workers,
+            known=known,
+            on_scored=on_scored,
+            on_progress=on_progress,
+        )
+        tasks = task_names(benchmark, plan.tasks)
+        return Outcome(result, judge(benchmark, result, tasks, plan.settings, plan.split))
+    assert plan.space is not None
+    result = search(
+        plan.space,
+        plan.proxy,
+        plan.settings,
+        spec=plan.spec,
+        batch=plan.batch,
+        workers=workers,
+        known=known,
+        on_scored=on_scored,
+        on_progress=on_progress,
+    )
+    return Outcome(result)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[tuple[tuple[Known, ...], Callable[[Candidate], None]]]:
+    """What the journal has, and a function that writes a candidate's line in it at once.
+
+    Inside, a torn last line is cut off and no other process can go on with the search (SearchError).
+    """
+    _read_journal(out / JOURNAL)
+    with open(out / JOURNAL, "r+b") as file:
+        if not lock(file):
+            raise SearchError(
+                f"another process is going on with the search in {out}; wait for it, or choose another --out"
+            )
+        known = _read_journal(out / JOURNAL)[1]
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+
+        def append(entry: Candidate) -> None:
+            record = asdict(Known(entry.key, entry.score, entry.problem))
+            file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+            file.flush()
+
+        yield known, append
+
+
+def _read_journal(path: Path) -> tuple[dict[str, Any], tuple[Known, ...]]:
+    """The plan's record and what was scored; what follows the last newline was torn off and does not count."""
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise SearchError(f"{path.parent} holds no search (no {path.name}); start one without --resume") from None
+    records: list[Any] = []
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            records.append(orjson.loads(line) if number == 1 else Known(**orjson.loads(line)))
+        except (orjson.JSONDecodeError, TypeError) as error:
+            raise SearchError(
+                f"{path}: line {number} is damaged ({error!s:.80}); start again with another --out"
+            ) from None
+    head = records[0] if records else None
+    if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("plan"), dict):
+        raise SearchError(f"{path}: line 1 is not the beginning of a search's journal")
+    if head.get("version") != VERSION:
+        raise SearchError(f"{path}: journal version {head.get('version')!r:.20}, this autoprox reads {VERSION}")
+    return head["plan"], tuple(records[1:])
+
+
+def write_results(plan: Plan, outcome: Outcome, out: Path, top: int) -> None:
+    """`architectures.json`: the `top` best with all that led to them; `architectures.csv`: all, best first."""
+    name = plan.space if plan.benchmark is None else plan.benchmark.space
+    rows = []
+    for rank, entry in enumerate(outcome.result.ranked, 1):
+        arch = dict(entry.arch) if name is None else get_space(name).to_json(entry.arch)
+        facts = {fact: _plain(getattr(entry, fact)) for fact in STRUCTURE}
+        rows.append({"rank": rank, "score": entry.score, **facts, "arch": arch, "problem": entry.problem})
+    record = {
+        "format": RESULTS_FORMAT,
+        "version": VERSION,
+        "autoprox": __version__,
+        **plan.record(),
+        "provenance": dict(plan.proxy.provenance),
+        "finished": outcome.result.finished,
+        "scored": len(rows),
+        "architectures": [{key: row[key] for key in row if key != "problem" or row[key]} for row in rows[:top]],
+        "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
+    }
+    data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    write_atomically(out / RESULTS_JSON, data)
+    write_csv(out / RESULTS_CSV, [{**row, "arch": orjson.dumps(row["arch"]).decode()} for row in rows])
+
+
+def _plain(number: float) -> float | None:
+    """A number as JSON has it: null for NaN, 192 for 192.0."""
+    if math.isnan(number):
+        return None
+    return int(number) if float(number).is_integer() else number
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

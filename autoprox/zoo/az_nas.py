@@ -1,0 +1,104 @@
+"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity and trainability of the residual stream, and how the ranks are merged.
+
+Its third part on vision transformers, complexity, is FLOPs; its progressivity is defined on convolutional stages only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from autoprox.primitives import find_blocks
+from autoprox.primitives.probe import forward, probe_batch, untouched
+from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached
+
+
+def residual_stream(
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Of every block: its input, the residual stream after attention (what `norm2` takes), and the block's output."""
+    modules = dict(model.named_modules())
+    paths = block_paths(find_blocks(model))
+    middle = [f"{path}.norm2" for path in paths]
+    missing = [path for path in middle if path not in modules]
+    if missing:
+        raise ZooError(f"needs the residual stream between attention and MLP: there is no module '{missing[0]}'")
+    results: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for path in paths:
+            handles.append(modules[path].register_forward_hook(_keeper(results, path)))
+        with captured_inputs(model, [*paths, *middle]) as seen:
+            forward(model, parameters, x, seed)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [(seen[path], seen[norm], results[path]) for path, norm in zip(paths, middle, strict=True)]
+
+
+def _keeper(results: dict[str, Tensor], path: str):
+    def keep(module, args, output):
+        results[path] = output
+
+    return keep
+
+
+def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+    """Σ entropy of the normalised eigenvalues of the tokens' covariance, over the stream after attention and after MLP.
+
+    Gaussian input; natural logarithm (AZ-NAS, CVPR 2024, expressivity score).
+    """
+    with untouched(model), torch.no_grad():
+        noise, _ = probe_batch("noise", inputs, None, seed)
+        stream = residual_stream(model, detached(model), noise, seed)
+    score = 0.0
+    for x in (state for block in stream for state in block[1:]):
+        rows = x.flatten(0, -2).double()
+        rows = rows - rows.mean(0)
+        values = torch.linalg.eigvalsh(rows.mT @ rows if len(rows) >= rows.shape[1] else rows @ rows.mT).clamp(min=0)
+        if not bool(values.sum() > 0):
+            raise ZooError("all tokens are alike")
+        score += float(torch.special.entr(values / values.sum()).sum())
+    return score
+
+
+def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+    """mean (2 − s − 1/s), s the largest singular value of g_inᵀ g_out / (samples · tokens).
+
+    Over every block's attention and every block's MLP, each with its skip connection: g_out is a random sign for each
+    entry of its output, g_in the gradient of Σ g_out · output for its input. Gaussian input (AZ-NAS, CVPR 2024).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    terms = []
+    with untouched(model):
+        noise, _ = probe_batch("noise", inputs, None, seed)
+        stream = residual_stream(model, detached(model), noise.requires_grad_(), seed)
+        for entry, result in (pair for block in stream for pair in pairwise(block)):
+            signs = torch.randint(0, 2, result.shape, generator=generator).to(result) * 2 - 1
+            (arriving,) = torch.autograd.grad(result, entry, signs)
+            product = arriving.flatten(0, -2).mT @ signs.flatten(0, -2) / signs[..., 0].numel()
+            s = float(torch.linalg.eigvalsh((product @ product.mT).double())[-1].clamp(min=0).sqrt())
+            if not s > 0:
+                raise ZooError("no gradient passes a block")
+            terms.append(2 - s - 1 / s)
+    return sum(terms) / len(terms)
+
+
+def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """Σ over proxies of log(rank / n), one number for each of n networks: AZ-NAS's aggregation.
+
+    `scores` has one row for each proxy, higher is better; the best of n has rank n, equal scores share their mean rank.
+    A network that a proxy has no score for (NaN) has none here, and is not counted among that proxy's n. Raises
+    ZooError unless all rows are of one length.
+    """
+    if not scores or len({len(row) for row in scores}) != 1:
+        raise ZooError("the proxies' scores must be rows of one length, one score for each network")
+    total = np.zeros(len(scores[0]))
+    for row in np.asarray(scores, dtype=float):
+        total += np.log(rankdata(row, nan_policy="omit") / max(np.count_nonzero(~np.isnan(row)), 1))
+    return total

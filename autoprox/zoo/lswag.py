@@ -1,0 +1,223 @@
+"""L-SWAG (Casarin et al., CVPR 2025, arXiv 2505.07300): where in depth gradients vary most, and Λ × Ψ of those layers.
+
+Three steps: `gradient_profile` over a sample of architectures, `chosen_range` of the profile by a stated rule (or a
+`DepthRange` by hand, as in the paper), and `ablation`, the parts of the proxy as entries for a comparison. The paper
+counts depth in layers; we count it in blocks, so that the four linears of a block are in one decile: block b of L,
+from 0, is in decile ⌊10 b / L⌋.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+from torch import Tensor, nn
+
+from autoprox.primitives import find_blocks, parse, read_statistics, requirements
+from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
+from autoprox.scoring import formula_score
+from autoprox.zoo.features import patterns
+from autoprox.zoo.record import ZooProxy
+from autoprox.zoo.sharing import shared
+from autoprox.zoo.tools import ZooError
+
+DECILES = 10
+
+SOURCE = "Casarin et al., L-SWAG, CVPR 2025, arXiv 2505.07300"
+
+#: log Σ_w 1/σ_w of each layer, σ_w the deviation of |∂L/∂w| over the mini-batches: the summands of Λ (Eq. 1).
+LAMBDA = "log(sum(invert(batch_std(abs(weight_grad_batches)))))"
+#: Distinct on/off patterns at the GELU of each block: Ψ, counted block by block.
+PSI = "pattern_count(act[fc1])"
+#: Mean deviation of the gradients over the mini-batches in each layer, the statistic that the range is chosen from.
+SPREAD = "mean(batch_std(weight_grad_batches))"
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """Deciles of the depth, from `first` to `last`, both included; 0 to 9 is all of it."""
+
+    first: int = 0
+    last: int = DECILES - 1
+
+    def __post_init__(self) -> None:
+        if not (type(self.first) is type(self.last) is int and 0 <= self.first <= self.last < DECILES):
+            raise ZooError(f"a range of depth is two deciles in order, 0 to 9, not {self.first!r} to {self.last!r}")
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+    def contains(self, block: int, blocks: int) -> bool:
+        """Whether block number `block`, from 0, of a network of so many blocks is in the range."""
+        return self.first <= DECILES * block // blocks <= self.last
+
+    def mask(self, role: str = "") -> str:
+        """The formula that is 1 for each layer in the range and 0 for the others; empty where all are in it."""
+        start = f"position{f'[{role}]' if role else ''} - invert(depth)"
+        bounds = []
+        if self.first:
+            bounds.append(f"relu(sign({start} - {self.first / DECILES - _MARGIN:.6f}))")
+        if self.last < DECILES - 1:
+            bounds.append(f"relu(sign({(self.last + 1) / DECILES - _MARGIN:.6f} - ({start})))")
+        return " * ".join(bounds)
+
+
+#: Blocks begin at multiples of 1/L; this is less than any two of them, or one and a decile, can differ otherwise.
+_MARGIN = 1e-5
+
+FULL_DEPTH = DepthRange()
+
+
+def _summed(layers: str, chosen: DepthRange, role: str = "") -> str:
+    mask = chosen.mask(role)
+    return f"sum({layers} * {mask})" if mask else f"sum({layers})"
+
+
+def lambda_formula(chosen: DepthRange = FULL_DEPTH) -> str:
+    """Λ = Σ_l log Σ_w 1/σ_w over the layers in the range (Eq. 1), in our language."""
+    return _summed(LAMBDA, chosen)
+
+
+def lswag_formula(chosen: DepthRange = FULL_DEPTH) -> str:
+    """Λ · Σ_b Ψ_b in our language: Ψ counted block by block, where the paper counts over all blocks together."""
+    return f"{lambda_formula(chosen)} * {_summed(PSI, chosen, 'fc1')}"
+
+
+def lswag_score(chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+    """Λ × Ψ over the blocks in the range (Eq. 1), Ψ of all these blocks together."""
+    psi = patterns(model, inputs, targets, seed, chosen.contains)
+    formula = parse(lambda_formula(chosen))
+    subjects = (model, inputs, targets, seed)
+    return shared(formula, subjects, lambda: formula_score(formula, model, inputs, targets, seed=seed)) * psi
+
+
+def psi_score(chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+    """Ψ over the blocks in the range: see `features.patterns`."""
+    return patterns(model, inputs, targets, seed, chosen.contains)
+
+
+def gradient_profile(
+    models: Iterable[nn.Module | Callable[[], nn.Module]], inputs: Tensor, targets: Tensor | None = None, seed: int = 0
+) -> np.ndarray:
+    """log of the gradients' deviation by decile of depth, mean over the architectures: ten numbers.
+
+    In each linear the deviation of ∂L/∂w over two mini-batches, mean over w; its logarithm, mean over the linears in a
+    decile. A function among the models builds one, which is freed before the next. Deciles that no architecture has
+    blocks in are interpolated. Raises ZooError without models, and where a layer's gradients do not vary.
+    """
+    rows = []
+    for model in models:
+        built = model if isinstance(model, nn.Module) else model()
+        rows.append(decile_means(_block_spreads(built, inputs, targets, seed)))
+        del model, built  # before the next one is built
+    if not rows:
+        raise ZooError("the gradients' profile needs at least one architecture")
+    found = np.array(rows)
+    known = ~np.isnan(found).all(axis=0)
+    means = np.nanmean(found[:, known], axis=0)
+    return np.interp(np.arange(DECILES), np.flatnonzero(known), means)
+
+
+def _block_spreads(model: nn.Module, inputs: Tensor, targets: Tensor | None, seed: int) -> np.ndarray:
+    """Mean over the linears of log SPREAD, one number for each block."""
+    formula = parse(f"sum({SPREAD})")
+    blocks = find_blocks(model)
+    reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
+    reduced = reduce_layers(reductions([formula]), reading)
+    spreads = layer_tensor(formula.args[0], lambda part: reduced[part]).numpy()
+    if not (spreads > 0).all():
+        raise ZooError("there are layers whose gradients do not vary over the mini-batches, or are not finite")
+    return np.log(spreads).mean(axis=1)
+
+
+def decile_means(blocks: np.ndarray) -> np.ndarray:
+    """Means of the blocks' numbers by decile of depth; NaN in a decile without blocks."""
+    deciles = DECILES * np.arange(len(blocks)) // len(blocks)
+    counts = np.bincount(deciles, minlength=DECILES)
+    sums = np.bincount(deciles, weights=blocks, minlength=DECILES)
+    return np.divide(sums, counts, out=np.full(DECILES, np.nan), where=counts > 0)
+
+
+def chosen_range(profile: np.ndarray) -> DepthRange:
+    """The spike of a profile: the run of deciles around its maximum that lie above half-way from median to maximum.
+
+    Our rule, where the paper looks: a decile belongs to the spike if profile > (median + maximum) / 2 and so do all
+    between it and the maximum, which always belongs. A flat profile has no spike, and gives the full depth. Raises
+    ZooError unless there are ten finite numbers.
+    """
+    values = np.asarray(profile, dtype=float)
+    if values.shape != (DECILES,) or not np.isfinite(values).all():
+        raise ZooError("a profile of gradients is ten finite numbers, one for each decile of the depth")
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
+        return FULL_DEPTH
+    high = values > (np.median(values) + values.max()) / 2
+    first = last = int(values.argmax())
+    while first > 0 and high[first - 1]:
+        first -= 1
+    while last < DECILES - 1 and high[last + 1]:
+        last += 1
+    return DepthRange(first, last)
+
+
+def ablation(chosen: DepthRange) -> Mapping[str, ZooProxy]:
+    """The parts of L-SWAG as entries, in the order of the paper's Table 3: from ZiCo to Λ × Ψ in the range."""
+    full = str(chosen) == str(FULL_DEPTH)
+    entries = [
+        _formula_entry("zico", "sum(log(sum(batch_mean(abs(weight_grad_batches)) / batch_std(weight_grad_batches))))"),
+        _formula_entry("lswag-lambda", lambda_formula()),
+        _function_entry("lswag-psi", psi_score, FULL_DEPTH),
+        _function_entry("lswag", lswag_score, FULL_DEPTH),
+    ]
+    if not full:
+        entries += [
+            _formula_entry(f"lswag-lambda-{chosen}", lambda_formula(chosen)),
+            _function_entry(f"lswag-psi-{chosen}", psi_score, chosen),
+            _function_entry(f"lswag-{chosen}", lswag_score, chosen),
+        ]
+    return MappingProxyType({entry.name: entry for entry in entries})
+
+
+_NOTES = {
+    "zico": "the base that L-SWAG changes; here over the two halves of the batch, whose size must be even",
+    "lswag-lambda": "ZiCo with 1 for the mean; deviation over two mini-batches, as ZiCo's: the paper does not say "
+    "over what; weights whose gradient does not vary are left out",
+    "lswag-psi": "the sign at the input of GELU, which its output has too; at most 2^S patterns of S samples, so "
+    "small batches tie",
+    "lswag": "Λ × Ψ; the sign of Λ depends on the scale of the gradients",
+}
+
+
+def _note(name: str) -> str:
+    base = next(key for key in sorted(_NOTES, key=len, reverse=True) if name.startswith(key))
+    where = "" if name == base else f"; blocks in deciles {name.removeprefix(base + '-')} of the depth"
+    return _NOTES[base] + where
+
+
+def _formula_entry(name: str, formula: str) -> ZooProxy:
+    return ZooProxy(
+        name=name,
+        source="Li et al., ZiCo, ICLR 2023, arXiv 2301.11300, code" if name == "zico" else f"{SOURCE}, Eq. 1, Λ",
+        cost="backward",
+        reads="weight gradients of the blocks' linears, for each of two mini-batches",
+        formula=formula,
+        note=_note(name),
+    )
+
+
+def _function_entry(name: str, function: Callable[..., float], chosen: DepthRange) -> ZooProxy:
+    only_psi = function is psi_score
+    bounds = f"_{{l={chosen.first / DECILES:g}L}}^{{{(chosen.last + 1) / DECILES:g}L}}"
+    psi = rf"\left|\bigcup{bounds} \left\{{ \left[x_{{l,j}}(s) > 0\right]_{{s=1}}^S \right\}}_j\right|"
+    lam = rf"\sum{bounds} \log \sum_w \frac{{1}}{{\sigma_b\left[\left|\nabla_w L_b\right|\right]}}"
+    return ZooProxy(
+        name=name,
+        source=f"{SOURCE}, Eq. 1" + (", Ψ" if only_psi else ""),
+        cost="forward" if only_psi else "backward",
+        reads="inputs of the GELUs (fc1)" + ("" if only_psi else ", and weight gradients of two mini-batches"),
+        function=partial(function, chosen),
+        latex=psi if only_psi else rf"\left({lam}\right) \cdot {psi}",
+        note=_note(name),
+    )

@@ -1,0 +1,83 @@
+"""ZooProxy: one proxy of the literature, a formula or a function, with what is known of it and how to score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from autoprox.primitives import LayerError, parse
+from autoprox.primitives.probe import checked_batch
+from autoprox.scoring import ProxyError, formula_score
+from autoprox.zoo.tools import ZooError
+
+#: cost class → what it takes, cheapest first.
+COSTS: Mapping[str, str] = MappingProxyType(
+    {
+        "structure": "sizes only; nothing is run",
+        "weights": "the weights are read; nothing is run",
+        "forward": "forward passes",
+        "backward": "forward passes and gradients of one loss for each batch",
+        "per-sample": "gradients of many losses: of every sample, or of many outputs",
+        "second-order": "gradients of gradients",
+        "few-step": "a few steps of training",
+    }
+)
+
+#: (model, inputs, targets, seed) → score, higher for better networks; leaves the model exactly as it was.
+ZooFunction = Callable[[nn.Module, Tensor, Tensor, int], float]
+
+
+@dataclass(frozen=True)
+class ZooProxy:
+    """A proxy of the literature: where it was published, how it is computed, and what to know before trusting it.
+
+    It has either `formula`, text of our language, or `function`. `latex` follows from the formula; a function brings
+    its own. `direction` is +1 if the published quantity is higher for better networks and −1 if lower; `score` is
+    oriented so that higher is always better. `cost` is a key of COSTS; `reads` says in words what is read;
+    `training_free` is False for a proxy that takes steps of training; `note` says where it and published code part.
+
+    Raises ZooError for a record that is not complete, FormulaError for a formula that cannot be read.
+    """
+
+    name: str
+    source: str
+    cost: str
+    reads: str
+    note: str
+    formula: str = ""
+    function: ZooFunction | None = None
+    latex: str = ""
+    direction: int = 1
+    training_free: bool = True
+
+    def __post_init__(self) -> None:
+        if bool(self.formula) == (self.function is not None):
+            raise ZooError(f"'{self.name}' must have either a formula or a function")
+        if self.formula:
+            object.__setattr__(self, "latex", parse(self.formula).latex)
+        if not (self.latex and self.source and self.reads and self.note):
+            raise ZooError(f"'{self.name}' lacks its LaTeX, its source, what it reads or its note")
+        if self.cost not in COSTS or self.direction not in (1, -1):
+            raise ZooError(f"'{self.name}' has cost {self.cost!r} and direction {self.direction!r}")
+
+    def score(self, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int = 0) -> float:
+        """The score of an untrained model on a batch and its class numbers; higher is better.
+
+        The model is left bit for bit as it was. Raises ZooError, one line, where the proxy is undefined for this
+        network: a value that is not finite, a singular matrix, too few samples, layers that are not there.
+        """
+        try:
+            if self.function is None:
+                value = formula_score(parse(self.formula), model, inputs, targets, seed=seed)
+            else:
+                value = float(self.function(model, checked_batch(inputs, targets, False), targets, seed))
+        except (LayerError, ProxyError, ZooError, torch.linalg.LinAlgError) as error:
+            raise ZooError(f"{self.name}: {error}") from error
+        if not math.isfinite(value):
+            raise ZooError(f"{self.name}: the score is {value}; look at the initial weights and at the inputs")
+        return value

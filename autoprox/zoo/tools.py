@@ -1,0 +1,170 @@
+"""What the zoo's functions share: a model as a function of its weights, gradients, and what passes its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from posixpath import commonpath
+
+import torch
+from torch import Tensor, nn
+
+from autoprox.primitives import Block, LayerError, find_blocks
+from autoprox.primitives.find_blocks.named import SLOTS
+from autoprox.primitives.probe import captured, forward, loss_of
+from autoprox.zoo.sharing import shared
+
+
+class ZooError(ValueError):
+    """A proxy that is undefined for this network or batch; one line says why."""
+
+
+def network_weights(model: nn.Module) -> list[str]:
+    """The names of the weights of every linear and convolution, patch embedding and classifier included.
+
+    In the order of the modules; a weight that modules share is named once.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    weights = [module.weight for module in model.modules() if isinstance(module, layers)]
+    found = dict.fromkeys(names[id(weight)] for weight in weights if id(weight) in names)
+    if not found:
+        raise LayerError(f"{type(model).__name__} has no linear or convolution with a weight of its own")
+    return list(found)
+
+
+def block_linears(blocks: Sequence[Block]) -> list[str]:
+    """The paths of the blocks' linears, in forward order."""
+    return [path for block in blocks for slot in SLOTS for path in block.linears.get(slot, ())]
+
+
+def slot_linears(model: nn.Module, slot: str) -> list[str]:
+    """The path of one slot's linear in every block, in forward order."""
+    blocks = find_blocks(model)
+    if not all(len(block.linears.get(slot, ())) == 1 for block in blocks):
+        raise LayerError(f"not every block has one '{slot}'")
+    return [block.linears[slot][0] for block in blocks]
+
+
+def block_paths(blocks: Sequence[Block]) -> list[str]:
+    """The path of each block's module: what its linears' paths begin with."""
+    paths = [[path.replace(".", "/") for path in block_linears([block])] for block in blocks]
+    return [commonpath(linears).replace("/", ".") for linears in paths]
+
+
+def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str, Tensor]:
+    """The model's parameters by name, outside of its graph; those to be differentiated require a gradient."""
+    found = {name: p.clone().detach() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
+    for name in differentiable:
+        if name not in found:
+            raise LayerError(f"'{name}' is computed from others, not a parameter of the model")
+        found[name] = found[name].requires_grad_()
+    return found
+
+
+def class_loss(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int) -> Tensor:
+    """Cross-entropy of the model with these parameters, mean over the samples."""
+    return loss_of(forward(model, parameters, x, seed), "data", y)
+
+
+def output_sum(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> Tensor:
+    """Σ of the model's outputs with these parameters, over classes and samples."""
+    return loss_of(forward(model, parameters, x, seed), "synflow", torch.empty(0))
+
+
+def gradients(value: Tensor, of: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
+    """∂value/∂t for each tensor; 0 where it does not depend on it. Raises ZooError where one is not finite."""
+    found = torch.autograd.grad(value, of, create_graph=create_graph, allow_unused=True)
+    slopes = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(of, found, strict=True)]
+    _require_finite(slopes, "gradients")
+    return slopes
+
+
+def _require_finite(tensors: Sequence[Tensor], what: str) -> None:
+    # A finite sum has finite terms, and is quickly made.
+    if not all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in tensors):
+        raise ZooError(f"{what} are NaN or infinite; look at the initial weights and at the inputs")
+
+
+def weight_gradients(
+    model: nn.Module,
+    names: Sequence[str],
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    at: Mapping[str, Tensor] | None = None,
+) -> list[Tensor]:
+    """∂L/∂W of the named weights, at the model's parameters or at others; L is the cross-entropy."""
+    if at is None:
+        everything = tuple(names)
+        return shared(
+            ("weight gradients", everything),
+            (model, x, y, seed),
+            lambda: weight_gradients(model, everything, x, y, seed, detached(model)),
+        )
+    at = {**at, **{name: at[name].detach().requires_grad_() for name in names}}
+    return gradients(class_loss(model, at, x, y, seed), [at[name] for name in names])
+
+
+def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:
+    """∂(Σ outputs)/∂x, one row for each sample: samples × entries of an input, float64."""
+
+    def compute() -> Tensor:
+        leaf = x.detach().clone().requires_grad_()
+        return gradients(output_sum(model, detached(model), leaf, seed), [leaf])[0].flatten(1).double()
+
+    return shared("input jacobian", (model, x, seed), compute)
+
+
+def correlations(rows: Tensor, what: str) -> Tensor:
+    """Pearson's correlation of every pair of rows. Raises ZooError where a row is constant, which has none."""
+    centred = rows - rows.mean(1, keepdim=True)
+    norms = centred.norm(dim=1, keepdim=True)
+    if not bool((norms > 1e-12 * rows.abs().amax()).all()):
+        raise ZooError(f"{what} is constant and has no correlation")
+    return (centred / norms) @ (centred / norms).mT
+
+
+def enough_samples(x: Tensor, least: int) -> None:
+    """Raise ZooError for a batch of fewer samples."""
+    if len(x) < least:
+        raise ZooError(f"needs at least {least} samples, not {len(x)}")
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """The cosine of two tensors' angle; 0 if one of them is zero."""
+    return nn.functional.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0)
+
+
+def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
+    """What modules give in one forward pass without gradients. Raises ZooError where it is not finite."""
+
+    def compute() -> list[Tensor]:
+        with captured(model, paths) as seen, torch.no_grad():
+            forward(model, detached(model), x, seed)
+            return [seen[path] for path in paths]
+
+    found = shared(("outputs", tuple(paths)), (model, x, seed), compute)
+    _require_finite(found, "activations")
+    return found
+
+
+@contextmanager
+def captured_inputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
+    """The modules' first arguments by path, as a forward pass inside the context produces them."""
+    seen: dict[str, Tensor] = {}
+
+    def keeper(path: str):
+        def keep(module, args):
+            seen[path] = args[0]
+
+        return keep
+
+    handles = []
+    try:
+        for path in paths:
+            handles.append(model.get_submodule(path).register_forward_pre_hook(keeper(path)))
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

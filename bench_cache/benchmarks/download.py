@@ -1,0 +1,211 @@
+"""Downloads of public benchmarks: resumed where they broke off, checked by SHA-256, then converted and kept."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE, RAW_GITHUB, PublicFile, PublicSource
+from autoprox.bench_cache.benchmarks.library import data_home, install
+from autoprox.bench_cache.benchmarks.readers import read_benchmark
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+
+_CHUNK = 2**16
+_MOST_ATTEMPTS = 200  # ends even a server that hands out a few bytes at a time
+
+
+class DownloadError(BenchmarkError):
+    """A file that could not be fetched, or is not the one it should be; the message names its address."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to try: attempts in a row that bring nothing new, seconds before the second (doubling), of silence."""
+
+    attempts: int = 5
+    delay: float = 1.0
+    timeout: float = 30.0
+
+
+# Called with the file, how many of its bytes are here, and what went wrong just now ("" if nothing did).
+Progress = Callable[[PublicFile, int, str], None]
+
+
+def get_source(name: str) -> PublicSource:
+    """Return the downloadable source called `name`.
+
+    Raises:
+        DownloadError: there is none; the message lists the names.
+    """
+    names = [source.name for source in CATALOGUE]
+    if name in names:
+        return CATALOGUE[names.index(name)]
+    owners = [source.name for source in CATALOGUE if any(file.benchmark == name for file in source.files)]
+    close = owners or get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise DownloadError(f"nothing to download is called {name!r}{hint}; there are {', '.join(names)}")
+
+
+def download(
+    source: PublicSource,
+    progress: Progress = lambda file, here, problem: None,
+    base: str = RAW_GITHUB,
+    patience: Patience | None = None,
+) -> tuple[Benchmark, ...]:
+    """Fetch the files of a source into the user's folder, convert them, and return the installed benchmarks.
+
+    A file that is already here, whole, is not fetched again. `base` is the address its paths are below.
+
+    Raises:
+        DownloadError: a file cannot be fetched, or its bytes are not those pinned in the catalogue.
+        OSError: it cannot be written.
+    """
+    if not base.startswith(("https://", "http://")):
+        raise DownloadError(f"{base} is no address to download from: it must start with https:// or http://")
+    folder = data_home() / "downloads" / source.name
+    benchmarks = []
+    for file in source.files:
+        path = fetch(file, folder, base, patience or Patience(), progress)
+        benchmarks.append(read_benchmark(path, name=file.benchmark))
+        install(benchmarks[-1])
+    return tuple(benchmarks)
+
+
+def fetch(file: PublicFile, folder: Path, base: str, patience: Patience, progress: Progress) -> Path:
+    """Return the path of the file in `folder`, fetched unless it is there; until whole, it is `<name>.part`.
+
+    Raises:
+        DownloadError: as `download` does. After a break the part is kept, and the next call goes on from there; a part
+            whose SHA-256 is wrong is deleted.
+    """
+    target = folder / file.filename
+    part = target.with_name(f"{target.name}.part")
+    if _digest(target) == file.sha256:
+        progress(file, file.size, "")
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    old_part = part.is_file()
+    url = _complete(file, part, base, patience, progress)
+    if old_part and _digest(part) != file.sha256:  # an earlier run's bytes may be the wrong ones
+        part.unlink()
+        url = _complete(file, part, base, patience, progress)
+    digest = _digest(part)
+    if digest != file.sha256:
+        part.unlink()
+        raise DownloadError(f"{url} is not the expected file, and was discarded: SHA-256 {digest}, not {file.sha256}")
+    os.replace(part, target)
+    return target
+
+
+class _Absent(Exception):
+    """The server says that there is no such file, or not for us."""
+
+
+class _Interrupted(Exception):
+    """Something that another attempt may mend."""
+
+
+def _complete(file: PublicFile, part: Path, base: str, patience: Patience, progress: Progress) -> str:
+    """Fill `part` from the first of the file's paths that exists, and return its address."""
+    refusals = []
+    for path in file.paths:
+        url = f"{base.rstrip('/')}/{path}"
+        try:
+            _pull(url, file, part, patience, progress)
+        except _Absent as refusal:
+            refusals.append(f"{url}: {refusal}")
+        else:
+            return url
+    raise DownloadError("; ".join(refusals))
+
+
+def _pull(url: str, file: PublicFile, part: Path, patience: Patience, progress: Progress) -> None:
+    """Fill `part` to the file's size, attempt after attempt, as long as they bring something new."""
+    most, idle = _size(part), 0
+    for attempts in range(1, _MOST_ATTEMPTS + 1):
+        try:
+            _attempt(url, file, part, patience.timeout, progress)
+            problem = "the connection ended early"
+        except _Interrupted as interruption:
+            problem = str(interruption)
+        here = _size(part)
+        if here == file.size:
+            return
+        most, idle = max(most, here), 0 if here > most else idle + 1
+        progress(file, here, problem)
+        if idle >= patience.attempts or attempts == _MOST_ATTEMPTS:
+            break
+        time.sleep(min(patience.delay * 2**idle, patience.timeout))
+    raise DownloadError(
+        f"{url}: {problem}; given up after {attempts} attempts with {_size(part)} of {file.size} bytes, "
+        f"which are kept: running the command again goes on from there"
+    )
+
+
+def _attempt(url: str, file: PublicFile, part: Path, timeout: float, progress: Progress) -> None:
+    """Append to `part` what one request brings; start over where the server does not resume."""
+    here = _size(part)
+    if here == file.size:
+        return
+    if here > file.size:
+        part.unlink()
+        here = 0
+    with _open(url, here, timeout) as response:
+        if here and response.status != 206:  # the server sends all of it instead
+            here = 0
+        elif here and not response.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
+            part.unlink()
+            raise _Interrupted("the server goes on from another place than asked")
+        with open(part, "ab" if here else "wb") as out:
+            while chunk := _read(response):
+                here += len(chunk)
+                if here > file.size:
+                    break
+                out.write(chunk)
+                progress(file, here, "")
+    if here > file.size:
+        part.unlink()
+        raise DownloadError(f"{url} is not the expected file, and was discarded: more than {file.size} bytes")
+
+
+def _open(url: str, start: int, timeout: float) -> HTTPResponse:
+    headers = {"User-Agent": "autoprox", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        return urlopen(Request(url, headers=headers), timeout=timeout)
+    except HTTPError as error:
+        error.close()
+        if error.code in (408, 425, 429) or error.code >= 500:
+            raise _Interrupted(f"the server answers {error.code} {error.reason}") from error
+        if error.code == 416 and start:
+            return _open(url, 0, timeout)
+        raise _Absent(f"the server answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise _Interrupted(f"{reason}" or type(error).__name__) from error
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read1(_CHUNK)  # what is there, so that a break loses nothing
+    except (OSError, HTTPException) as error:
+        raise _Interrupted(f"{error}" or type(error).__name__) from error
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _digest(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,112 @@
+"""Benchmarks by name: the embedded one, those in the user's folder, and what every `--bench` accepts."""
+
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import platformdirs
+
+from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE
+from autoprox.bench_cache.benchmarks.readers import read_benchmark
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.checks import BenchmarkError, quoted
+
+#: The benchmarks that come with autoprox, `<name>.json` each; DATA.md beside them has notices and the data card.
+EMBEDDED_DIR = Path(__file__).parents[1] / "data"
+#: What is evolved on where nothing is said.
+DEFAULT_BENCHMARK = "mini-vit"
+
+_FILE_ENDINGS = (".json", ".pth", ".csv")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A benchmark in a folder: its name, its file, and what is in it or, if it cannot be read, why not."""
+
+    name: str
+    path: Path
+    benchmark: Benchmark | None
+    problem: str = ""
+
+
+def data_home() -> Path:
+    """Return autoprox's folder for benchmarks and statistics: $AUTOPROX_HOME, or the platform's cache folder."""
+    chosen = os.environ.get("AUTOPROX_HOME")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("autoprox")
+
+
+def benchmarks_dir() -> Path:
+    """Return the folder of imported and downloaded benchmarks, `<name>.json` each; it need not exist yet."""
+    return data_home() / "benchmarks"
+
+
+def install(benchmark: Benchmark) -> Path:
+    """Save a benchmark under its name, in place of one of that name, and return the file.
+
+    Raises BenchmarkError for the name of an embedded one.
+    """
+    if benchmark.name in _names(EMBEDDED_DIR):
+        raise BenchmarkError(f"{benchmark.name} comes with autoprox; give yours another --name")
+    path = benchmarks_dir() / f"{benchmark.name}.json"
+    benchmark.save(path)
+    return path
+
+
+def installed(folder: Path | None = None) -> tuple[Installed, ...]:
+    """Return the benchmarks of the user's folder, or of another, by name, those that cannot be read too."""
+    found = []
+    for path in sorted((folder or benchmarks_dir()).glob("*.json")):
+        try:
+            found.append(Installed(path.stem, path, Benchmark.load(path)))
+        except (BenchmarkError, OSError) as error:
+            found.append(Installed(path.stem, path, None, str(error)))
+    return tuple(found)
+
+
+def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
+    """Return a benchmark by file (our JSON or a public format) or by name: the embedded one's, or that which another
+    was imported or downloaded under.
+
+    Raises:
+        BenchmarkError: neither; the message says how to get it, or which name is closest. Or the file is no good.
+        OSError: the file cannot be read.
+    """
+    path = Path(ref)
+    if path.is_file():
+        return read_benchmark(path)
+    for folder in (EMBEDDED_DIR, benchmarks_dir()):
+        named = folder / f"{ref}.json"
+        if path.name == str(ref) and named.is_file():
+            return Benchmark.load(named)
+    if path.is_dir():
+        files = sorted(str(file) for file in path.iterdir() if file.suffix in _FILE_ENDINGS)
+        raise BenchmarkError(f"{ref} is a folder; name a file of it: {', '.join(files[:8]) or 'it has none'}")
+    if path.name != str(ref) or path.suffix in _FILE_ENDINGS:
+        raise BenchmarkError(f"{ref}: there is no such file")
+    raise BenchmarkError(_unknown(str(ref)))
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.stem for path in sorted(folder.glob("*.json"))]
+
+
+def _unknown(name: str) -> str:
+    """Return why there is no benchmark of this name, and what to do, on one line."""
+    sources = {file.benchmark: source.name for source in CATALOGUE for file in source.files}
+    here = [*_names(EMBEDDED_DIR), *_names(benchmarks_dir())]
+    if name in sources:
+        return f"benchmark {name} is not on this machine: run `autoprox bench download {sources[name]}` first"
+    for source in CATALOGUE:
+        if name == source.name:
+            members = " or ".join(file.benchmark for file in source.files)
+            return f"{name} is several benchmarks; name one: {members} (`autoprox bench download {name}` gets them)"
+    known = [*here, *sources]
+    close = [entry for entry in known if entry.startswith(name)] or get_close_matches(name, known, n=1)
+    return (
+        f"unknown benchmark {quoted(name)}"
+        + (f" (did you mean {close[0]}?)" if close else "")
+        + ": neither a file nor an imported benchmark; "
+        + (f"there are {', '.join(here)}; " if here else "")
+        + "`autoprox bench list` shows what there is, `autoprox bench import FILE` adds one"
+    )

@@ -1,0 +1,438 @@
+"""A benchmark: architectures with their trained accuracies, and the JSON file that keeps them.
+
+The file is one JSON object (docs/benchmark-format.md describes every field):
+
+    {"format": "autoprox-benchmark", "version": 1, "name": ..., "space": ... or null,
+     "spec": {"image_size": .., "in_channels": .., "num_classes": .., "patch_size": ..} or null,
+     "source": ..., "tasks": [..],
+     "inputs": {task: {"spec": {..}, "images": [[[[..]]]], "targets": [..], "source": ..}},
+     "card": {..},
+     "records": [{"arch": {..}, "accuracy": {task: percent or null}, "columns": {name: number or null},
+                  "seeds": {task: [percent, ..]}}, ..]}
+
+Accuracies are percentages; a missing one is null in the file, NaN in memory, and never a number. A file is read whole
+or refused whole: the error names the first bad record, counted from 0.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import orjson
+
+from autoprox.bench_cache.benchmarks.tabular import Settings, tabular_structure
+from autoprox.bench_cache.runtime.checks import (
+    BenchmarkError,
+    check_fields,
+    check_name,
+    check_number,
+    check_plain,
+    parse_json,
+    quoted,
+    read_bounded,
+)
+from autoprox.bench_cache.runtime.files import write_atomically
+from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
+
+__all__ = ["SPLITS", "STRUCTURE", "Benchmark", "BenchmarkError", "Record", "Settings"]
+
+FORMAT = "autoprox-benchmark"
+VERSION = 1
+MAX_TASKS = 256
+SPLITS = ("evolve", "validation", "test")
+STRUCTURE = ("params", "flops", "depth", "width")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as a file has it, before any check: architecture, accuracy by task, further columns, and by seed."""
+
+    arch: Any
+    accuracy: Any
+    columns: Any = field(default_factory=dict)
+    seeds: Any = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskInput:
+    """What the networks of a task read: their input, and a few labelled images for the probe `data`.
+
+    `images` are float32, n × channels × size × size, as the networks were trained on them, to the six digits that a
+    file keeps, so that statistics are the same before and after; `targets` are n class numbers; `source` says whose the
+    images are, and their licence.
+
+    Raises:
+        BenchmarkError: images of another shape, targets that are no classes, no images.
+    """
+
+    spec: InputSpec
+    images: np.ndarray
+    targets: np.ndarray
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        size = (self.spec.in_channels, self.spec.image_size, self.spec.image_size)
+        for name, array in (("images", _six_digits(self.images)), ("targets", np.array(self.targets, dtype=np.int64))):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if self.images.shape[1:] != size or not len(self.images) or self.targets.shape != (len(self.images),):
+            raise BenchmarkError(f"images of shape {self.images.shape} are not some of {size}, with a target each")
+        if not np.isfinite(self.images).all():
+            raise BenchmarkError("some images have entries that are NaN or infinite")
+        if self.targets.min() < 0 or self.targets.max() >= self.spec.num_classes:
+            raise BenchmarkError(f"targets are not class numbers from 0 to {self.spec.num_classes - 1}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that a benchmark's file has."""
+        images = [[[[float(f"{v:.6g}") for v in row] for row in plane] for plane in image] for image in self.images]
+        return {
+            "spec": asdict(self.spec), "source": self.source, "targets": self.targets.tolist(), "images": images
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """The networks that stand for some tasks of a benchmark: one for each architecture, with this input.
+
+    Those of a tabular benchmark have no spec and cannot be built.
+    """
+
+    spec: InputSpec | None
+    input: TaskInput | None
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """Architectures of one space, or of none, with their accuracies on one or more tasks.
+
+    Attributes:
+        name: how commands call it, and its file; letters, digits, `.`, `_` and `-`, at most 64.
+        space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built.
+        spec: the input and classes its networks are built for; None exactly when `space` is.
+        source: where it came from, in words, on one line.
+        architectures: distinct; of the space's type, or `Settings`.
+        tasks: accuracy in percent by task, float64 of shape (architectures,), NaN where missing.
+        columns: further numbers of a tabular benchmark (proxies, sizes), of the same shape, NaN where missing.
+        inputs: by task, for tasks whose networks read another input than `spec`, or that come with images.
+        seeds: by task, the accuracies of single trainings, architectures × seeds; `tasks` has their mean.
+        card: how it was made, plain JSON values, for people to read.
+
+    Raises:
+        BenchmarkError: an architecture that is not in the space or is there twice, an accuracy outside [0, 100], an
+            array of another length, a name that cannot be one.
+    """
+
+    name: str
+    space: str | None
+    spec: InputSpec | None
+    source: str
+    architectures: tuple[Any, ...]
+    tasks: Mapping[str, np.ndarray]
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    inputs: Mapping[str, TaskInput] = field(default_factory=dict)
+    seeds: Mapping[str, np.ndarray] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "benchmark")
+        if (self.space is None) != (self.spec is None):
+            raise BenchmarkError("a benchmark has a space and a spec or, when tabular, neither")
+        if not self.architectures or not self.tasks:
+            raise BenchmarkError("a benchmark has at least one record and one task")
+        if len(self.tasks) > MAX_TASKS:
+            raise BenchmarkError(f"{len(self.tasks)} tasks; a benchmark has at most {MAX_TASKS}")
+        if not self.source.isprintable():
+            raise BenchmarkError(f"source {quoted(self.source)} is not one line of text")
+        object.__setattr__(self, "architectures", tuple(self.architectures))
+        for part, highest in (("tasks", 100.0), ("columns", math.inf)):
+            arrays = {name: self._checked(name, values, highest) for name, values in getattr(self, part).items()}
+            object.__setattr__(self, part, MappingProxyType(arrays))
+        self._check_inputs()
+        self._check_architectures()
+
+    def _checked(self, name: str, values: Any, highest: float) -> np.ndarray:
+        """Return a read-only float64 copy of a task's or column's values."""
+        check_name(name, "task or column")
+        array = np.array(values, dtype=np.float64)
+        if array.shape != (len(self.architectures),):
+            raise BenchmarkError(f"{name} has shape {array.shape} for {len(self.architectures)} architectures")
+        lowest = 0.0 if math.isfinite(highest) else -math.inf
+        for record in np.flatnonzero(np.isinf(array) | (array < lowest) | (array > highest)):
+            check_number(float(array[record]), f"record {record}: {name}", lowest, highest)
+        array.setflags(write=False)
+        return array
+
+    def _check_inputs(self) -> None:
+        """Refuse inputs or seeds of no task, and inputs that the space cannot read."""
+        for part in ("inputs", "seeds"):
+            object.__setattr__(self, part, MappingProxyType(dict(getattr(self, part))))
+            for task in getattr(self, part):
+                if task not in self.tasks:
+                    raise BenchmarkError(
+                        f"{part} of {quoted(task)}, which is no task; the tasks are {', '.join(self.tasks)}"
+                    )
+        if self.inputs and self.space is None:
+            raise BenchmarkError("a tabular benchmark has no networks, and so no inputs")
+        seeds = {task: np.array(runs, dtype=np.float64) for task, runs in self.seeds.items()}
+        object.__setattr__(self, "seeds", MappingProxyType(seeds))
+        for task, runs in seeds.items():
+            runs.setflags(write=False)
+            if runs.ndim != 2 or len(runs) != len(self.architectures) or not runs.shape[1]:
+                raise BenchmarkError(f"seeds of {task} have shape {runs.shape}, not architectures × seeds")
+            if not np.all((runs >= 0) & (runs <= 100)):
+                raise BenchmarkError(f"seeds of {task} are not all percentages")
+
+    def _check_architectures(self) -> None:
+        seen: dict[str, int] = {}
+        for number, arch in enumerate(self.architectures):
+            try:
+                if self.space is not None:
+                    get_space(self.space).validate(arch)
+                    for spec in filter(None, (network.spec for network in self.networks())):
+                        get_space(self.space).params(arch, spec)  # refuses a spec that the space cannot read
+                elif not isinstance(arch, Settings):
+                    raise ArchitectureError(f"without a space, expected Settings, got {type(arch).__name__}")
+            except ArchitectureError as error:
+                raise BenchmarkError(f"record {number}: {error}") from error
+            first = seen.setdefault(self.key(arch), number)
+            if first != number:
+                raise BenchmarkError(f"record {number}: the same architecture as record {first}: {quoted(arch)}")
+
+    def __len__(self) -> int:
+        return len(self.architectures)
+
+    def __reduce__(self) -> tuple[Callable[[bytes], "Benchmark"], tuple[bytes]]:
+        # Read-only mappings do not travel to worker processes; the file format does.
+        return Benchmark.from_bytes, (self.to_bytes(),)
+
+    def key(self, arch: Any) -> str:
+        """Return the line of text that stands for an architecture: equal exactly for equal ones."""
+        return arch.key() if self.space is None else get_space(self.space).key(arch)
+
+    def splits(self) -> Mapping[str, np.ndarray]:
+        """Return the indices of the `evolve`, `validation` and `test` architectures: about 50, 20 and 30 %.
+
+        The first 8 bytes of SHA-256 of the architecture's key, as a fraction u of 2^64, decide: u < .5 evolve,
+        u < .7 validation, else test. Nothing else does, so an architecture has the same split in every benchmark.
+        """
+        digests = [hashlib.sha256(self.key(arch).encode()).digest() for arch in self.architectures]
+        fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
+        which = np.digitize(fractions, (0.5, 0.7))
+        return MappingProxyType({name: np.flatnonzero(which == split) for split, name in enumerate(SPLITS)})
+
+    def networks(self) -> tuple[Network, ...]:
+        """Return what is built for each architecture: a network for every input that the tasks have.
+
+        Tasks without an input of their own share the network of `spec`.
+        """
+        shared = tuple(task for task in self.tasks if task not in self.inputs)
+        plain = (Network(self.spec, None, shared),) if shared else ()
+        return plain + tuple(Network(found.spec, found, (task,)) for task, found in self.inputs.items())
+
+    def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
+        """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
+
+        They are the space's closed forms at `spec`, the benchmark's own if none is given. A tabular benchmark has
+        those that its table has, and no others.
+        """
+        spec = spec or self.spec
+        if self.space is None or spec is None:
+            return MappingProxyType(tabular_structure(self.architectures, self.columns))
+        space = get_space(self.space)
+        rows = [
+            (space.params(arch, spec), space.flops(arch, spec), space.depth(arch), space.width(arch))
+            for arch in self.architectures
+        ]
+        return MappingProxyType(dict(zip(STRUCTURE, np.array(rows, dtype=np.float64).T, strict=True)))
+
+    @classmethod
+    def from_records(
+        cls,
+        name: str,
+        space: str | None,
+        spec: InputSpec | None,
+        source: str,
+        tasks: Sequence[str],
+        records: Sequence[Record],
+        inputs: Mapping[str, TaskInput] | None = None,
+        card: Mapping[str, Any] | None = None,
+    ) -> "Benchmark":
+        """Return the benchmark that unchecked records describe; a task or column that a record lacks is missing there.
+
+        The columns are those of the first record.
+
+        Raises:
+            BenchmarkError: the first record that cannot be used, by its number, and why.
+        """
+        read_arch = _arch_reader(space)
+        columns = tuple(records[0].columns) if records else ()
+        by_seed = tuple(records[0].seeds) if records else ()
+        architectures, accuracies, others = [], [], []
+        runs: dict[str, list[list[float]]] = {task: [] for task in by_seed}
+        for number, record in enumerate(records):
+            try:
+                architectures.append(read_arch(check_plain(record.arch, "arch")))
+                check_fields(record.accuracy, (), tasks)
+                check_fields(record.columns, (), columns)
+                accuracies.append([check_number(record.accuracy.get(t), t, 0, 100) for t in tasks])
+                others.append([check_number(record.columns.get(c), c) for c in columns])
+                check_fields(record.seeds, by_seed, ())
+                for task in by_seed:
+                    runs[task].append(_check_runs(record.seeds[task], task, runs[task]))
+            except (BenchmarkError, ArchitectureError) as error:
+                raise BenchmarkError(f"record {number}: {error}") from error
+        by_task = dict(zip(tasks, np.array(accuracies).T, strict=False))
+        by_column = dict(zip(columns, np.array(others).T, strict=False))
+        seeds = {task: np.array(values) for task, values in runs.items()}
+        return cls(name, space, spec, source, tuple(architectures), by_task, by_column, inputs or {}, seeds, card or {})
+
+    def to_bytes(self) -> bytes:
+        """Return the benchmark as a file: JSON, one record a line, every float to its last bit."""
+        head: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": self.name,
+            "space": self.space,
+            "spec": None if self.spec is None else asdict(self.spec),
+            "source": self.source,
+            "tasks": list(self.tasks),
+        }
+        if self.inputs:
+            head["inputs"] = {task: found.to_json() for task, found in self.inputs.items()}
+        if self.card:
+            head["card"] = dict(self.card)
+        lines = [
+            orjson.dumps(
+                {
+                    "arch": dict(arch) if self.space is None else get_space(self.space).to_json(arch),
+                    "accuracy": {task: _or_null(values[row]) for task, values in self.tasks.items()},
+                    "columns": {column: _or_null(values[row]) for column, values in self.columns.items()},
+                    **(
+                        {"seeds": {task: runs[row].tolist() for task, runs in self.seeds.items()}} if self.seeds else {}
+                    ),
+                }
+            )
+            for row, arch in enumerate(self.architectures)
+        ]
+        return orjson.dumps(head)[:-1] + b',"records":[\n' + b",\n".join(lines) + b"\n]}\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Benchmark":
+        """Return the benchmark in a file's bytes.
+
+        Raises:
+            BenchmarkError: not JSON, not this format or version, or a record that cannot be used.
+        """
+        head = parse_json(data)
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise BenchmarkError(f'not a benchmark of autoprox: there is no "format": "{FORMAT}"')
+        if head.get("version") != VERSION:
+            raise BenchmarkError(f"format version {quoted(head.get('version'))}; this autoprox reads version {VERSION}")
+        required = ("format", "version", "name", "space", "spec", "source", "tasks", "records")
+        check_fields(head, required, ("inputs", "card"))
+        if not isinstance(head["space"], str | None) or not isinstance(head["source"], str):
+            raise BenchmarkError("space is a name or null, and source a text")
+        if not isinstance(head["tasks"], list) or not isinstance(head["records"], list):
+            raise BenchmarkError("tasks and records are arrays")
+        tasks = [check_name(task, "task") for task in head["tasks"]]
+        if len(set(tasks)) < len(tasks):
+            raise BenchmarkError("a task is named twice")
+        records = [_read_record(number, record) for number, record in enumerate(head["records"])]
+        inputs = {task: _read_input(task, found) for task, found in _object(head, "inputs").items()}
+        spec, card = _read_spec(head["spec"]), _object(head, "card")
+        return cls.from_records(head["name"], head["space"], spec, head["source"], tasks, records, inputs, card)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the benchmark to `path`, atomically."""
+        write_atomically(Path(path), self.to_bytes())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Benchmark":
+        """Return the benchmark that `save` wrote to `path`.
+
+        Raises:
+            BenchmarkError: as `from_bytes`, naming the file.
+            OSError: the file cannot be read.
+        """
+        try:
+            return cls.from_bytes(read_bounded(path))
+        except BenchmarkError as error:
+            raise BenchmarkError(f"{path}: {error}") from error
+
+
+def _arch_reader(space: str | None) -> Callable[[dict[str, Any]], Any]:
+    if space is None:
+        return lambda plain: Settings(tuple(plain.items()))
+    try:
+        return get_space(space).from_json
+    except ArchitectureError as error:
+        raise BenchmarkError(str(error)) from error
+
+
+def _read_record(number: int, record: object) -> Record:
+    try:
+        found = check_fields(record, ("arch", "accuracy"), ("columns", "seeds"))
+        columns, seeds = _object(found, "columns"), _object(found, "seeds")
+    except BenchmarkError as error:
+        raise BenchmarkError(f"record {number}: {error}") from error
+    return Record(found["arch"], found["accuracy"], columns, seeds)
+
+
+def _object(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The object in a field that may be absent."""
+    value = found.get(name, {})
+    return check_fields(value, (), value)
+
+
+def _check_runs(values: object, task: str, earlier: Sequence[Sequence[float]]) -> list[float]:
+    """Accuracies of single seeds: as many as the records before have, none missing."""
+    if not isinstance(values, list) or not values or (earlier and len(values) != len(earlier[0])):
+        raise BenchmarkError(f"seeds of {task} is {quoted(values)}, not one accuracy for each seed")
+    if None in values:
+        raise BenchmarkError(f"seeds of {task} is {quoted(values)}; none may be missing")
+    return [check_number(value, f"seeds of {task}", 0, 100) for value in values]
+
+
+def _read_input(task: str, record: object) -> TaskInput:
+    try:
+        found = check_fields(record, ("spec", "images", "targets", "source"), ())
+        spec = _read_spec(found["spec"])
+        if spec is None or not isinstance(found["source"], str):
+            raise BenchmarkError("spec is an object, and source a text")
+        try:
+            images, targets = np.array(found["images"], dtype=np.float64), np.array(found["targets"])
+        except (ValueError, TypeError, OverflowError) as error:
+            raise BenchmarkError(f"images or targets are no arrays of numbers ({error})") from error
+        if targets.dtype.kind != "i":
+            raise BenchmarkError("targets are not whole numbers")
+        return TaskInput(spec, images, targets, found["source"])
+    except BenchmarkError as error:
+        raise BenchmarkError(f"inputs of {quoted(task)}: {error}") from error
+
+
+def _read_spec(spec: object) -> InputSpec | None:
+    if spec is None:
+        return None
+    fields = ("image_size", "in_channels", "num_classes", "patch_size")
+    try:
+        return InputSpec(**check_fields(spec, fields, ()))
+    except (BenchmarkError, ArchitectureError) as error:
+        raise BenchmarkError(f"spec: {error}") from error
+
+
+def _six_digits(images: np.ndarray) -> np.ndarray:
+    """A float32 copy, each number rounded to six significant digits, or infinite beyond float32."""
+    with np.errstate(over="ignore"):
+        array = np.array(images, dtype=np.float32)
+    return np.array([float(f"{value:.6g}") for value in array.ravel()], dtype=np.float32).reshape(array.shape)
+
+
+def _or_null(value: np.float64) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,74 @@
+"""What a tabular benchmark has in place of a space: the settings of its architectures, and their structure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from autoprox.bench_cache.runtime.checks import Scalar, is_number
+
+# Where a table says what a space would compute: the first of these that is a column, or else a setting.
+SOURCES = {
+    "params": ("params", "m_size"),
+    "flops": ("flops",),
+    "depth": ("depth", "layer_num"),
+    "width": ("width", "embed_dim"),
+}
+
+
+@dataclass(frozen=True)
+class Settings(Mapping[str, Any]):
+    """An architecture of a tabular benchmark: what its table says of it, which no space can build."""
+
+    pairs: tuple[tuple[str, Scalar | tuple[Scalar, ...]], ...]
+
+    def __getitem__(self, name: str) -> Any:
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def key(self) -> str:
+        """Return one line of text: equal exactly for equal settings, whatever their order, where 4.0 is 4."""
+        whole = {
+            name: [_whole(entry) for entry in value] if isinstance(value, tuple) else _whole(value)
+            for name, value in self.pairs
+        }
+        return "tabular:" + orjson.dumps(whole, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def tabular_structure(architectures: Sequence[Settings], columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return those of params, flops, depth and width that the table has (`SOURCES`), float64, one per architecture.
+
+    A setting with a value for each layer counts as its mean.
+    """
+    found = {fact: _first(names, architectures, columns) for fact, names in SOURCES.items()}
+    return {fact: values for fact, values in found.items() if values is not None}
+
+
+def _first(
+    names: Sequence[str], architectures: Sequence[Settings], columns: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
+    for name in names:
+        if name in columns:
+            return columns[name]
+        values: list[Any] = [arch.get(name) for arch in architectures]
+        if all(_is_numeric(value) for value in values):
+            return np.array([np.mean(value) for value in values], dtype=np.float64)
+    return None
+
+
+def _is_numeric(value: object) -> bool:
+    return bool(value) and all(map(is_number, value)) if isinstance(value, tuple) else is_number(value)
+
+
+def _whole(value: Scalar) -> Scalar:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

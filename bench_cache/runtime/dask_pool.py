@@ -1,0 +1,254 @@
+"""DaskPool: an executor whose workers are a Dask cluster's, on one machine or on many.
+
+distributed is imported when a pool is made, and nowhere else. Nothing of a result depends on the cluster: which
+worker does what, and how often it is done again, only takes more or less time.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor, Future, InvalidStateError
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autoprox.bench_cache.runtime.local_pool import Placed, WorkerError
+from autoprox.primitives import formula
+
+#: How often work that failed is tried again. Dask counts a worker that died over it apart from these (three times).
+RETRIES = 1
+#: Seconds to wait for a scheduler's answer.
+TIMEOUT = 10.0
+#: Seconds between looks at which workers there are.
+PACE = 0.5
+
+_ALONE = threading.Lock()
+
+
+class ClusterError(WorkerError):
+    """A Dask cluster that cannot be used, or was lost."""
+
+
+class DaskPool(Executor):
+    """The workers of the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
+
+    `Placed` work goes to where its home is, while that worker lives; when workers come or go, the homes that have to
+    move do. Another worker does what a lost one had not done. `patience`: seconds to do without any worker.
+
+    Raises ClusterError without distributed, if there is no scheduler or no worker, and if a worker cannot import
+    autoprox, has another version of it, or does more than one thing at a time. Futures raise it when the scheduler is
+    lost, when all workers are, or when one worker after the other dies over the same work.
+    """
+
+    def __init__(self, address: str, *, patience: float = 60.0) -> None:
+        self.address, self.patience = address, patience
+        self._client = _client(address)
+        self._homes = Homes()
+        self._lock = threading.RLock()
+        self._waiting: set[Future] = set()
+        self._broken: Exception | None = None
+        self._ended = threading.Event()
+        try:
+            self._homes.settle(self._fit_workers())
+        except BaseException:
+            self._client.close()
+            raise
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """As concurrent.futures says. The first argument tells whether it is `Placed`."""
+        outcome: Future = Future()
+        with self._lock:
+            if self._broken:
+                raise self._broken
+            home = self._homes.of(args[0]) if args and isinstance(args[0], Placed) and args[0].home else None
+            self._waiting.add(outcome)
+        where: dict[str, Any] = {"workers": [home], "allow_other_workers": True} if home else {}
+        call = partial(fn, *args, **kwargs)
+        try:
+            sent = self._client.submit(_work, version(), call, pure=False, retries=RETRIES, **where)
+        except Exception as error:  # Dask's own kinds of a client that is closed
+            raise self._lost(self._no_scheduler(error)) from error
+        outcome.add_done_callback(partial(self._forget, sent))
+        sent.add_done_callback(partial(self._pass_on, outcome))
+        return outcome
+
+    def _forget(self, sent: Any, outcome: Future) -> None:
+        with self._lock:
+            self._waiting.discard(outcome)
+        if outcome.cancelled():
+            outcome.set_running_or_notify_cancel()  # wakes who waits for it
+            with suppress(Exception):  # without a scheduler there is nothing to cancel
+                sent.cancel()
+
+    def _pass_on(self, outcome: Future, sent: Any) -> None:
+        """The result or error of the work; what is wrong with the cluster is wrong for all that waits."""
+        if outcome.done():
+            return
+        try:
+            result = sent.result()
+        except BaseException as error:  # a cancelled future of Dask's raises one that is no Exception
+            if sent.status != "error":
+                self._lost(self._no_scheduler(error))
+            elif type(error).__name__ == "KilledWorker":
+                self._lost(self._said("several workers of {} died over the same work, perhaps for lack of memory"))
+            else:
+                with suppress(InvalidStateError):
+                    outcome.set_exception(error)
+            return
+        with suppress(InvalidStateError):  # cancelled meanwhile
+            outcome.set_result(result)
+
+    def _watch(self) -> None:
+        """Keep the homes up to date, and notice when there is nobody left to do the work."""
+        seen = time.monotonic()
+        while not self._ended.wait(PACE):
+            try:
+                present = self._client.nthreads()
+            except Exception as error:  # OSError, or Dask's own kinds of a client that is closed
+                self._lost(self._no_scheduler(error))
+                return
+            if present:
+                seen = time.monotonic()
+                with self._lock:
+                    self._homes.settle(present)
+            elif time.monotonic() - seen > self.patience:
+                self._lost(self._said(f"{{}} has had no workers for {self.patience:g} seconds"))
+                return
+
+    def _no_scheduler(self, error: BaseException) -> ClusterError:
+        made = self._said("the scheduler of {} was lost")
+        made.__cause__ = error
+        return made
+
+    def _said(self, what: str) -> ClusterError:
+        return ClusterError(
+            f"{what.format(f'the Dask cluster at {self.address}')}; nothing that was finished is lost: go on with "
+            "--resume, and --dask for a cluster that runs or --workers for this machine"
+        )
+
+    def _lost(self, error: ClusterError) -> Exception:
+        """End all that waits with the error, unless there was one before, which is the one to tell."""
+        with self._lock:
+            if self._broken is None and not self._ended.is_set():
+                self._broken = error
+            waiting = tuple(self._waiting)
+        for outcome in waiting:
+            with suppress(InvalidStateError):
+                outcome.set_exception(self._broken or error)
+        return self._broken or error
+
+    def _fit_workers(self) -> Collection[str]:
+        """The workers' addresses. Raises ClusterError if there are none or one of them will not do."""
+        with suppress(TimeoutError):
+            self._client.wait_for_workers(1, timeout=self.patience)
+        threads = self._client.nthreads()
+        if not threads:
+            raise ClusterError(f"the Dask cluster at {self.address} has no workers: start some with `dask worker`")
+        found = self._client.run(version, on_error="return")
+        if failed := [name for name, answer in found.items() if isinstance(answer, Exception)]:
+            raise ClusterError(
+                f"{_names(failed)} cannot import this version of autoprox: install what is installed here, where the "
+                f"workers run ({found[failed[0]]})"
+            )
+        if other := [name for name, answer in found.items() if answer != version()]:
+            raise ClusterError(f"{_names(other)} would get other numbers: autoprox or torch is not the same as here")
+        if busy := [name for name, count in threads.items() if count != 1]:
+            raise ClusterError(
+                f"{_names(busy)} would do several things at a time, on one core: start workers with --nthreads 1, "
+                "and more of them with --nworkers"
+            )
+        return list(threads)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """As concurrent.futures says: leave the cluster, which goes on, when what was submitted is done."""
+        with self._lock:
+            self._broken = self._broken or RuntimeError("cannot schedule new futures after shutdown")
+            left = tuple(self._waiting)
+        if cancel_futures:
+            for outcome in left:
+                outcome.cancel()
+        concurrent.futures.wait(left)
+        self._ended.set()
+        self._client.close()
+
+
+class Homes:
+    """Which worker each home is at: about equally much work at each, and no more moves than that takes."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, tuple[str, float]] = {}
+        self._loads: dict[str, float] = {}
+
+    def of(self, task: Placed) -> str | None:
+        """The worker for the task: for a new home, the one with the least to do."""
+        if task.home not in self._at and self._loads:
+            self._move_in(task.home, task.load)
+        return self._at[task.home][0] if task.home in self._at else None
+
+    def settle(self, workers: Collection[str]) -> None:
+        """These are the workers now. A home stays where it is, if that is there and has no more than its share."""
+        if set(workers) == set(self._loads):
+            return
+        self._loads = dict.fromkeys(sorted(workers), 0.0)
+        share = sum(load for _, load in self._at.values()) / max(len(workers), 1)
+        moving = []
+        for home, (worker, load) in self._at.items():
+            if self._loads.get(worker, share) + load <= share * (1 + 1e-9):
+                self._loads[worker] += load
+            else:
+                moving.append((home, load))
+        for home, load in moving if self._loads else ():
+            self._move_in(home, load)
+
+    def _move_in(self, home: str, load: float) -> None:
+        worker = min(self._loads, key=lambda name: self._loads[name])
+        self._loads[worker] += load
+        self._at[home] = worker, load
+
+
+@cache
+def version() -> str:
+    """A digest of the source that decides what a formula's score is, and of torch's version."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for folder in (Path(__file__).parents[1], Path(formula.__file__).parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _work(wanted: str, call: Callable[[], Any]) -> Any:
+    """What a worker does. The version is asked for each time because workers may join at any time; one call at a
+    time because a network's probe has the process's random numbers and threads to itself."""
+    if wanted != version():
+        raise ClusterError("a worker that joined has another autoprox or torch; end it, and go on with --resume")
+    with _ALONE:
+        return call()
+
+
+def _client(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ClusterError("--dask needs the package distributed: pip install 'autoprox[dask]'") from None
+    # What it logs of a lost scheduler, with tracebacks, the error says in one line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    try:
+        return Client(address, timeout=TIMEOUT, set_as_default=False)
+    except (OSError, ValueError) as error:  # ValueError: what is no address
+        raise ClusterError(f"no Dask scheduler answers at '{address}' ({error or type(error).__name__})") from None
+
+
+def _names(workers: Collection[str]) -> str:
+    """Up to three of the workers by name, and how many more."""
+    first = ", ".join(sorted(workers)[:3])
+    more = f" and {len(workers) - 3} more" if len(workers) > 3 else ""
+    return f"the Dask worker{'s' if len(workers) > 1 else ''} {first}{more}"

@@ -1,0 +1,341 @@
+"""Cached statistics: a network is built and probed once, then formulas run on what was kept.
+
+An entry is a directory named by everything the statistics depend on: a digest of torch's version and the source of
+the networks and probes, then the SHA-256 of space, architecture, input, batch size and seed. It holds one
+safetensors file for each (statistic, probe), with a checksum of every tensor and one of these checksums in its
+metadata, and `structure.json` for the numbers per layer and per network. Files appear whole or not at all; what
+fails its checksum is read from the network again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+import xxhash
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from autoprox.bench_cache.benchmarks.table import TaskInput
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.files import advising, write_atomically
+from autoprox.bench_cache.spaces import base as space
+from autoprox.bench_cache.spaces import blocks as models
+from autoprox.bench_cache.spaces import registry as spaces
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.primitives import Reading, find_blocks, probe, read_statistics
+from autoprox.primitives.find_blocks import named as layers
+from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.statistics import STATISTICS
+
+#: Statistics that need a forward pass to know a shape; they are kept beside those that need none.
+SHAPES = frozenset({"tokens", "flops"})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network as it is probed: all that its statistics depend on.
+
+    The batch is `batch` samples of the input's shape; `seed` gives the initial weights, the Gaussian input of the
+    probe `noise` and the random targets. The probe `data` reads the first `batch` images of `input`.
+    """
+
+    space: str
+    arch: Any
+    spec: InputSpec
+    batch: int = 2
+    seed: int = 0
+    input: TaskInput | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 that names the cache entry, under the code version."""
+        facts = {
+            "arch": get_space(self.space).key(self.arch),
+            "spec": asdict(self.spec),
+            "batch": self.batch,
+            "seed": self.seed,
+        }
+        if self.input is not None:
+            images = hashlib.sha256(self.input.images[: self.batch].tobytes())
+            images.update(self.input.targets[: self.batch].tobytes())
+            facts["images"] = images.hexdigest()
+        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
+        """Build the network and read the wanted (statistic, probe) pairs from it, keeping nothing.
+
+        The FLOPs are the space's closed form, which torch's counter equals and takes ten times as long for.
+        Raises BenchmarkError for the probe `data` where there are no images, or fewer than the batch.
+        """
+        wanted = set(wanted)
+        if any(name == "data" for _, name in wanted):
+            self._check_images()
+        model = get_space(self.space).build(self.arch, self.spec, self.seed)
+        size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
+        images, targets = torch.zeros(size), None
+        if self.input is not None and len(self.input.images) >= self.batch:
+            images = torch.tensor(self.input.images[: self.batch])
+            targets = torch.tensor(self.input.targets[: self.batch])
+        probed = {(name if name != "flops" else "tokens", p) for name, p in wanted}
+        reading = read_statistics(model, find_blocks(model), probed, images, targets, seed=self.seed)
+        if ("flops", "") in wanted:
+            reading.net["flops"] = float(get_space(self.space).flops(self.arch, self.spec))
+        return reading
+
+    def _check_images(self) -> None:
+        if self.input is None:
+            raise BenchmarkError(
+                "this benchmark has no images for the probe 'data'; "
+                "use the probe 'noise', for example weight_grad[noise] instead of weight_grad"
+            )
+        if len(self.input.images) < self.batch:
+            raise BenchmarkError(
+                f"a batch of {self.batch} images, but the benchmark comes with {len(self.input.images)}; "
+                "use a smaller --batch"
+            )
+
+
+@cache
+def code_version() -> str:
+    """A digest of the source that decides what a statistic is, and of torch's version."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    of_spaces = [sys.modules[type(each).__module__] for each in spaces.SPACES.values()]
+    files = {str(module.__file__) for module in (*of_spaces, space, spaces, models, layers, probe)}
+    for file in sorted({__file__, *files}):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class StatisticsCache:
+    """Statistics on disk, under one directory. `read` is all that is needed; it builds what is missing."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self._trusted: set[tuple[str, int, int]] = set()  # files whose checksums held in this process
+
+    def read(
+        self,
+        subject: Subject,
+        matrices: Iterable[tuple[str, str, str]] = (),
+        numbers: Iterable[str] = (),
+        *,
+        keep: bool = True,
+    ) -> Reading:
+        """The wanted matrices, as (statistic, probe, slot), and whatever `numbers` (tokens, flops) need a run.
+
+        The other numbers per layer and network are always there. What is not in the cache, or damaged, is read from
+        the network, and kept if `keep`.
+        """
+        matrices = list(dict.fromkeys(matrices))
+        entry = self._entry(subject)
+        shapes = SHAPES & set(numbers)
+        reading = self._read_structure(entry, shapes)
+        pairs = dict.fromkeys((name, name_of_probe) for name, name_of_probe, _ in matrices)
+        missing: set[tuple[str, str]] = set()
+        found = reading or Reading()
+        for name, probe_name in pairs:
+            slots = [slot for n, p, slot in matrices if (n, p) == (name, probe_name)]
+            if not self._read_matrices(found, entry, name, probe_name, slots):
+                missing.add((name, probe_name))
+        if reading is not None and not missing:
+            return found
+        fresh = subject.probe(missing | {(name, "") for name in shapes if reading is None})
+        if keep:
+            self._keep_matrices(entry, fresh, missing)
+            if reading is None:
+                self._keep_structure(entry, fresh)
+        found.matrices.update({key: value for key, value in fresh.matrices.items() if key[:2] in missing})
+        found.samples.update(fresh.samples)
+        found.layers.update(fresh.layers)
+        found.net.update(fresh.net)
+        return found
+
+    def prepared(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> bool:
+        """Whether `prepare` would find nothing missing."""
+        return all(self.has(subject, pairs, each) for each in ({1, stride} if keep else {stride}))
+
+    def prepare(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> None:
+        """Build and keep what is missing of (statistic, probe) pairs, and their samples if the stride is above 1.
+
+        Without `keep`, the samples only.
+        """
+        if self.prepared(subject, pairs, stride, keep=keep):
+            return
+        whole = self.read(subject, _everywhere(pairs), SHAPES, keep=keep)
+        if stride > 1:
+            self._keep_sample(subject, whole, pairs, stride)
+
+    def read_sample(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int) -> Reading:
+        """Every stride-th row and column of the matrices of (statistic, probe) pairs, and all numbers.
+
+        Rows are taken sample by sample, so that each keeps as many. What is missing is taken from the matrices, of
+        which no more is kept for it.
+        """
+        entry = self._entry(subject)
+        found = self._read_structure(entry, SHAPES) or Reading()
+        there = [self._read_matrices(found, entry, *pair, slots_of(pair[0]), stride) for pair in pairs]
+        if found.net and all(there):
+            return found
+        return self._keep_sample(subject, self.read(subject, _everywhere(pairs), SHAPES, keep=False), pairs, stride)
+
+    def _keep_sample(
+        self, subject: Subject, whole: Reading, pairs: Collection[tuple[str, str]], stride: int
+    ) -> Reading:
+        """Every stride-th row and column of the matrices, kept with all numbers."""
+        entry, sampled = self._entry(subject), _sample(whole, stride)
+        self._keep_matrices(entry, sampled, set(pairs), stride)
+        if self._read_structure(entry, SHAPES) is None:
+            self._keep_structure(entry, whole)
+        return sampled
+
+    def _entry(self, subject: Subject) -> Path:
+        return self.root / code_version() / subject.key
+
+    def _keep_matrices(self, entry: Path, fresh: Reading, pairs: set[tuple[str, str]], stride: int = 1) -> None:
+        for name, probe_name in pairs:
+            tensors = {
+                f"{slot}/{block}": tensor.contiguous()
+                for (n, p, slot), blocks in fresh.matrices.items()
+                if (n, p) == (name, probe_name)
+                for block, tensor in enumerate(blocks)
+            }
+            checksums = {key: _checksum(tensor) for key, tensor in tensors.items()}
+            facts = {"samples": str(fresh.samples[name, probe_name]), "checksums": json.dumps(checksums)}
+            facts["seal"] = _seal(facts)
+            _write(_matrix_file(entry, name, probe_name, stride), save(tensors, facts))
+
+    def _keep_structure(self, entry: Path, fresh: Reading) -> None:
+        payload = orjson.dumps(
+            {"net": fresh.net, "layers": {"/".join(key): numbers for key, numbers in fresh.layers.items()}}
+        )
+        record = {"checksum": xxhash.xxh3_128_hexdigest(payload), "payload": payload.decode()}
+        _write(entry / "structure.json", orjson.dumps(record))
+
+    def _read_structure(self, entry: Path, shapes: Iterable[str]) -> Reading | None:
+        """The numbers per layer and network; None if absent, damaged or without the wanted shapes."""
+        try:
+            stored = orjson.loads((entry / "structure.json").read_bytes())
+            payload = stored["payload"].encode()
+            if xxhash.xxh3_128_hexdigest(payload) != stored["checksum"]:
+                return None
+            data = orjson.loads(payload)
+            numbers = {tuple(key.split("/")): values for key, values in data["layers"].items()}
+            reading = Reading(layers=numbers, net=data["net"])
+        except (OSError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
+            return None
+        return None if shapes and "flops" not in reading.net else reading
+
+    def _read_matrices(
+        self, reading: Reading, entry: Path, name: str, probe_name: str, slots: Sequence[str], stride: int = 1
+    ) -> bool:
+        """Put the slots' matrices into the reading; whether they were there and sound."""
+        path = _matrix_file(entry, name, probe_name, stride)
+        try:
+            stat = path.stat()
+            identity = (str(path), stat.st_mtime_ns, stat.st_size)
+            with safe_open(path, framework="pt") as file:
+                facts = file.metadata()
+                if facts["seal"] != _seal(facts):
+                    return False
+                checksums = json.loads(facts["checksums"])
+                if identity not in self._trusted and not _all_sound(file, checksums):
+                    return False
+                self._trusted.add(identity)
+                depth = sum(key.startswith(f"{slots[0]}/") for key in checksums)
+                for slot in slots:
+                    reading.matrices[name, probe_name, slot] = [
+                        file.get_tensor(f"{slot}/{block}") for block in range(depth)
+                    ]
+                reading.samples[name, probe_name] = int(facts["samples"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return False
+        return True
+
+    def size(self, subject: Subject) -> int:
+        """Bytes on disk of what is kept of a network."""
+        return sum(file.stat().st_size for file in self._entry(subject).glob("*"))
+
+    def has(self, subject: Subject, pairs: Iterable[tuple[str, str]], stride: int = 1) -> bool:
+        """Whether files for all the (statistic, probe) pairs are there; their soundness is checked when read."""
+        entry = self._entry(subject)
+        return all(_matrix_file(entry, name, probe_name, stride).exists() for name, probe_name in pairs)
+
+
+def clear(root: Path, *, everything: bool = False) -> int:
+    """Remove the statistics that no current code reads, or everything; the bytes that became free."""
+    freed = 0
+    for folder in root.glob("*"):
+        if everything or folder.name != code_version():
+            freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            shutil.rmtree(folder)
+    return freed
+
+
+def slots_of(name: str) -> tuple[str, ...]:
+    """The slots that a matrix statistic has."""
+    return role_slots("attn" if name == "attn" else "all")
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a statistic is one matrix for each layer."""
+    return name in STATISTICS and STATISTICS[name].level == "matrix"  # columns of a table are not in STATISTICS
+
+
+def _everywhere(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    return [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
+
+
+def _sample(whole: Reading, stride: int) -> Reading:
+    """The reading with every stride-th row and column of its matrices."""
+    thin: dict[tuple[str, str, str], Sequence[Tensor]] = {
+        key: [thinned(matrix, whole.samples[key[:2]], stride) for matrix in blocks]
+        for key, blocks in whole.matrices.items()
+    }
+    return replace(whole, matrices=thin)
+
+
+def thinned(matrix: Tensor, samples: int, stride: int) -> Tensor:
+    """Every stride-th row of each sample, and of these every stride-th column."""
+    return matrix.unflatten(0, (samples, -1))[:, ::stride, ::stride].flatten(0, 1).contiguous()
+
+
+def _matrix_file(entry: Path, name: str, probe_name: str, stride: int = 1) -> Path:
+    sampled = f"-every{stride}" if stride > 1 else ""
+    return entry / f"{name}-{probe_name or 'any'}{sampled}.safetensors"
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a file into the cache, in place of whatever is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    with advising("statistics are kept there; make room, or set AUTOPROX_HOME to another folder"):
+        write_atomically(path, data)
+
+
+def _checksum(tensor: Tensor) -> str:
+    digest = xxhash.xxh3_128(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.numpy().data)
+    return digest.hexdigest()
+
+
+def _seal(facts: Mapping[str, str]) -> str:
+    """The checksum of what a file's metadata say."""
+    return xxhash.xxh3_128_hexdigest(f"{facts['samples']} {facts['checksums']}".encode())
+
+
+def _all_sound(file: Any, checksums: Mapping[str, str]) -> bool:
+    if set(file.keys()) != set(checksums):
+        return False
+    return all(_checksum(file.get_tensor(key)) == checksum for key, checksum in checksums.items())

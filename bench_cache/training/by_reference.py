@@ -1,0 +1,169 @@
+"""Data sets by reference: a built-in name, a folder of images by class, or an .npz file.
+
+What needs a package that autoprox does not depend on (scikit-learn, tensorly, Pillow) says so;
+`pip install 'autoprox[datasets]'` brings them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from autoprox.bench_cache.runtime.checks import BenchmarkError, quoted
+from autoprox.bench_cache.spaces.base import suggestion
+from autoprox.bench_cache.training.built_in import BUILT_IN, load_built_in
+from autoprox.bench_cache.training.dataset import Dataset, coming_with, in_proportion, joined, normalised
+
+#: Of images that come without a split, the share kept for the test, class by class.
+TEST_SHARE = 0.3
+#: Side in pixels that the images of a folder are scaled to, unless the user says otherwise.
+FOLDER_SIZE = 32
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+
+def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | None = None) -> Dataset:
+    """Return a data set by name (see `BUILT_IN`), a folder with one folder of images for each class, or an .npz file.
+
+    A folder may hold `train/` and `test/` (or `val/`), each with the folders of classes; else 30 % of each class are
+    kept for the test. Its images are made square by scaling, `image_size` pixels wide. An .npz file holds `x_train`,
+    `y_train`, `x_test`, `y_test`, or `images` and `labels`; images are n × size × size (one channel), n × size × size ×
+    channels, or n × channels × size × size. `patch_size` is a quarter of the size, rounded to what divides it, unless
+    given (built-in sets have their own).
+
+    Raises:
+        BenchmarkError: there is no such data set, or it cannot be trained on; says why, and what to do.
+    """
+    path = Path(ref).expanduser()
+    if image_size is not None and image_size < 1:
+        raise BenchmarkError(f"image size is {image_size}; it must be at least 1")
+    try:
+        if ref in BUILT_IN and not path.exists():
+            found = load_built_in(ref)
+        elif path.is_dir():
+            found = _folder(path, FOLDER_SIZE if image_size is None else image_size)
+        elif path.suffix == ".npz" and path.is_file():
+            found = _npz(path)
+        else:
+            known = ", ".join(BUILT_IN)
+            raise BenchmarkError(
+                f"there is no data set {quoted(ref)}{suggestion(ref, BUILT_IN)}: it is neither one of {known} nor a "
+                "folder of images by class nor an .npz file"
+            )
+    except OSError as error:
+        raise BenchmarkError(f"data set {ref}: {error.filename or path}: {error.strerror or error}") from error
+    return found if patch_size is None else replace(found, patch_size=patch_size)
+
+
+def _npz(path: Path) -> Dataset:
+    """The data set in an .npz file; nothing in it is run."""
+    try:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:  # numpy leaves a torn one open
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # numpy and zipfile have no common error for a damaged file
+        raise BenchmarkError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+    split, whole = ("x_train", "y_train", "x_test", "y_test"), ("images", "labels")
+    if set(split) <= set(arrays):
+        parts = [
+            (_channels_first(path, arrays[x]), _classes_of(path, arrays[y]))
+            for x, y in (("x_train", "y_train"), ("x_test", "y_test"))
+        ]
+        images, labels, train, test = joined(str(path), *parts)
+    elif set(whole) <= set(arrays):
+        images, labels = _channels_first(path, arrays["images"]), _classes_of(path, arrays["labels"])
+        if len(images) != len(labels):
+            raise BenchmarkError(f"{path}: {len(images)} images and {len(labels)} labels")
+        train, test = _held_out(path, labels)
+    else:
+        raise BenchmarkError(
+            f"{path}: it has {', '.join(arrays) or 'no arrays'}; needed are {', '.join(split)}, or {', '.join(whole)}"
+        )
+    _, numbers = np.unique(labels, return_inverse=True)
+    return normalised(_task_name(path), images, numbers, train, test, _quarter(images.shape[2]), source=f"{path.name}")
+
+
+def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
+    """The images as float32, n × channels × size × size; refuses what is not square."""
+    shape = images.shape
+    if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in shape[1:]:
+        raise BenchmarkError(f"{path}: images of type {images.dtype} and shape {shape} are no images")
+    images = images[:, None] if images.ndim == 3 else images
+    images = images if images.shape[2] == images.shape[3] else images.transpose(0, 3, 1, 2)
+    if images.shape[2] != images.shape[3]:
+        raise BenchmarkError(f"{path}: images of shape {shape[1:]} are not square")
+    return np.ascontiguousarray(images, dtype=np.float32)
+
+
+def _classes_of(path: Path, labels: np.ndarray) -> np.ndarray:
+    """The labels, one for each image: numbers or names."""
+    if labels.dtype.kind not in "buifUS" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+        raise BenchmarkError(f"{path}: labels of type {labels.dtype} are no class numbers or names, or some are NaN")
+    return labels.ravel()
+
+
+def _folder(path: Path, size: int) -> Dataset:
+    """The data set in a folder with a folder for each class, or in `train/` and `test/` that hold these."""
+    trains, tests = path / "train", next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
+    if trains.is_dir() and tests is not None:
+        classes = _classes(trains)
+        if _classes(tests) != classes:
+            raise BenchmarkError(f"{tests}: its classes are not those of {trains}")
+        parts = [_images(folder, classes, size) for folder in (trains, tests)]
+        images, labels, train, test = joined(str(path), *parts)
+    else:
+        images, labels = _images(path, _classes(path), size)
+        train, test = _held_out(path, labels)
+    return normalised(_task_name(path), images, labels, train, test, _quarter(size), source=path.name)
+
+
+def _classes(path: Path) -> list[str]:
+    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if len(classes) < 2:
+        raise BenchmarkError(
+            f"{path}: it has {'one class' if classes else 'no classes'}; it must hold a folder of images for each class"
+        )
+    return classes
+
+
+def _images(path: Path, classes: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    with coming_with("Pillow", str(path)):
+        from PIL import Image
+    arrays, labels = [], []
+    for number, name in enumerate(classes):
+        files = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in _SUFFIXES)
+        if not files:
+            raise BenchmarkError(f"{path / name}: there is no image in it")
+        for file in files:
+            try:
+                with Image.open(file) as picture:
+                    scaled = picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+                    arrays.append(np.asarray(scaled, dtype=np.float32).transpose(2, 0, 1))
+            except Exception as error:  # Pillow raises many kinds for files that are no image
+                raise BenchmarkError(f"{file}: it cannot be read as an image ({error})") from error
+            labels.append(number)
+    return np.stack(arrays), np.array(labels)
+
+
+def _held_out(path: Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on and for the test: `TEST_SHARE` of every class, drawn by a fixed seed."""
+    kinds, counts = np.unique(labels, return_counts=True)
+    if not len(labels):
+        raise BenchmarkError(f"{path}: there are no images in it")
+    if counts.min() < 2:
+        raise BenchmarkError(f"{path}: class {kinds[counts.argmin()]} has one image; two are needed to train and test")
+    test = in_proportion(labels, share=TEST_SHARE)
+    return np.setdiff1d(np.arange(len(labels)), test), test
+
+
+def _task_name(path: Path) -> str:
+    """A file's or folder's name, as far as it can name a task."""
+    kept = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in path.stem
+    )
+    return kept.lstrip("._-")[:64] or "images"
+
+
+def _quarter(size: int) -> int:
+    """The divisor of the size that is closest to a quarter of it, the smaller of two."""
+    return min((d for d in range(1, size + 1) if size % d == 0), key=lambda d: (abs(d - size / 4), d))

@@ -1,0 +1,417 @@
+"""Rank: every proxy's score of every network, as it would be alone; failures counted; runs that go on."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import synthetic
+import torch
+
+from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.spaces.registry import get_space
+from autoprox.bench_cache.statistics.scorer import rounded
+from autoprox.evolve import JournalError
+from autoprox.primitives import Formula, parse
+from autoprox.primitives.evaluate import reductions
+from autoprox.proxy import Proxy, ProxyError
+from autoprox.rank import network as rank_network
+from autoprox.rank import scores as rank
+from autoprox.rank.network import Setting, formula_scores, function_score, score_network
+from autoprox.rank.plan import Contender, Plan, RankError, contenders, make_plan, settings_of
+from autoprox.rank.scores import SCORES, Scores, collect, load
+from autoprox.rank.stats import rank_rows
+from autoprox.zoo import ZOO, ZooError, ZooProxy
+from autoprox.zoo.az_nas import log_rank_sum
+from autoprox.zoo.sharing import Shared
+
+BENCHMARK = synthetic.benchmark(8)
+FORMULAS = {
+    "weights": "sum(fro(weight))",
+    "snip": "sum(l1(weight * weight_grad))",
+    "both": "sum(l1(weight_grad[noise] * weight_grad[synflow]))",
+    "zico": "sum(log(sum(batch_mean(abs(weight_grad_batches)) / batch_std(weight_grad_batches))))",
+    "shapes": "sum(fan_in[qkv] / tokens[fc1]) * flops",
+    "attention": "mean(fro(attn[noise])) + mean(max(act[fc1])) * depth",
+    "closed": "depth * width",
+}
+
+
+def tabular(count: int = 12) -> Benchmark:
+    rng = np.random.default_rng(0)
+    architectures = tuple(Settings((("layer_num", n), ("embed_dim", 48))) for n in range(count))
+    columns = {"snip": rng.normal(size=count), "gap": np.where(np.arange(count) < 3, np.nan, rng.normal(size=count))}
+    columns["m_size"] = np.arange(count) + 100.0
+    return Benchmark("table", None, None, "made up", architectures, {"oa": 50 + rng.normal(size=count)}, columns)
+
+
+def fails_on_deep(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, seed: int) -> float:
+    depth = len(rank_network.find_blocks(model))
+    if depth > 12:
+        raise ZooError(f"{depth} blocks are too many")
+    if depth == 11:
+        raise RuntimeError("linalg.svd: did not converge\nmore")
+    return float(inputs.sum()) + depth + seed
+
+
+def zoo_entry(function: Callable[..., float], *, training_free: bool = True) -> ZooProxy:
+    return ZooProxy("f", "made up", "forward", "all", "none", function=function, latex="f", training_free=training_free)
+
+
+SMALL = {name: dataclasses.replace(ZOO["snip"], name=name, formula=text, latex="") for name, text in FORMULAS.items()}
+SMALL["fails"] = dataclasses.replace(zoo_entry(fails_on_deep), name="fails")
+SMALL["steps"] = dataclasses.replace(zoo_entry(lambda *_: 1.0, training_free=False), name="steps")
+
+
+def put_in_place(patched: pytest.MonkeyPatch) -> None:
+    for module in ("rank_plan", "rank_network"):
+        patched.setattr(f"autoprox.{module}.ZOO", SMALL)
+
+
+@pytest.fixture
+def zoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small zoo in place of the zoo: formulas, a function, a function that trains."""
+    put_in_place(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scores, bytes]:
+    """The scores and the journal of `small_plan`."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        put_in_place(patched)
+        return collect(small_plan(), out), (out / SCORES).read_bytes()
+
+
+def written(out: Path, journal: bytes) -> Path:
+    out.mkdir()
+    (out / SCORES).write_bytes(journal)
+    return out
+
+
+def values(scores: Scores, task: str = "size_kd") -> dict[str, np.ndarray]:
+    return dict(zip(scores.contest.proxies, scores.contest.scores[task], strict=True))
+
+
+# --- what is ranked ---
+
+
+def test_structure_comes_first_and_all_is_the_training_free_zoo(zoo: None) -> None:
+    found = contenders(BENCHMARK, ["all"])
+    assert [c.name for c in found] == ["params", "flops", "depth", "width", *FORMULAS, "fails"]
+    assert [c.name for c in contenders(BENCHMARK, ["steps", "params"])][4:] == ["steps"]
+
+
+def test_own_formulas_files_and_runs_are_contenders(tmp_path: Path) -> None:
+    proxy = Proxy.from_formula("mean(std(weight[mlp]))", "evolved")
+    proxy.save(tmp_path / "run" / "proxy.json")
+    refs = [str(tmp_path / "run"), str(tmp_path / "run" / "proxy.json"), "sum(fro( weight ))", "snip"]
+    found = contenders(BENCHMARK, refs)[4:]
+    assert [(c.name, c.formula) for c in found] == [
+        (refs[0], proxy.formula.text),
+        (refs[1], proxy.formula.text),
+        ("sum(fro(weight))", "sum(fro(weight))"),
+        ("snip", ZOO["snip"].formula),
+    ]
+    with pytest.raises(ProxyError, match=r"did you mean 'synflow'\?"):
+        contenders(BENCHMARK, ["synflo"])
+
+
+def test_a_tables_proxies_are_its_columns() -> None:
+    table = tabular()
+    assert [c.name for c in contenders(table, ["all"])] == ["params", "depth", "width", "snip", "gap", "m_size"]
+    assert [c.name for c in contenders(table, ["gap"])] == ["params", "depth", "width", "gap"]
+    with pytest.raises(RankError, match=r"^table is tabular: .* no column 'synflow'; there are snip, gap, m_size$"):
+        contenders(table, ["synflow"])
+
+
+def test_architectures_are_those_with_an_accuracy_of_the_split_or_a_sample_of_them() -> None:
+    rare = make_plan(BENCHMARK, tasks=["rare"], proxies=["snip"])
+    assert list(rare.architectures) == list(np.flatnonzero(~np.isnan(BENCHMARK.tasks["rare"])))
+    assert make_plan(BENCHMARK, proxies=["snip"]).architectures == tuple(range(8))
+    evolve = make_plan(BENCHMARK, proxies=["snip"], split="evolve").architectures
+    assert set(evolve) == set(BENCHMARK.splits()["evolve"])
+    drawn = [make_plan(BENCHMARK, proxies=["snip"], sample=4, seed=seed).architectures for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 4
+    for choices, message in (
+        ({"sample": 9}, r"sample is 9; it must be from 3 to 8, .* of small \(all\)"),
+        ({"sample": 2}, "sample is 2"),
+        ({"split": "rest"}, "no split is called 'rest'; there are all, evolve, validation, test"),
+        ({"batch": 0}, "batch is 0"),
+        ({"split": "validation"}, r"too few to rank"),
+    ):
+        with pytest.raises(RankError, match=message):
+            make_plan(BENCHMARK, proxies=["snip"], **choices)  # type: ignore[arg-type]
+    with pytest.raises(BenchmarkError, match="no task is called 'none'"):
+        make_plan(BENCHMARK, tasks=["none"])
+
+
+# --- one network ---
+
+
+def setting() -> Setting:
+    return settings_of(make_plan(BENCHMARK, proxies=["snip"], batch=4))[0]
+
+
+def test_formulas_scored_together_have_the_scores_that_they_have_alone() -> None:
+    inputs, targets = setting().tensors()
+    for arch in BENCHMARK.architectures[:3]:
+        model = get_space("pit-vb101").build(arch, synthetic.SPEC, 0)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        formulas = {name: parse(text) for name, text in FORMULAS.items()}
+        together = formula_scores(formulas, model, inputs, targets, 0)
+        for name, formula in formulas.items():
+            alone = Proxy(formula).score(model, inputs, targets, seed=0)
+            assert together[name].value == rounded(np.array(alone)), name
+            assert together[name].problem == ""
+            assert formula_scores({name: formula}, model, inputs, targets, 0)[name].value == together[name].value
+            assert together[name].seconds > 0
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_probe_runs_once_for_all_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[set[tuple[str, str]]] = []
+    real = rank_network.read_statistics
+
+    def counted(model, blocks, wanted, *rest):  # type: ignore[no-untyped-def]
+        runs.append(set(wanted))
+        return real(model, blocks, wanted, *rest)
+
+    monkeypatch.setattr(rank_network, "read_statistics", counted)
+    inputs, targets = setting().tensors()
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    texts = ["sum(l1(weight * weight_grad))", "sum(fro(weight_grad))", "mean(std(act))", "sum(fro(weight_grad[noise]))"]
+    formula_scores({text: parse(text) for text in texts}, model, inputs, targets, 0)
+    probed = [sorted(pairs) for pairs in runs if any(probe for _, probe in pairs)]
+    assert probed == [[("act", "data"), ("weight_grad", "data")], [("weight_grad", "noise")]]
+
+
+def test_what_one_formula_cannot_read_is_no_others_problem() -> None:
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    inputs, targets = setting().tensors()
+    with torch.no_grad():
+        dict(model.named_parameters())["stages.0.0.mlp.fc2.weight"][0, 0] = float("nan")
+    texts = {
+        "good": "sum(fro(weight[msa]))",
+        "bad": "sum(fro(weight[fc2]))",
+        "odd": "sum(sum(batch_std(weight_grad_batches[qkv])))",
+        "sized": "params",
+    }
+    found = formula_scores({n: parse(t) for n, t in texts.items()}, model, inputs[:3], targets[:3], 0)
+    assert found["good"].value is not None
+    assert found["sized"].value is not None
+    assert (found["bad"].value, found["odd"].value) == (None, None)
+    assert "1 of" in found["bad"].problem
+    assert "are NaN or infinite" in found["bad"].problem
+    assert "halves the batch" in found["odd"].problem
+
+
+def test_a_number_of_the_layers_that_a_model_does_not_show_is_a_problem() -> None:
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    for module in model.modules():
+        if hasattr(module, "num_heads"):
+            del module.num_heads
+    inputs, targets = setting().tensors()
+    texts = {"heads": "sum(heads[qkv])", "others": "sum(fan_in[qkv]) + params"}
+    found = formula_scores({n: parse(t) for n, t in texts.items()}, model, inputs, targets, 0)
+    assert found["others"].value is not None
+    assert found["heads"].value is None
+    assert "does not show its number of heads" in found["heads"].problem
+
+
+def test_a_reduction_is_computed_once_for_all_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    reduced: list[Formula] = []
+    real = rank_network.reduce_layers
+
+    def noted(parts, reading):  # type: ignore[no-untyped-def]
+        reduced.extend(parts)
+        return real(parts, reading)
+
+    monkeypatch.setattr(rank_network, "reduce_layers", noted)
+    inputs, targets = setting().tensors()
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    formulas = {text: parse(text) for text in (*FORMULAS.values(), "mean(fro(weight))", "max(fro(weight[msa]))")}
+    formula_scores(formulas, model, inputs, targets, 0)
+    assert len(reduced) == len(set(reduced))
+    assert set(reduced) == set(reductions(formulas.values()))
+
+
+def test_functions_that_fail_say_why_in_one_line(zoo: None) -> None:
+    inputs, targets = setting().tensors()
+    problems = set()
+    for arch in BENCHMARK.architectures:
+        model = get_space("pit-vb101").build(arch, synthetic.SPEC, 0)
+        score = function_score("fails", model, inputs, targets, 0, Shared())
+        assert (score.value is None) == bool(score.problem)
+        problems.add(score.problem)
+    assert any(problem.endswith("blocks are too many") for problem in problems)
+    assert not any("\n" in problem or problem.startswith("fails:") for problem in problems)
+
+
+def test_a_model_without_blocks_fails_every_formula() -> None:
+    found = formula_scores(
+        {"a": parse("sum(fro(weight))")}, torch.nn.Linear(2, 2), torch.zeros(2, 2), torch.zeros(2), 0
+    )
+    assert found["a"].value is None
+    assert "found no transformer block" in found["a"].problem
+
+
+# --- a run ---
+
+
+def small_plan(**choices: object) -> Plan:
+    return make_plan(BENCHMARK, tasks=["*_kd"], proxies=["all"], batch=2, **choices)  # type: ignore[arg-type]
+
+
+def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: None) -> None:
+    plan = small_plan(seed=5)
+    progress: list[tuple[int, int]] = []
+    scores = collect(plan, tmp_path / "run", on_progress=lambda done, of: progress.append((done, of)))
+    assert progress == [(n, 8) for n in range(1, 9)]
+    found = values(scores)
+    assert set(found) == {"params", "flops", "depth", "width", *FORMULAS, "fails"}
+    for name, closed in BENCHMARK.structure().items():
+        np.testing.assert_array_equal(found[name], closed)
+    np.testing.assert_allclose(found["closed"], found["depth"] * found["width"])
+    inputs, targets = settings_of(plan)[0].tensors()
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[2], synthetic.SPEC, 5)
+    alone = Proxy.from_formula(FORMULAS["snip"]).score(model, inputs, targets, seed=5)
+    assert found["snip"][2] == rounded(np.array(alone))
+    assert scores.seconds["params"] == 0.0
+    assert scores.seconds["snip"] > 0
+
+
+def test_failures_are_counted_by_reason_and_not_scored(finished: tuple[Scores, bytes]) -> None:
+    scores = finished[0]
+    depths = BENCHMARK.structure()["depth"]
+    missing = np.isnan(values(scores)["fails"])
+    np.testing.assert_array_equal(missing, (depths > 12) | (depths == 11))
+    assert missing.any()
+    assert not missing.all()
+    counts = {failure.reason: failure.count for failure in scores.failures}
+    assert all(failure.proxy == "fails" for failure in scores.failures)
+    assert sum(counts.values()) == missing.sum()
+    deep = [count for reason, count in counts.items() if reason.endswith("blocks are too many")]
+    assert deep == [int((depths > 12).sum())]  # one line, though the numbers in the reasons differ
+    row = next(row for row in rank_rows(scores.contest) if (row.task, row.proxy) == ("size_kd", "fails"))
+    assert (row.n, row.unscored) == (8 - missing.sum(), missing.sum())
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_scores(
+    tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]
+) -> None:
+    plan, whole = small_plan(), finished[0]
+    lines = finished[1].splitlines(keepends=True)
+    for kept in (4, 8, 9):
+        torn = lines[kept][:20] if kept < 9 else b""
+        out = written(tmp_path / str(kept), b"".join(lines[:kept]) + torn)
+        begun: list[int] = []
+        scores = collect(plan, out, on_progress=lambda done, of, begun=begun: begun.append(done))
+        assert begun == list(range(kept, 9))
+        np.testing.assert_array_equal(scores.contest.scores["size_kd"], whole.contest.scores["size_kd"])
+        assert scores.failures == whole.failures
+        assert (out / SCORES).read_bytes().count(b"\n") == 9
+
+
+@pytest.mark.slow
+def test_two_workers_find_the_same(tmp_path: Path) -> None:
+    plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["snip", "synflow"], batch=2, sample=5)
+    one, two = (collect(plan, tmp_path / str(workers), workers=workers) for workers in (1, 2))
+    np.testing.assert_array_equal(one.contest.scores["size_kd"], two.contest.scores["size_kd"])
+
+
+def test_another_run_in_the_directory_is_refused(tmp_path: Path, zoo: None) -> None:
+    collect(small_plan(), tmp_path / "run")
+    with pytest.raises(
+        RankError, match=r"holds a run with another setting: seed is 0 there and 1 here; choose another"
+    ):
+        collect(small_plan(seed=1), tmp_path / "run")
+    with pytest.raises(RankError, match="another setting: benchmark is"):
+        collect(make_plan(synthetic.benchmark(8, seed=1), tasks=["*_kd"], batch=2), tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(RankError, match="already holds other files"):
+        collect(small_plan(), tmp_path / "other")
+
+
+def test_a_line_of_something_else_is_refused(tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]) -> None:
+    lines = finished[1].splitlines()
+    record = orjson.loads(lines[3])
+    del record["networks"][0]["snip"]
+    lines[3] = orjson.dumps(record)
+    written(tmp_path / "run", b"\n".join(lines) + b"\n")
+    with pytest.raises(JournalError, match=r"a line is not what this plan scores \(KeyError\('snip'\)\)"):
+        collect(small_plan(), tmp_path / "run")
+
+
+def test_a_finished_run_is_loaded_with_its_plan(tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]) -> None:
+    plan = small_plan()
+    found, again = load(BENCHMARK, written(tmp_path / "run", finished[1]))
+    assert (found.tasks, found.contenders, found.architectures) == (plan.tasks, plan.contenders, plan.architectures)
+    np.testing.assert_array_equal(again.contest.scores["size_kd"], finished[0].contest.scores["size_kd"])
+    with pytest.raises(RankError, match="holds scores of another benchmark than this small"):
+        load(synthetic.benchmark(8, seed=1), tmp_path / "run")
+    written(tmp_path / "part", b"".join(finished[1].splitlines(keepends=True)[:3]))
+    with pytest.raises(RankError, match="has scored 2 of 8 architectures; go on with `autoprox rank`"):
+        load(BENCHMARK, tmp_path / "part")
+
+
+def test_a_table_is_ranked_without_building_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoprox.rank.scores.score_network", None)
+    table = tabular()
+    scores = collect(make_plan(table), tmp_path / "run", workers=2)
+    found = values(scores, "oa")
+    np.testing.assert_array_equal(found["gap"], table.columns["gap"])
+    np.testing.assert_array_equal(found["params"], table.columns["m_size"])
+    assert [(f.proxy, f.reason, f.count) for f in scores.failures] == [("gap", "missing in the table", 3)]
+    assert np.isnan(scores.seconds["snip"])
+    assert load(table, tmp_path / "run")[1].contest.proxies == scores.contest.proxies
+
+
+def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
+    first, again, other = (settings_of(make_plan(BENCHMARK, proxies=["snip"], seed=s, batch=64))[0] for s in (0, 0, 1))
+    np.testing.assert_array_equal(first.inputs, again.inputs)
+    assert not np.array_equal(first.inputs, other.inputs)
+    assert first.inputs.shape == (64, 3, 24, 24)
+    assert abs(first.inputs.mean()) < 0.01
+    assert abs(first.inputs.std() - 1) < 0.01
+    assert set(first.targets) == set(range(10))
+    for batch, distinct in ((1, 1), (2, 2), (3, 2), (4, 2), (7, 4), (8, 4)):
+        targets = settings_of(make_plan(BENCHMARK, proxies=["snip"], batch=batch))[0].targets
+        assert (len(targets), len(set(targets))) == (batch, distinct)
+    noise = torch.randn(first.inputs.shape, generator=torch.Generator().manual_seed(0)).numpy()
+    assert not np.allclose(noise, first.inputs)
+
+
+def test_functions_share_and_have_the_scores_that_they_have_alone() -> None:
+    names = ("plain-all", "snip-all", "synflow-all", "logsynflow-all", "zico-all", "gradsign", "jacov", "swap", "lswag")
+    plan = make_plan(BENCHMARK, proxies=[*names, "lswag-lambda", "nwot"])
+    inputs, targets = settings_of(plan)[0].tensors()
+    job = rank._jobs(plan)[0]
+    together = score_network(job)[0]
+    model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
+    for name in names:
+        assert together[name].value == rounded(np.array(ZOO[name].score(model, inputs, targets, 0))), name
+    assert together["snip-all"].seconds > 0.5 * together["plain-all"].seconds  # charged for what was there already
+    assert together["lswag"].seconds > together["lswag-lambda"].seconds
+
+
+def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
+    plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["az-nas"], sample=5)
+    assert [c.name for c in plan.contenders][4:] == ["az-expressivity", "az-trainability", "az-complexity", "az-nas"]
+    scores = collect(plan, tmp_path / "run")
+    found = values(scores)
+    parts = [found[name] for name in ("az-expressivity", "az-trainability", "az-complexity")]
+    np.testing.assert_allclose(found["az-nas"], log_rank_sum(parts))
+    np.testing.assert_array_equal(found["az-complexity"], found["flops"])
+    assert scores.seconds["az-nas"] == scores.seconds["az-expressivity"] + scores.seconds["az-trainability"]
+    again = load(BENCHMARK, tmp_path / "run")[1]
+    np.testing.assert_array_equal(again.contest.scores["size_kd"], scores.contest.scores["size_kd"])
+
+
+def test_contenders_are_plain_data() -> None:
+    assert Contender("a", formula="params") == Contender(**dataclasses.asdict(Contender("a", formula="params")))

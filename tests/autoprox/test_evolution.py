@@ -1,0 +1,403 @@
+"""A run: one directory from benchmarks to a proxy with its verdict, the same however often it is broken off."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+import scipy.stats
+import synthetic
+
+import autoprox.evolution
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Settings
+from autoprox.bench_cache.runtime import files
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.local_pool import LocalPool, WorkerError
+from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
+from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
+from autoprox.evolve import (
+    FORMULA,
+    Individual,
+    Invalid,
+    Journal,
+    JournalError,
+    Judge,
+    Judgement,
+    SettingsError,
+    Task,
+)
+from autoprox.evolve.grammar import terminals
+from autoprox.primitives import Formula, parse
+from autoprox.proxy import PROXY_FILE, Proxy, resolve
+
+BENCHMARK = synthetic.benchmark(24)
+CHOICES: dict[str, Any] = {"generations": 3, "population": 5, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of statistics that the tests of this file share."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPROX_HOME", str(home))
+
+
+def begin(out: Path, *benchmarks: Benchmark, **choices: Any) -> Path:
+    start(benchmarks or [BENCHMARK], ["*_kd"], out, **{**CHOICES, **choices})
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Result]]:
+    """A run in one go, which the others must equal."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AUTOPROX_HOME", str(home))
+        out = begin(tmp_path_factory.mktemp("whole") / "run")
+        yield out, go(out)
+
+
+def assert_same(out: Path, result: Result, whole: tuple[Path, Result]) -> None:
+    assert (out / JOURNAL).read_bytes() == (whole[0] / JOURNAL).read_bytes()
+    for name in ("report.json", "report.csv", "generations.csv", PROXY_FILE):
+        assert (out / name).read_bytes() == (whole[0] / name).read_bytes()
+    assert result.report == whole[1].report
+    assert result.finished
+
+
+def at_generation(number: int, do: Callable[[], None]) -> Watch:
+    def generation(record: Mapping[str, Any]) -> None:
+        if record["generation"] == number:
+            do()
+
+    return Watch(generation=generation)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+# --- what a run leaves ---
+
+
+def test_the_directory_stands_alone(whole: tuple[Path, Result]) -> None:
+    out, result = whole
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert files == {JOURNAL, PROXY_FILE, "generations.csv", "report.json", "report.csv", "benchmarks/small.json"}
+    assert Benchmark.load(out / "benchmarks" / "small.json").to_bytes() == BENCHMARK.to_bytes()
+    assert (result.finished, result.generations) == (True, CHOICES["generations"])
+    assert resolve(str(out)).formula == result.proxy.formula
+
+
+def test_the_rows_are_the_same_everywhere(whole: tuple[Path, Result]) -> None:
+    out, result = whole
+    stored = json.loads((out / "report.json").read_bytes())
+    with open(out / "report.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(stored["rows"]) == len(table) == len(result.report.rows) == 3 * 5 * 3
+    for row, in_json, in_csv in zip(result.report.rows, stored["rows"], table, strict=True):
+        assert in_json == vars(row)
+        assert in_csv == {name: "" if value is None else str(value) for name, value in vars(row).items()}
+    assert stored["formula"] == result.proxy.formula.text
+    assert [lead["split"] for lead in stored["lead_over_params"]] == list(SPLITS)
+
+
+def test_generations_are_those_of_the_journal(whole: tuple[Path, Result]) -> None:
+    out, _ = whole
+    with open(out / "generations.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    records = Journal.open(out / JOURNAL).records
+    assert len(table) == len(records) == CHOICES["generations"] + 1
+    for row, record in zip(table, records, strict=True):
+        assert (int(row["generation"]), int(row["unique"])) == (record["generation"], record["unique"])
+        assert (row["formula"], float(row["joint"])) == (record["best"]["formula"], record["best"]["joint"])
+
+
+def test_taus_in_provenance_and_report_are_those_of_the_benchmark(whole: tuple[Path, Result], home: Path) -> None:
+    out, result = whole
+    proxy = Proxy.load(out / PROXY_FILE)
+    for split in SPLITS:
+        at = BENCHMARK.splits()[split]
+        scores = Scorer(BENCHMARK, home / "statistics", kept=[]).scores([proxy.formula], at)[0]
+        for task in ("size_kd", "shape_kd"):
+            tau = scipy.stats.kendalltau(scores, BENCHMARK.tasks[task][at]).statistic
+            assert result.report.row(FORMULA, split, task, "small").tau == pytest.approx(tau)
+            assert proxy.provenance["tau"][split][f"small:{task}"] == pytest.approx(tau, abs=1e-4)
+        mean = result.report.row(FORMULA, split).tau
+        assert proxy.provenance["tau"][split]["mean"] == pytest.approx(mean, abs=1e-4)
+    assert proxy.provenance["seed"] == CHOICES["seed"]
+    assert proxy.provenance["benchmarks"] == ["small"]
+    assert proxy.provenance["tasks"] == ["small:size_kd", "small:shape_kd"]
+    assert proxy.provenance["generations"] == CHOICES["generations"]
+
+
+def test_validation_chooses_among_the_finalists(whole: tuple[Path, Result], home: Path) -> None:
+    out, result = whole
+    judge = Judge([Scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
+    records = Journal.open(out / JOURNAL).records
+    outcomes = {text: outcome for record in records for text, outcome in record["judged"]}
+    made = autoprox.evolution.grammar("typed")
+    last = [made.formula(made.read(names)) for names in records[-1]["population"]]
+    finalists = [Individual([], formula).canonical for formula in last]
+    assert all(formula.text in outcomes for formula in finalists)
+    joints = [o.joint if isinstance(o, Judgement) else -2 for o in judge.judge(finalists, "validation")]
+    assert result.proxy.formula == finalists[int(np.argmax(joints))]
+
+
+def test_it_is_validation_that_chooses_and_only_among_ten() -> None:
+    class Told:
+        def judge(self, formulas: Sequence[Formula], split: str) -> list[Any]:
+            assert split == "validation"
+            asked.append(len(formulas))
+            return [Judgement((), {"width": 0.3, "depth": 0.6}.get(f.text, 0.1)) for f in formulas[:-1]] + [Invalid("")]
+
+    def individual(text: str, joint: float) -> Individual:
+        made = Individual([], parse(text))
+        made.outcome, made.fitness.values = Judgement((joint,), joint), (joint, 1.0)
+        return made
+
+    asked: list[int] = []
+    texts = ["params", "width", "depth", *(f"flops * depth - {n} * width" for n in range(9))]
+    population = [individual(text, 0.9 - place / 100) for place, text in enumerate(texts)]
+    assert choose(Told(), population).text == "depth"  # type: ignore[arg-type]
+    assert asked == [FINALISTS]
+
+
+def test_a_run_stopped_in_any_way_leaves_the_best_so_far(tmp_path: Path) -> None:
+    seen = []
+
+    def generation(record: Mapping[str, Any]) -> None:
+        proxy = Proxy.load(out / PROXY_FILE)
+        assert proxy.formula.text == record["best"]["formula"]
+        assert proxy.provenance["generations"] == record["generation"]
+        assert "has not finished" in proxy.provenance["note"]
+        assert "tau" not in proxy.provenance
+        seen.append(record["generation"])
+
+    out = begin(tmp_path / "run", generations=1)
+    result = go(out, watch=Watch(generation=generation))
+    assert seen == [0, 1]
+    assert "note" not in result.proxy.provenance
+
+
+# --- one result ---
+
+
+def test_two_workers_give_the_same_files(tmp_path: Path, whole: tuple[Path, Result]) -> None:
+    out = begin(tmp_path / "run")
+    assert_same(out, go(out, workers=2), whole)
+
+
+@pytest.mark.slow
+def test_statistics_that_are_not_there_or_damaged_do_not_matter(
+    tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))
+
+    def damage() -> None:
+        for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.safetensors"))):
+            data = bytearray(path.read_bytes())
+            data[-1 - number % 1000] ^= 255
+            path.write_bytes(data[: len(data) // 2] if number % 3 == 0 else data)
+            os.utime(path, ns=(number, number))
+
+    out = begin(tmp_path / "run")
+    assert_same(out, go(out, watch=at_generation(1, damage)), whole)
+
+
+@pytest.mark.parametrize("generation", [0, 2])
+def test_an_interrupted_run_reports_without_the_test_split_and_goes_on(
+    tmp_path: Path, whole: tuple[Path, Result], generation: int
+) -> None:
+    out = begin(tmp_path / "run")
+    result = go(out, watch=at_generation(generation, interrupt))
+    assert (result.finished, result.generations) == (False, generation)
+    assert {row.split for row in result.report.rows} == {"evolve", "validation"}
+    assert set(result.proxy.provenance["tau"]) == {"evolve", "validation"}
+    assert Proxy.load(out / PROXY_FILE).formula == result.proxy.formula
+    assert len(Journal.open(out / JOURNAL).records) == generation + 1
+    assert_same(out, go(out), whole)
+
+
+def test_interrupted_before_there_is_a_formula(
+    tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))
+    out = begin(tmp_path / "run")
+
+    def building(done: int, of: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        go(out, watch=Watch(building=building))
+    assert not (out / PROXY_FILE).exists()
+    assert_same(out, go(out), whole)
+
+
+def test_a_dead_worker_is_told_and_the_run_goes_on(
+    tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill() -> None:
+        for process in pools[0].pids:
+            os.kill(process, signal.SIGKILL)
+
+    pools: list[Any] = []
+    plain = autoprox.evolution.local_pool
+    monkeypatch.setattr(autoprox.evolution, "local_pool", lambda workers: pools.append(plain(workers)) or pools[-1])
+    out = begin(tmp_path / "run")
+    with pytest.raises(WorkerError, match="nothing that was finished is lost"):
+        go(out, workers=2, watch=at_generation(1, kill))
+    assert isinstance(pools[0], LocalPool)
+    assert Proxy.load(out / PROXY_FILE).provenance["generations"] == 1
+    assert_same(out, go(out), whole)
+
+
+def test_a_finished_run_can_be_finished_again_and_go_further(tmp_path: Path, whole: tuple[Path, Result]) -> None:
+    out = begin(tmp_path / "run", generations=2)
+    go(out)
+    go(out)
+    result = go(out, generations=3)
+    assert result.generations == 3
+    assert result.proxy.formula == whole[1].proxy.formula
+    lines, expected = ((path / JOURNAL).read_bytes().split(b"\n") for path in (out, whole[0]))
+    assert lines[1:] == expected[1:]
+    with pytest.raises(SettingsError, match=r"^generations is 2, but the run in .* has 3 already$"):
+        go(out, generations=2)
+
+
+def test_no_generation_but_the_first(tmp_path: Path) -> None:
+    result = go(begin(tmp_path / "run", generations=0))
+    assert (result.finished, result.generations) == (True, 0)
+    assert len(result.report.rows) == 3 * 5 * 3
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [{"grammar": "auto-prox", "joint": "min"}, {"strategy": "auto-prox", "joint": "mean-spread", "retries": 0},
+     {"costly": True, "batch": 3}],
+    ids=lambda choices: ", ".join(map(str, choices.values())),
+)  # fmt: skip
+def test_the_settings_are_kept_to(
+    tmp_path: Path, home: Path, choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = autoprox.evolution.grammar
+    asked: list[tuple[bool, str]] = []
+    monkeypatch.setattr(
+        autoprox.evolution,
+        "grammar",
+        lambda name, costly, probe: asked.append((costly, probe)) or plain(name, costly=costly, probe=probe),
+    )
+    out = begin(tmp_path / "run", **{"generations": 0, **choices})
+    go(out)
+    assert asked == [(choices.get("costly", False), "noise")]
+    arch = BENCHMARK.architectures[BENCHMARK.splits()["evolve"][0]]
+    subject = Subject("pit-vb101", arch, synthetic.SPEC, batch=choices.get("batch", 2))
+    assert StatisticsCache(home / "statistics").has(subject, terminals("noise"))
+    record = Journal.open(out / JOURNAL).records[0]
+    combine = {"min": min, "mean-spread": lambda taus: np.mean(taus) - np.std(taus)}
+    for _, outcome in record["judged"]:
+        if isinstance(outcome, list):
+            assert outcome[0] == pytest.approx(combine.get(choices.get("joint", ""), np.mean)(outcome[1:]))
+    if "grammar" in choices:
+        assert all(names[0] == "mean over layers" for names in record["population"])
+
+
+def test_two_benchmarks(tmp_path: Path) -> None:
+    other = synthetic.benchmark(20, "other", seed=3)
+    result = go(begin(tmp_path / "run", BENCHMARK, other, generations=0))
+    assert {row.benchmark for row in result.report.rows} == {"small", "other", ""}
+    assert len(result.report.rows) == 3 * 5 * 5
+    assert result.proxy.provenance["benchmarks"] == ["small", "other"]
+
+
+# --- what is refused ---
+
+
+def test_a_run_is_never_written_over(tmp_path: Path) -> None:
+    out = begin(tmp_path / "run")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(JournalError, match=r"already holds a run; go on with --resume, or choose another --out$"):
+        begin(out, synthetic.benchmark(20, "small", seed=3))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_start_that_was_killed_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "create", lambda *args: interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            begin(tmp_path / "run")
+    with pytest.raises(JournalError, match="holds no run"):
+        go(tmp_path / "run")
+    assert read_settings(begin(tmp_path / "run")).seed == CHOICES["seed"]
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "tasks", "choices", "message"),
+    [
+        ([BENCHMARK, BENCHMARK], [], {}, "two benchmarks are called small"),
+        ([BENCHMARK], ["speed"], {}, "no task is called 'speed'; there are size_kd, shape_kd, rare"),
+        ([BENCHMARK], ["*_kd"], {"population": 1}, "population is 1; it must be a whole number of at least 4"),
+        (
+            [Benchmark("table", None, None, "made up", (Settings((("a", 1),)),), {"task": np.ones(1)})],
+            [], {}, "benchmark table is tabular: its networks cannot be built and probed",
+        ),
+    ],
+    ids=["twice", "no such task", "setting", "tabular"],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    tmp_path: Path, benchmarks: list, tasks: list, choices: dict, message: str
+) -> None:
+    with pytest.raises((SettingsError, BenchmarkError), match=f"^{message}"):
+        start(benchmarks, tasks, tmp_path / "run", **choices)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_benchmark_in_the_directory_is_refused(tmp_path: Path) -> None:
+    out = begin(tmp_path / "run")
+    replace(BENCHMARK, source="edited").save(out / "benchmarks" / "small.json")
+    with pytest.raises(JournalError, match=r"small.json is not the benchmark that the run was started with"):
+        go(out)
+    (out / "benchmarks" / "small.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        go(out)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"population": "many"}, {"colour": "red"}, {"tasks": [1]},
+     {"tasks": ["small"]}, {"tasks": ["small:speed"]}, {"tasks": ["large:size_kd"]}, {"grammar": []}],
+    ids=str,
+)  # fmt: skip
+def test_settings_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    out = begin(tmp_path / "run")
+    head = orjson.loads((out / JOURNAL).read_bytes())
+    head["settings"].update(change)
+    (out / JOURNAL).write_bytes(orjson.dumps(head) + b"\n")
+    with pytest.raises((JournalError, SettingsError)) as caught:
+        go(out)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    out = begin(tmp_path / "run", generations=0)
+    refused: list[str] = []
+
+    def again() -> None:
+        with pytest.raises(JournalError, match="another process is going on with the run") as caught:
+            go(out)
+        refused.append(str(caught.value))
+
+    go(out, watch=at_generation(0, again))
+    assert len(refused) == 1

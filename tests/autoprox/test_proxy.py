@@ -1,0 +1,381 @@
+"""Proxy: scores are the formulas' values, models stay as they were, files and names resolve or say why not."""
+
+import gc
+import math
+import os
+import pickle
+import random
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+import pytest
+import torch
+from hypothesis import given, settings
+from snapshots import Snapshot
+from strategies import formulas
+from tiny_vit import TinyVit, batch
+from torch import Tensor, nn
+from zoo_references import REFERENCES, linears, with_gradients
+
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.primitives import OPERATIONS, FormulaError, LayerError, Operation, statistic
+from autoprox.proxy import FORMAT, PROXY_FILE, VERSION, Proxy, ProxyError, resolve
+from autoprox.zoo import ZOO
+
+FORMULAS = [name for name, proxy in ZOO.items() if proxy.formula]
+
+
+def one_line(error: BaseException) -> str:
+    text = str(error)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_shipped_proxies_are_what_they_are_called(name: str) -> None:
+    model = TinyVit(seed=3)
+    if name == "logsynflow":  # all gradients positive, so that the published formula is defined
+        model.blocks.requires_grad_(True)
+        model = _positive_gradients(model)
+    assert resolve(name).score(model, *batch()) == pytest.approx(REFERENCES[name](model), rel=1e-5)
+
+
+def _positive_gradients(model: TinyVit) -> TinyVit:
+    """The same network scaled until no gradient of the SynFlow loss is below −1."""
+    for layer in linears(model):
+        layer.weight.data.mul_(0.1)
+    assert all(bool((layer.weight.grad > -1).all()) for layer in linears(with_gradients(model, "synflow")))
+    return model
+
+
+@pytest.mark.parametrize("shipped", [ZOO[name] for name in FORMULAS], ids=FORMULAS)
+def test_shipped_records_are_complete(shipped) -> None:
+    proxy = resolve(shipped.name)
+    assert proxy.name == shipped.name
+    assert proxy.formula.text == shipped.formula
+    assert proxy.provenance == {"source": shipped.source, "note": shipped.note}
+    with pytest.raises(TypeError):
+        ZOO["new"] = shipped  # type: ignore[index]
+
+
+def test_score_works_on_our_spaces() -> None:
+    space, spec = get_space("autoformer-tiny"), InputSpec(image_size=32, num_classes=10)
+    arch = space.sample(random.Random(0))
+    model = space.build(arch, spec)
+    inputs = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert resolve("params").score(model) == space.params(arch, spec)
+    assert resolve("depth").score(model) == space.depth(arch)
+    assert resolve("width").score(model) == space.width(arch)
+    assert resolve("flops").score(model, inputs) == pytest.approx(space.flops(arch, spec), rel=0.01)
+    assert resolve("auto-prox").score(model, inputs, torch.tensor([3, 9])) > 0
+
+
+def test_a_formula_of_weights_runs_no_forward_pass() -> None:
+    model = TinyVit()
+    expected = resolve("l2-norm").score(model)
+    model.forward = _never  # type: ignore[method-assign]
+    assert resolve("l2-norm").score(model) == expected
+    assert resolve("l2-norm").score(model, *batch()) == expected
+    with pytest.raises(AssertionError, match="ran"):
+        resolve("snip").score(model, *batch())
+    with pytest.raises(LayerError, match="batch of inputs"):
+        resolve("snip").score(TinyVit())
+
+
+def _never(x: Tensor) -> Tensor:
+    raise AssertionError("the network ran")
+
+
+def test_score_depends_on_the_seed_only_without_targets() -> None:
+    proxy, (inputs, targets) = resolve("snip"), batch()
+    assert proxy.score(TinyVit(), inputs, targets, seed=1) == proxy.score(TinyVit(), inputs, targets, seed=2)
+    scores = [proxy.score(TinyVit(), inputs, seed=seed) for seed in (1, 2, 1)]
+    assert scores[0] == scores[2] != scores[1]
+    assert proxy.score(TinyVit(), inputs, targets.int()) == proxy.score(TinyVit(), inputs, targets)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_score_leaves_the_model_as_it_was(name: str) -> None:
+    model = TinyVit()
+    model.blocks[0].eval()
+    model.head.requires_grad_(False)
+    model.patch.weight.grad = torch.ones_like(model.patch.weight)
+    before = Snapshot(model)
+    resolve(name).score(model, *batch())
+    before.check(model)
+    model.blocks[1].mlp.act = nn.Identity()
+    model.blocks[1].mlp.forward = _never  # type: ignore[method-assign]
+    before = Snapshot(model)
+    if any(probe for _, probe, _ in resolve(name).reads):
+        with pytest.raises(AssertionError, match="ran"):
+            resolve(name).score(model, *batch())
+    before.check(model)
+
+
+def test_a_statistic_that_is_not_finite_is_an_error_that_names_it() -> None:
+    model = TinyVit()
+    model.blocks[1].mlp.fc2.weight.data[0, :2] = torch.tensor([math.nan, math.inf])
+    with pytest.raises(ProxyError) as caught:
+        resolve("l2-norm").score(model)
+    assert "2 of 54 entries of 'weight' of blocks.1.mlp.fc2" in one_line(caught.value)
+    assert resolve("params").score(model) > 0  # does not read it
+    assert Proxy.from_formula("sum(fro(weight[msa]))").score(model) > 0
+    inputs, targets = batch()
+    inputs[0, 0, 0, 0] = math.inf
+    with pytest.raises(ProxyError, match=r"entries of 'act' of blocks\.0\.attn\.qkv"):
+        Proxy.from_formula("sum(fro(act))").score(TinyVit(), inputs, targets)
+    with pytest.raises(ProxyError, match=r"entries of 'attn' of blocks\.0\.attn\.softmax"):
+        Proxy.from_formula("sum(fro(attn))").score(TinyVit(), inputs, targets)
+
+
+def test_a_score_that_is_not_finite_is_an_error() -> None:
+    def bad(x: Tensor) -> Tensor:  # total on all that registration tries
+        return (x.sum((-2, -1)) / 0) if x.shape[-2:].numel() == 54 else x.clamp(-1, 1).mean((-2, -1))
+
+    operations = OPERATIONS.extended(Operation("bad", "reduce", bad, "{0}"))
+    with pytest.raises(ProxyError, match="is not total"):
+        Proxy.from_formula("sum(bad(weight))", operations=operations).score(TinyVit())
+
+
+def test_what_the_model_lacks_is_a_layer_error() -> None:
+    named = [{"qkv": f"blocks.{i}.attn.qkv", "fc1": f"blocks.{i}.mlp.fc1"} for i in range(2)]
+    model = TinyVit()
+    assert Proxy.from_formula("sum(fro(weight[qkv]))").score(model, layers=named) > 0
+    for text in ("sum(fro(weight))", "sum(fan_in[proj])", "sum(l1(act[mlp]))", "sum(heads[fc1])", "sum(fro(attn))"):
+        with pytest.raises(LayerError) as caught:
+            Proxy.from_formula(text).score(model, *batch(), layers=named)
+        one_line(caught.value)
+    with pytest.raises(LayerError, match="'width'"):
+        Proxy.from_formula("width").score(model, layers=[{"fc1": "blocks.0.mlp.fc1"}])
+    with pytest.raises(LayerError, match="found no transformer block"):
+        resolve("params").score(nn.Linear(2, 2))
+
+
+def test_layers_can_be_named_by_the_user() -> None:
+    model = TinyVit(seed=5)
+    renamed = nn.Module()
+    renamed.stages = nn.ModuleList(nn.Module() for _ in model.blocks)
+    named = []
+    for number, block in enumerate(model.blocks):
+        stage = renamed.stages[number]
+        for name in ("query", "key", "value"):
+            stage.add_module(name, nn.Linear(6, 6))
+        for part, name in zip(block.attn.qkv.weight.chunk(3), ("query", "key", "value"), strict=True):
+            stage.get_submodule(name).weight.data = part.data
+        stage.out, stage.up, stage.down = block.attn.proj, block.mlp.fc1, block.mlp.fc2
+        names = {"qkv": ["query", "key", "value"], "proj": "out", "fc1": "up", "fc2": "down"}
+        named.append({k: [f"stages.{number}.{n}" for n in np.atleast_1d(v)] for k, v in names.items()})
+    proxy = Proxy.from_formula("sum(nuclear(weight)) + mean(fan_out) / sum(position[fc1])")
+    assert proxy.score(renamed, layers=named) == proxy.score(model)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "targets", "says"),
+    [
+        (np.zeros((2, 3, 8, 8)), None, "tensor"),
+        (torch.zeros(0, 3, 8, 8), None, "sample"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([1]), "targets"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0.5, 0.5]), "targets"),
+        (torch.zeros(2, 3, 8, 8), [1, 2], "targets"),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0, 5]), "targets"),
+    ],
+)
+def test_a_batch_that_is_none_is_refused(inputs: object, targets: object, says: str) -> None:
+    with pytest.raises((ProxyError, LayerError), match=says) as caught:
+        resolve("snip").score(TinyVit(), inputs, targets)  # type: ignore[arg-type]
+    one_line(caught.value)
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ProxyError, match=r"a torch\.nn\.Module, not a str"):
+        resolve("params").score("model")  # type: ignore[arg-type]
+
+
+# Ranking
+
+
+def test_rank_puts_the_best_first_and_keeps_the_order_of_equals() -> None:
+    models = [TinyVit(depth=1), TinyVit(depth=3), TinyVit(depth=1, seed=1), TinyVit(depth=2)]
+    assert resolve("depth").rank(models) == [(1, 3.0), (3, 2.0), (0, 1.0), (2, 1.0)]
+    named = dict(zip("wxyz", models, strict=True))
+    assert resolve("depth").rank(named) == [("x", 3.0), ("z", 2.0), ("w", 1.0), ("y", 1.0)]
+    assert resolve("snip").rank([lambda: models[0]], *batch(), seed=4) == resolve("snip").rank([models[0]], *batch())
+    assert resolve("depth").rank([]) == []
+
+
+def test_rank_keeps_one_built_model_at_a_time() -> None:
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def build() -> TinyVit:
+        nonlocal most
+        model = TinyVit()
+        alive.append(weakref.ref(model))
+        gc.collect()
+        most = max(most, sum(ref() is not None for ref in alive))
+        return model
+
+    assert len(resolve("l2-norm").rank(dict.fromkeys(range(4), build))) == 4
+    assert most == 1
+
+    def models() -> Iterator[TinyVit]:
+        for _ in range(4):
+            yield build()
+
+    alive.clear()
+    assert len(resolve("l2-norm").rank(models())) == 4
+    assert most <= 2
+
+
+def test_rank_names_the_model_that_has_no_score() -> None:
+    broken = TinyVit()
+    broken.blocks[0].mlp.fc1.weight.data.fill_(math.nan)
+    with pytest.raises(ProxyError, match="model 'b': no score"):
+        resolve("l2-norm").rank({"a": TinyVit(), "b": lambda: broken})
+    with pytest.raises(LayerError, match="model 1: found no transformer block"):
+        resolve("l2-norm").rank([TinyVit(), nn.Linear(2, 2)])
+    with pytest.raises(ProxyError, match=r"model 0: a proxy scores a .* not a int"):
+        resolve("l2-norm").rank([3])  # type: ignore[list-item]
+    with pytest.raises(ProxyError, match="several models"):
+        resolve("l2-norm").rank(nn.Sequential(TinyVit()))
+
+
+# Making, keeping and finding
+
+
+def test_a_proxy_is_one_number_read_from_a_network() -> None:
+    with pytest.raises(FormulaError, match="not one number"):
+        Proxy.from_formula("weight")
+    with pytest.raises(ProxyError, match="not one number"):
+        Proxy.from_formula(statistic("weight"))
+    with pytest.raises(ProxyError, match="no JSON object"):
+        Proxy.from_formula("params", provenance={"a": object()})
+    with pytest.raises(ProxyError, match="no JSON object"):
+        Proxy.from_formula("params", provenance={1: 2})  # type: ignore[dict-item]
+
+
+def test_a_proxy_does_not_change() -> None:
+    given_ = {"tasks": ["a"], "tau": {"test": (0.5, math.nan)}}
+    proxy = Proxy.from_formula("params", "name", given_)
+    given_["tasks"].append("b")
+    assert proxy.provenance == {"tasks": ["a"], "tau": {"test": [0.5, None]}}
+    with pytest.raises(TypeError):
+        proxy.provenance["tasks"] = []  # type: ignore[index]
+    assert pickle.loads(pickle.dumps(proxy)) == proxy
+    assert hash(proxy) == hash(Proxy.from_formula("params", "name"))
+
+
+@given(formulas())
+@settings(max_examples=60)
+def test_a_saved_proxy_is_the_same_when_loaded(tmp_path_factory, formula) -> None:
+    path = tmp_path_factory.getbasetemp() / "saved" / "proxy.json"
+    proxy = Proxy.from_formula(formula, "Zoë \"'\n", {"seed": 1, "tau": {"test": {"t": 0.25}}, "benchmarks": ["b"]})
+    proxy.save(path)
+    assert Proxy.load(path) == proxy
+    assert os.listdir(path.parent) == ["proxy.json"]
+
+
+def test_a_file_written_by_hand_needs_only_a_formula(tmp_path) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text('{"format": "autoprox-proxy", "version": 1, "formula": "sum( fro(weight) )"}')
+    assert Proxy.load(path) == Proxy.from_formula("sum(fro(weight))")
+
+
+def test_a_user_vocabulary_is_loaded_with(tmp_path) -> None:
+    operations = OPERATIONS.extended(Operation("cosh", "map", _cosh, r"\cosh {0}"))
+    proxy = Proxy.from_formula("sum(cosh(fro(weight)))", operations=operations)
+    proxy.save(tmp_path / PROXY_FILE)
+    assert resolve(tmp_path, operations) == proxy
+    with pytest.raises(ProxyError, match="unknown operation"):
+        resolve(tmp_path)
+
+
+def _cosh(x: Tensor) -> Tensor:
+    return x.clamp(-60, 60).cosh()
+
+
+GOOD = orjson.loads(Proxy.from_formula("sum(fro(weight))").to_json())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "not JSON"),
+        (orjson.dumps(GOOD)[:-20], "not JSON"),
+        (b"\x80\x04cposix\nsystem\n", "not JSON"),
+        (b"[" * 5000, "not JSON"),
+        (b"[]", "not a proxy file"),
+        (orjson.dumps(GOOD | {"format": "autoprox-benchmark"}), "not a proxy file"),
+        (orjson.dumps(GOOD | {"version": 2}), "version 2"),
+        (orjson.dumps(GOOD | {"version": True}), "version True"),
+        (orjson.dumps(GOOD | {"version": "1" * 500}), "version"),
+        (orjson.dumps(GOOD | {"formula": None}), "no text"),
+        (orjson.dumps(GOOD | {"name": 3}), "no text"),
+        (orjson.dumps(GOOD | {"provenance": []}), "no object"),
+        (orjson.dumps(GOOD | {"formula": "sum(fro(act))"}), "differ"),
+        (orjson.dumps(GOOD | {"graph": {"nodes": [{"op": "fro", "args": [7]}], "root": 0}}), "node 0"),
+        (orjson.dumps(GOOD | {"graph": {"nodes": [{"constant": 1.0}], "root": 0}, "formula": "1"}), "not one number"),
+        (orjson.dumps({"format": FORMAT, "version": VERSION, "formula": '__import__("os")'}), "formula cannot be read"),
+        (orjson.dumps({"format": FORMAT, "version": VERSION, "formula": "sum(weight)"}), "formula cannot be read"),
+        (b" " * (16 * 2**20 + 1), "16 MiB"),
+    ],
+)
+def test_a_damaged_file_is_one_line_with_its_path(tmp_path, content: bytes, says: str) -> None:
+    path = tmp_path / "proxy.json"
+    path.write_bytes(content)
+    for load in (Proxy.load, resolve):
+        with pytest.raises(ProxyError, match=says) as caught:
+            load(path)
+        assert one_line(caught.value).startswith(f"{path}: ")
+        assert len(str(caught.value)) < 800  # all operations may be listed
+
+
+def test_resolve_takes_directories_files_names_and_formulas(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    proxy = Proxy.from_formula("sum(l1(weight))", "mine", {"seed": 3})
+    proxy.save(tmp_path / "run" / PROXY_FILE)
+    proxy.save(tmp_path / "snip")
+    assert resolve("run") == resolve(tmp_path / "run") == resolve("run/proxy.json") == resolve("./snip") == proxy
+    assert resolve("snip").formula.text == "sum(l1(weight * weight_grad))"  # the shipped one, whatever lies around
+    assert resolve("params / depth").formula.text == "params / depth"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve("~/run") == proxy
+
+
+@pytest.mark.parametrize(
+    ("ref", "says"),
+    [
+        ("snpi", "did you mean 'snip'?"),
+        ("auto-proxx", "did you mean 'auto-prox'?"),
+        ("weihgt_grad", "did you mean 'weight_grad'?"),
+        ("runs/17", "`autoprox proxies` lists"),
+        ("nowhere.json", "`autoprox proxies` lists"),
+        ("x" * 5000, "no shipped proxy"),
+    ],
+)
+def test_a_typo_is_one_line_with_the_closest_name(ref: str, says: str) -> None:
+    with pytest.raises(ProxyError) as caught:
+        resolve(ref)
+    assert says in one_line(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_function_of_the_zoo_is_no_formula() -> None:
+    with pytest.raises(ProxyError, match=r"'grasp' is a function and not a formula") as caught:
+        resolve("grasp")
+    assert "ZOO['grasp'].score" in one_line(caught.value)
+
+
+@pytest.mark.parametrize("ref", ["", "weight", "sum(l1(weigt))", "params +", "depth-wdith", "\0", '__import__("os")'])
+def test_a_malformed_formula_keeps_the_error_that_points_at_it(ref: str) -> None:
+    with pytest.raises(FormulaError):
+        resolve(ref)
+
+
+def test_a_directory_without_a_proxy_says_so(tmp_path) -> None:
+    with pytest.raises(ProxyError, match=r"holds no proxy\.json"):
+        resolve(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Proxy.load(tmp_path / "none.json")

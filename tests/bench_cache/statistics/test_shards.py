@@ -1,0 +1,115 @@
+"""Shards: stacked evaluation equals the network-by-network path, on every operation, whatever the number of workers."""
+
+from random import Random
+
+import numpy as np
+import pytest
+import synthetic
+
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
+from autoprox.bench_cache.statistics import scorer as scoring
+from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, shards
+from autoprox.evolve import grammar
+from autoprox.evolve.loop import seeded
+from autoprox.primitives import OPERATIONS, apply, statistic
+
+
+@pytest.fixture(scope="module")
+def mini() -> Benchmark:
+    """Small networks, which are two shards."""
+    return synthetic.mini(40)
+
+
+@pytest.fixture(scope="module")
+def pair(mini: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorer, Scorer]:
+    """Two scorers of all networks on the same statistics: from memory, and network by network."""
+    root = tmp_path_factory.mktemp("statistics")
+    fast, slow = Scorer(mini, root), Scorer(mini, root)
+    slow.small = False
+    return fast, slow
+
+
+def formulas(count: int) -> list:
+    """Random formulas of the whole language, that together use every operation."""
+    made = grammar("typed", costly=True)
+    found, missing = [], set(OPERATIONS) - {"identity"}
+    with seeded(0):
+        while missing or len(found) < count:
+            formula = made.formula(made.grow(made.pset.ret, 2, 6))
+            used = {getattr(node.head, "name", "") for node in formula.nodes()} & missing
+            if formula.is_complete and (used or len(found) < count):
+                found.append(formula)
+                missing -= used
+    return found
+
+
+def test_groups_have_as_much_work_and_depths_are_not_torn_apart() -> None:
+    depths = np.array([2] * (OF_ONE_DEPTH + 2) + [5] * 20 + [1] * 30 + [4])
+    groups = shards(depths)
+    assert sorted(np.concatenate(groups)) == [*range(len(depths))]
+    assert [sorted(zip(*np.unique(depths[at], return_counts=True), strict=True)) for at in groups] == [
+        [(2, 51), (5, 20)],
+        [(1, 30), (2, 51), (4, 1)],
+    ]
+    assert len(shards(np.array([3] * 4 * SIZE))) == 4
+    assert [len(at) for at in shards(np.array([7]))] == [1]
+
+
+def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
+    fast, slow = pair
+    everything = np.arange(len(fast.subjects))
+    chosen = formulas(60)
+    expected, found = slow.scores(chosen, everything), fast.scores(chosen, everything)
+    for formula, left, right in zip(chosen, found, expected, strict=True):
+        scale = np.abs(right).max()
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale, err_msg=formula.text)
+
+
+def test_each_reduction_is_that_of_the_plain_path(pair: tuple[Scorer, Scorer]) -> None:
+    fast, slow = pair
+    everything = np.arange(len(fast.subjects))
+    reduce = [o for o in OPERATIONS.values() if o.family in ("reduce", "spectrum") and not o.per_sample]
+    chosen = [
+        apply(OPERATIONS["sum"], apply(operation, statistic(name, "mlp", *filter(None, [probe]))))
+        for operation in reduce
+        for name, probe in (("weight", ""), ("act_grad", "noise"))
+    ]
+    found, expected = fast.scores(chosen, everything), slow.scores(chosen, everything)
+    for formula, left, right in zip(chosen, found, expected, strict=True):
+        cancels = formula.text.startswith(("sum(sum(", "sum(mean("))  # of signed entries: only their size is kept
+        scale = np.abs(right).max() if cancels else 0
+        np.testing.assert_allclose(
+            left, right, rtol=1e-6 if not cancels else 1e-3, atol=1e-4 * scale, err_msg=formula.text
+        )
+
+
+def test_order_and_further_formulas_change_nothing(pair: tuple[Scorer, Scorer]) -> None:
+    fast, _ = pair
+    order = np.array(Random(0).sample(range(len(fast.subjects)), len(fast.subjects)))
+    chosen = formulas(12)
+    whole = fast.scores(chosen, order)
+    np.testing.assert_array_equal(whole[3:5], fast.scores(chosen[3:5], order))
+    np.testing.assert_array_equal(whole, fast.scores(chosen, np.arange(len(order)))[:, order])
+
+
+def test_workers_change_nothing(mini: Benchmark, pair: tuple[Scorer, Scorer]) -> None:
+    fast, _ = pair
+    everything = np.arange(len(mini))
+    pool = local_pool(2)
+    try:
+        found = Scorer(mini, fast.root, executor=pool).scores(formulas(12), everything)
+    finally:
+        close_pool(pool)
+    np.testing.assert_array_equal(found, fast.scores(formulas(12), everything))
+
+
+def test_only_small_networks_are_scored_from_memory(mini: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = mini.structure()["params"]
+    assert scoring.are_small(params)
+    monkeypatch.setattr(scoring, "SMALL", params.max() - 1)
+    assert not scoring.are_small(params)
+    monkeypatch.setattr(scoring, "SMALL", params.max())
+    monkeypatch.setattr(scoring, "RESIDENT", 40 * params.sum() - 1)
+    assert not scoring.are_small(params)
