@@ -67,7 +67,7 @@ SMALL["steps"] = dataclasses.replace(zoo_entry(lambda *_: 1.0, training_free=Fal
 
 
 def put_in_place(patched: pytest.MonkeyPatch) -> None:
-    for module in ("rank_plan", "rank_network"):
+    for module in ("rank.plan", "rank.network"):
         patched.setattr(f"autoprox.{module}.ZOO", SMALL)
 
 
