@@ -6,8 +6,7 @@ A run directory holds `scores.jsonl`: the settings, then one line for each archi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,15 +15,18 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
-from autoprox.bench_cache.runtime.local_pool import close_pool, interrupts_wait, local_pool
+from autoprox.bench_cache.runtime.local_pool import opened_pool
+from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.evolve import Journal, JournalError
 from autoprox.primitives import Formula, Reading, evaluate, parse
-from autoprox.rank.network import Job, Score, score_network
+from autoprox.rank.network import Job, score_network
 from autoprox.rank.plan import Contender, Plan, RankError, settings_of
 from autoprox.rank.stats import Contest
 from autoprox.zoo.az_nas import log_rank_sum
 
 SCORES = "scores.jsonl"
+#: How to go on after a worker was lost.
+GO_ON = "run the same command again with the same --out, and with fewer --workers if memory is short"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def collect(
 ) -> Scores:
     """The scores of every architecture, from wherever the journal in the directory ends.
 
-    Raises what `begin` does, JournalError while another process goes on with the run, and RankError if a worker
+    Raises what `begin` does, JournalError while another process goes on with the run, and WorkerError if a worker
     process dies.
     """
     begin(plan, out)
@@ -91,11 +93,15 @@ def collect(
         _check_same(plan, journal, out)
         records = list(journal.records)
         jobs = _jobs(plan)
-        for scores in _outcomes(jobs[len(records) :], workers):
-            record = {"number": len(records), "architecture": plan.architectures[len(records)], "networks": scores}
-            journal.append(record)
-            records.append(record)
-            on_progress(len(records), len(jobs))
+        missing = jobs[len(records) :]
+        with opened_pool(min(workers, max(len(missing), 1))) as pool:
+            for scores in results_in_order(pool, score_network, missing, GO_ON):
+                networks = [{name: asdict(score) for name, score in of_one.items()} for of_one in scores]
+                number = len(records)
+                record = {"number": number, "architecture": plan.architectures[number], "networks": networks}
+                journal.append(record)
+                records.append(record)
+                on_progress(len(records), len(jobs))
     return _scores(plan, records, out)
 
 
@@ -145,30 +151,6 @@ def _jobs(plan: Plan) -> list[Job]:
 
 def _is_structure(formula: Formula) -> bool:
     return all(t.statistic.name in STRUCTURE for t in formula.terminals())
-
-
-def _outcomes(jobs: Sequence[Job], workers: int) -> Iterator[list[dict[str, Any]]]:
-    """The scores of each job, in order."""
-    pool: Executor | None = local_pool(min(workers, max(len(jobs), 1)))
-    futures: list[Future[list[dict[str, Score]]]] = []
-    try:
-        if pool is None:
-            found: Iterator[list[dict[str, Score]]] = map(score_network, jobs)
-        else:
-            with interrupts_wait():
-                futures += [pool.submit(score_network, job) for job in jobs]
-            found = (future.result() for future in futures)
-        for networks in found:
-            yield [{name: asdict(score) for name, score in scores.items()} for scores in networks]
-    except BrokenExecutor:
-        raise RankError(
-            "a worker process died: it was killed, or there was no memory left; nothing that was finished is lost: "
-            "run the same command again with the same --out, and with fewer --workers if memory is short"
-        ) from None
-    finally:
-        for future in futures:
-            future.cancel()
-        close_pool(pool)
 
 
 def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scores:

@@ -8,7 +8,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
@@ -20,10 +20,10 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.runtime.local_pool import (
     close_pool,
     give_back_memory,
-    interrupts_wait,
     local_pool,
     one_thread,
 )
+from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.registry import InputSpec, Space
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.primitives import Formula, Reading, evaluate, statistic
@@ -39,6 +39,12 @@ Rating = Callable[[Sequence["Candidate"]], Iterator["Candidate"]]
 
 #: The seed of the initial weights. They follow from it and the architecture, so a score is the same in every search.
 WEIGHTS_SEED = 0
+
+#: How to go on after a worker was lost.
+GO_ON = (
+    "go on with --resume, and with fewer workers if memory is short; "
+    "a script must keep its search under `if __name__ == '__main__':`"
+)
 
 
 class SearchError(ValueError):
@@ -236,27 +242,9 @@ class Rater:
             yield from (_rated_by_structure(self.score, entry) for entry in candidates)
             return
         jobs = [_Job(self.score, self.space, entry.arch, self.spec, self.batch) for entry in candidates]
-        for entry, (score, problem) in zip(candidates, self._outcomes(jobs), strict=True):
+        outcomes = results_in_order(self.executor, _rate_network, jobs, GO_ON)
+        for entry, (score, problem) in zip(candidates, outcomes, strict=True):
             yield replace(entry, score=score, problem=problem)
-
-    def _outcomes(self, jobs: Sequence[_Job]) -> Iterator[tuple[float | None, str]]:
-        if self.executor is None:
-            yield from map(_rate_network, jobs)
-            return
-        futures: list[Future[tuple[float | None, str]]] = []
-        try:
-            with interrupts_wait():
-                futures += [self.executor.submit(_rate_network, job) for job in jobs]
-            for future in futures:
-                yield future.result()
-        except BrokenExecutor:
-            raise SearchError(
-                "a worker process ended before its time: out of memory, or started by a script that does not keep its "
-                "search under `if __name__ == '__main__':`; use fewer workers, or one"
-            ) from None
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def _check_sendable(score: Proxy | ScoreFunction) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 
-from autoprox.bench_cache.runtime.local_pool import Placed, WorkerError
+from autoprox.bench_cache.runtime.local_pool import Placed
+from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.primitives import formula
 
 #: How often work that failed is tried again. Dask counts a worker that died over it apart from these (three times).

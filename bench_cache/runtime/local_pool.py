@@ -25,10 +25,6 @@ import torch
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
-class WorkerError(ValueError):
-    """A worker process that ended before its work was done."""
-
-
 def give_back_memory() -> None:
     """Freed memory back to the system: glibc would keep most of what a network took, and the next would add to it."""
     if sys.platform == "linux":
@@ -231,6 +227,16 @@ def close_pool(pool: Executor | None) -> None:
     finally:
         if heard:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def opened_pool(workers: int) -> Iterator[Executor | None]:
+    """Open a pool of fresh processes, as `local_pool` does, and close it on the way out."""
+    pool = local_pool(workers)
+    try:
+        yield pool
+    finally:
+        close_pool(pool)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,10 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import (
     LocalPool,
     Placed,
-    WorkerError,
     give_back_memory,
-    interrupts_wait,
     one_thread,
 )
+from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope
 from autoprox.bench_cache.statistics.shards import Members, ShardTask, packed, score_shard, shard_name, shards
@@ -163,15 +162,16 @@ class Scorer:
         here = self.executor is None or isinstance(self.executor, LocalPool)
         first = missing[0] if missing else None if here or not tasks else tasks[0]
         if first:
-            for _ in run(None if here else self.executor, prepare, [first]):
+            for _ in results(None if here else self.executor, prepare, [first]):
                 pass
             one_disk = prepared(first)  # a worker built it, and it is seen here
             missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
             if missing and one_disk:
                 missing = self._fitting(first.subject, kept, missing)
         done = len(tasks) - len(missing)
-        for _ in run(self.executor, prepare, missing, progress and (lambda n, of: progress(done + n, len(tasks)))):
-            pass
+        for now_done, _ in enumerate(results(self.executor, prepare, missing), done + 1):
+            if progress:
+                progress(now_done, len(tasks))
 
     def _home(self, subject: Subject) -> str:
         return self.homes.get(subject.key, subject.key)
@@ -252,7 +252,7 @@ class Scorer:
                 home = self._home(subject) if keep else ""
                 tasks.append(Task(str(self.root), subject, lacking, absent, keep, home=home))
                 places.append(i)
-        for number, (rows, net) in run(self.executor, work, tasks):
+        for number, (rows, net) in results(self.executor, work, tasks):
             i = places[number]
             for part, row in zip(tasks[number].parts, rows, strict=True):
                 self._parts[part][i, : len(row)] = row
@@ -313,7 +313,7 @@ def _from_memory(
         for group in groups
     ]
     flat = np.empty((len(formulas), len(members)))
-    for number, scores in run(scorers[0].executor, score_shard, tasks):
+    for number, scores in results(scorers[0].executor, score_shard, tasks):
         flat[:, groups[number]] = scores
     parts = np.split(rounded(flat), np.cumsum([len(indices) for indices in distinct])[:-1], axis=1)
     places = zip(parts, distinct, wanted, strict=True)
@@ -343,34 +343,6 @@ def _grouped(
     """All the scorers' members, and which of them are a shard."""
     members = [member for s, indices in zip(scorers, distinct, strict=True) for member in s.members(indices)]
     return members, shards(np.array([depth for _, depth in members]))
-
-
-def run(
-    executor: Executor | None, function: Callable[[Any], Any], tasks: Sequence[Any], progress: Progress | None = None
-) -> Iterator[tuple[int, Any]]:
-    """(task number, result) of every task, as they finish; here, one after the other, without an executor."""
-    if executor is None:
-        for number, task in enumerate(tasks):
-            yield number, function(task)
-            if progress:
-                progress(number + 1, len(tasks))
-        return
-    futures: dict[Future, int] = {}
-    try:
-        with interrupts_wait():
-            futures.update((executor.submit(function, task), n) for n, task in enumerate(tasks))
-        for done, future in enumerate(as_completed(futures), 1):
-            yield futures[future], future.result()
-            if progress:
-                progress(done, len(tasks))
-    except BrokenExecutor as error:
-        raise WorkerError(
-            "a worker process died: it was killed, or there was no memory left; nothing that was finished is lost: "
-            "go on with --resume, and with fewer --workers if memory is short"
-        ) from error
-    finally:
-        for future in futures:
-            future.cancel()
 
 
 def are_small(params: np.ndarray) -> bool:

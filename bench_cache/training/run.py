@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Future, as_completed
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
@@ -17,7 +16,8 @@ import torch
 from autoprox.bench_cache.benchmarks.table import Benchmark, TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
-from autoprox.bench_cache.runtime.local_pool import WorkerError, close_pool, interrupts_wait, local_pool, one_thread
+from autoprox.bench_cache.runtime.local_pool import one_thread, opened_pool
+from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.dataset import Dataset
 from autoprox.bench_cache.training.trainer import Recipe, train
@@ -26,6 +26,8 @@ Progress = Callable[[int, int], None]
 
 #: How many images come with a task, for the probe `data`.
 PROBE_IMAGES = 16
+#: How to go on after a worker was lost.
+GO_ON = "call the same command again"
 
 
 class TrainingJournal(Journal):
@@ -161,15 +163,15 @@ def carry_out(path: Path, plan: Plan, workers: int, progress: Progress | None = 
         data = {each.name: each for each in plan.datasets}
         missing = [key for key in wanted if key not in done]
         jobs = [Job(plan.space, architectures[n], data[name], plan.recipe, plan.seeds) for n, name in missing]
-        for number, (accuracies, seconds) in _results(jobs, workers):
-            arch, name = missing[number]
-            record = {
-                "number": len(done), "arch": arch, "dataset": name, "accuracy": accuracies, "seconds": round(seconds, 2)
-            }  # fmt: skip
-            journal.append(record)
-            done[arch, name] = record
-            if progress:
-                progress(len(done), len(wanted))
+        with opened_pool(workers) as pool:
+            for number, (accuracies, seconds) in results(pool, run_job, jobs, GO_ON):
+                arch, name = missing[number]
+                spent = round(seconds, 2)
+                record = {"number": len(done), "arch": arch, "dataset": name, "accuracy": accuracies, "seconds": spent}
+                journal.append(record)
+                done[arch, name] = record
+                if progress:
+                    progress(len(done), len(wanted))
         return _trained(plan, done)
 
 
@@ -179,27 +181,6 @@ def _trained(plan: Plan, done: dict[tuple[int, str], dict[str, Any]]) -> Trained
         for data in plan.datasets
     }
     return Trained(plan, accuracies, sum(record["seconds"] for record in done.values()))
-
-
-def _results(jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, tuple[list[float], float]]]:
-    """(job number, result) of every job, as they end."""
-    pool = local_pool(workers)
-    if pool is None:
-        yield from ((number, run_job(job)) for number, job in enumerate(jobs))
-        return
-    futures: dict[Future, int] = {}
-    try:
-        with interrupts_wait():
-            futures.update((pool.submit(run_job, job), number) for number, job in enumerate(jobs))
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenExecutor as error:
-        raise WorkerError(
-            "a worker process died: it was killed, or there was no memory left; nothing that was finished is lost: "
-            "call the same command again"
-        ) from error
-    finally:
-        close_pool(pool)
 
 
 def check_output(path: Path, name: str | None) -> str:

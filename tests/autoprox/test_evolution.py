@@ -19,7 +19,8 @@ import autoprox.evolution
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Settings
 from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.runtime.local_pool import LocalPool, WorkerError
+from autoprox.bench_cache.runtime.local_pool import LocalPool
+from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
 from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start

@@ -18,7 +18,8 @@ import synthetic
 
 from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.runtime.local_pool import LocalPool, WorkerError, interrupts_wait, local_pool
+from autoprox.bench_cache.runtime.local_pool import LocalPool, interrupts_wait, local_pool
+from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.bench_cache.spaces.registry import AutoFormerArch, InputSpec, get_space
 from autoprox.bench_cache.statistics import scorer
 from autoprox.bench_cache.statistics.number_store import NumberStore
