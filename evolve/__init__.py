@@ -1,8 +1,9 @@
 """Evolution of formulas: fitness, grammars, strategies, the loop, its journal and the final report."""
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
-from autoprox.evolve.fitness import COMBINATIONS, Invalid, Judge, Judgement, Task, choose_tasks, kendall
+from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_tasks, kendall
 from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
+from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.loop import (
     STRATEGIES,
     Breeder,

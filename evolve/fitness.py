@@ -15,6 +15,7 @@ from autoprox.bench_cache.benchmarks.tasks import matching_tasks
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.bench_cache.statistics.scorer import Scorer, estimates, scores_together
+from autoprox.evolve.joint import combined
 from autoprox.primitives.formula import Formula
 
 #: A formula that leaves more than this fraction of pairs of architectures tied has no fitness: it would be judged
@@ -27,13 +28,6 @@ MARGIN = 0.005
 
 #: How many formulas that passed an estimate are judged before what it takes to enter the population is looked at again.
 AT_ONCE = 10
-
-#: Ways to make one number of the tasks' taus.
-COMBINATIONS = {
-    "mean": "weighted mean over the tasks",
-    "min": "the worst task",
-    "mean-spread": "weighted mean minus the standard deviation over the tasks",
-}
 
 
 @dataclass(frozen=True)
@@ -111,14 +105,6 @@ def tied_fraction(scores: np.ndarray) -> float:
     counts = np.unique(scores, return_counts=True)[1]
     pairs = len(scores) * (len(scores) - 1)
     return float((counts * (counts - 1)).sum() / pairs) if pairs else 1.0
-
-
-def combined(taus: Sequence[float], weights: Sequence[float], combination: str) -> float:
-    """The joint fitness: see COMBINATIONS."""
-    if combination == "min":
-        return float(min(taus))
-    mean = float(np.average(taus, weights=weights))
-    return mean - float(np.std(taus)) if combination == "mean-spread" else mean
 
 
 class Judge:
@@ -210,7 +196,7 @@ class Judge:
             return None
         wanted = [self.architectures(number, split) for number in range(len(scorers))]
         taus = self._taus(estimates(scorers, formulas, wanted), split)
-        joint = np.array([combined(column, self.weights, self.combination) for column in taus.T.tolist()])
+        joint = np.array([self._joint(column) for column in taus.T.tolist()])
         return np.nan_to_num(joint, nan=-2.0)
 
     def _taus(self, scores: Sequence[np.ndarray], split: str) -> np.ndarray:
@@ -222,6 +208,9 @@ class Judge:
             ]
         )
 
+    def _joint(self, taus: Sequence[float]) -> float:
+        return combined(taus, self.weights, self.combination)
+
     def _outcome(self, scores: Sequence[np.ndarray], taus: np.ndarray) -> Outcome:
         for number, values in enumerate(scores):
             name, missing = self.scorers[number].benchmark.name, int(np.isnan(values).sum())
@@ -232,7 +221,7 @@ class Judge:
                 return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
         if np.isnan(taus).any():
             return Invalid("constant where a task has accuracies")
-        return Judgement(tuple(taus.tolist()), combined(taus.tolist(), self.weights, self.combination))
+        return Judgement(tuple(taus.tolist()), self._joint(taus.tolist()))
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:

@@ -14,8 +14,9 @@ from deap import base, gp, tools
 from deap.tools import selection
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
-from autoprox.evolve.fitness import COMBINATIONS, Fitness, Invalid, Judge, Judgement, Outcome
+from autoprox.evolve.fitness import Fitness, Invalid, Judge, Judgement, Outcome
 from autoprox.evolve.grammar import GRAMMARS, MAX_HEIGHT, MAX_NODES, REMEMBERED, TABULAR, Grammar, crossover, other_role
+from autoprox.evolve.joint import COMBINATIONS
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.kinds import FormulaError

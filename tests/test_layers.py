@@ -40,10 +40,11 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "training": {"runtime", "spaces", "benchmarks"},
     },
     "evolve": {
-        "fitness": set(),
+        "joint": set(),
+        "fitness": {"joint"},
         "grammar": set(),
         "report": {"fitness"},
-        "loop": {"fitness", "grammar"},
+        "loop": {"joint", "fitness", "grammar"},
     },
     "autoprox": {
         "pictures": set(),

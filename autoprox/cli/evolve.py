@@ -66,7 +66,9 @@ _DEFAULTS = Settings((), ())
     type=click.Choice(list(COMBINATIONS)),
     default=_DEFAULTS.joint,
     show_default=True,
-    help="How the tasks' taus become one fitness.",
+    help="What the tasks' taus become together. "
+    + "; ".join(f"{name}: {combination.meaning}" for name, combination in COMBINATIONS.items())
+    + ".",
 )
 @click.option(
     "--retries",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.evolve import Invalid, Judge, Judgement, Task, choose_tasks, fitness, kendall
-from autoprox.evolve.fitness import MAX_TIED, Fitness, combined, kendalls, tied_fraction
+from autoprox.evolve.fitness import MAX_TIED, Fitness, kendalls, tied_fraction
+from autoprox.evolve.joint import combined
 from autoprox.primitives import Formula, parse
 
 BENCHMARK = synthetic.benchmark()

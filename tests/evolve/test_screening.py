@@ -11,7 +11,8 @@ from autoprox.bench_cache.statistics import scorer as scoring
 from autoprox.bench_cache.statistics.scorer import STRIDE, Scorer, estimates
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of, thinned
 from autoprox.evolve import Breeder, Invalid, Judge, Judgement, fitness, grammar
-from autoprox.evolve.fitness import MARGIN, combined, kendalls
+from autoprox.evolve.fitness import MARGIN, kendalls
+from autoprox.evolve.joint import combined
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import Formula, Reading, evaluate, parse
 from autoprox.primitives.evaluate import requirements

@@ -1,0 +1,51 @@
+"""Joint fitness: a row of one table is all that a new way to combine tasks takes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from autoprox.evolve import COMBINATIONS, Settings, SettingsError
+from autoprox.evolve.joint import Combination, combined
+
+TAUS, WEIGHTS = (0.2, 0.6, -0.1), (3.0, 1.0, 2.0)
+
+
+def median(taus: tuple[float, ...], weights: tuple[float, ...]) -> float:
+    return float(np.median(taus))
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_whether_weights_matter_is_said(name: str) -> None:
+    changed = combined(TAUS, WEIGHTS, name) != combined(TAUS, (1.0, 1.0, 1.0), name)
+    assert changed == COMBINATIONS[name].weighted
+
+
+def test_a_row_of_ones_own_is_used_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"^joint is 'median'; it must be one of mean, min, mean-spread$"):
+        Settings((), (), joint="median")
+    monkeypatch.setitem(COMBINATIONS, "median", Combination(median, "the median task"))
+    assert Settings((), (), joint="median").joint == "median"
+    assert combined(TAUS, WEIGHTS, "median") == 0.2
+    with pytest.raises(SettingsError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread, median$"):
+        Settings((), (), joint="max")
+
+
+def test_a_name_without_a_row_is_never_the_mean() -> None:
+    with pytest.raises(ValueError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread$"):
+        combined(TAUS, WEIGHTS, "max")
+
+
+_HELP = """
+from autoprox.evolve.joint import COMBINATIONS, Combination
+COMBINATIONS["median"] = Combination(lambda taus, weights: 0.0, "the median task")
+from autoprox.cli.root import main
+raise SystemExit(main(["evolve", "--help"]))
+"""
+
+
+def test_a_row_of_ones_own_is_in_the_help() -> None:
+    printed = subprocess.run([sys.executable, "-c", _HELP], capture_output=True, text=True, check=True).stdout
+    assert "[mean|min|mean-spread|median]" in "".join(printed.split())
+    assert "median:themediantask." in "".join(printed.split())
