@@ -44,19 +44,25 @@ def _simplified(node: Formula, args: tuple[Formula, ...]) -> Formula:
 
 def _simplified_unary(operation: Operation, arg: Formula) -> Formula:
     inner = arg.head if isinstance(arg.head, Operation) else None
-    if operation.name == "identity" or (operation.idempotent and inner == operation):
+    name = _name(operation)
+    if name == "identity" or (operation.idempotent and inner == operation):
         return arg
     if operation.involution and inner == operation:
         return arg.args[0]
-    if operation.name in ("abs", "relu") and inner is not None and inner.nonnegative:
+    if name in ("abs", "relu") and inner is not None and inner.nonnegative:
         return arg
-    if operation.name in ("abs", "square") and inner is not None and inner.name in ("neg", "abs"):
+    if name in ("abs", "square") and inner is not None and _name(inner) in ("neg", "abs"):
         return _simplified_unary(operation, arg.args[0])
     return apply(operation, arg)
 
 
+def _name(operation: Operation) -> str:
+    """The name of an operation of the language, whose algebra is known here; empty for any other."""
+    return operation.name if OPERATIONS.has(operation) else ""
+
+
 def _without_neutral(operation: Operation, a: Formula, b: Formula) -> Formula | None:
-    neutral = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}.get(operation.name)
+    neutral = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0}.get(_name(operation))
     if neutral is None:
         return None
     if b.is_constant and b.head == neutral:
@@ -77,7 +83,7 @@ def _stripped(root: Formula) -> Formula:
         inner = _increasing_argument(root)
         if inner is not None:
             root = inner
-        elif isinstance(root.head, Operation) and root.head.name == "neg":
+        elif _name(root.head) == "neg":
             return _negated(_stripped(root.args[0]))
         elif (falling := _decreasing_argument(root)) is not None:
             return _negated(_stripped(falling))
@@ -87,7 +93,7 @@ def _stripped(root: Formula) -> Formula:
 
 
 def _negated(formula: Formula) -> Formula:
-    if isinstance(formula.head, Operation) and formula.head.name == "neg":
+    if isinstance(formula.head, Operation) and _name(formula.head) == "neg":
         return formula.args[0]
     return apply(OPERATIONS["neg"], formula)
 
@@ -98,7 +104,7 @@ def _increasing_argument(root: Formula) -> Formula | None:
     if root.head.arity == 1:
         return root.args[0] if root.head.family == "map" and root.head.increasing else None
     a, b = root.args
-    name = root.head.name
+    name = _name(root.head)
     if name in ("add", "sub") and b.is_constant:
         return a
     if name == "add" and a.is_constant:
@@ -113,7 +119,7 @@ def _decreasing_argument(root: Formula) -> Formula | None:
     if root.head.arity == 1:
         return None
     a, b = root.args
-    name = root.head.name
+    name = _name(root.head)
     if name == "sub" and a.is_constant:
         return b
     if name in ("mul", "div") and _negative(b):

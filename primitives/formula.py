@@ -25,8 +25,9 @@ _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 class Formula:
     """A node of the graph with everything below it: a constant, a terminal, or an operation on formulas.
 
-    Two formulas are equal when their texts are, so equal subgraphs are one key in any dict. A complete
-    formula has the kind Net (`is_complete`). Build them with `parse`, `apply`, `constant` and `statistic`,
+    Two formulas are equal when their texts are and the operations behind the names are the same: those of the
+    language (`built_in`) by their names, others record by record. So equal subgraphs are one key in any dict. A
+    complete formula has the kind Net (`is_complete`). Build them with `parse`, `apply`, `constant` and `statistic`,
     which check kinds and raise FormulaError.
     """
 
@@ -36,17 +37,32 @@ class Formula:
     text: str = field(default="")
     size: int = 1
     depth: int = 1
+    built_in: bool = True
 
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        return isinstance(other, Formula) and self.text == other.text and self.kind == other.kind
+        return (
+            isinstance(other, Formula)
+            and self.text == other.text
+            and self.kind == other.kind
+            and self.built_in is other.built_in
+            and (self.built_in or (self.head == other.head and self.args == other.args))
+        )
 
     def __hash__(self) -> int:
         return hash(self.text)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_nodes"}  # found again when needed
+        state = {name: value for name, value in self.__dict__.items() if name != "_nodes"}  # found again when needed
+        if isinstance(self.head, Operation) and OPERATIONS.has(self.head):
+            state["head"] = self.head.name  # so that it is the same object on the other side
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(state["head"], str):
+            self.__dict__["head"] = OPERATIONS[state["head"]]
 
     def __str__(self) -> str:
         return self.text
@@ -210,7 +226,8 @@ def apply(operation: Operation, *args: Formula) -> Formula:
     if depth > MAX_DEPTH:
         raise FormulaError(f"the formula is more than {MAX_DEPTH} levels deep")
     kind = result_kind(operation, args)
-    return Formula(operation, args, kind, _text(operation, args), size, depth)
+    built_in = OPERATIONS.has(operation) and args[0].built_in and args[-1].built_in
+    return Formula(operation, args, kind, _text(operation, args), size, depth, built_in)
 
 
 def result_kind(operation: Operation, args: Sequence[Formula]) -> Kind:

@@ -404,6 +404,10 @@ class Vocabulary(Mapping[str, Operation]):
             larger._admit(operation, proven=False)
         return larger
 
+    def has(self, operation: Operation) -> bool:
+        """Whether this very record is one of the vocabulary: another of its name is another operation."""
+        return self._by_name.get(operation.name) is operation
+
     def _admit(self, operation: Operation, proven: bool) -> None:
         name, told = operation.name, f"operation '{operation.name}'"
         if not (name.isidentifier() and name.isascii()):

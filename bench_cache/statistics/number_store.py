@@ -1,7 +1,8 @@
 """NumberStore: the numbers that formulas' parts have on architectures, kept for later runs.
 
 A part's numbers cost a pass over every architecture's matrices, and fit in a few kilobytes. They are kept by the
-part's canonical text in one SQLite file, each with a checksum, up to a size; what was used longest ago goes first.
+part's text, which says all only of operations that are built in: parts with others are not for this store. All is
+in one SQLite file, each with a checksum, up to a size; what was used longest ago goes first.
 The store is a convenience: what it lacks or cannot read is computed, and what it cannot write is computed again.
 """
 
@@ -20,7 +21,7 @@ import xxhash
 
 from autoprox.bench_cache.statistics.store import code_version
 from autoprox.primitives.evaluate import Graph
-from autoprox.primitives.operations import Operation
+from autoprox.primitives.operations import OPERATIONS, Operation
 
 #: Bytes of numbers that are kept.
 LIMIT = 2**29
@@ -42,8 +43,9 @@ Found = TypeVar("Found")
 def scope(keys: Iterable[str]) -> str:
     """A name for numbers on the subjects with these keys, in their order, as this version of the code computes them."""
     digest = hashlib.sha256()
-    for part in (Graph, Operation):
-        digest.update(Path(str(sys.modules[part.__module__].__file__)).read_bytes())
+    operations = dict.fromkeys(operation.function.__module__ for operation in OPERATIONS.values())
+    for module in (Graph.__module__, Operation.__module__, *operations):
+        digest.update(Path(str(sys.modules[module].__file__)).read_bytes())
     for key in keys:
         digest.update(key.encode())
     return digest.hexdigest()

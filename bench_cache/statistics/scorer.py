@@ -258,16 +258,18 @@ class Scorer:
                 self._parts[part][i, : len(row)] = row
             for name, value in net.items():
                 self._net[name][i] = value
-        fresh = dict.fromkeys(part for task in tasks for part in task.parts if part.args)
+        fresh = dict.fromkeys(part for task in tasks for part in task.parts if part.args and part.built_in)
         self.store.write(self._scope, {part.text: self._parts[part] for part in fresh})
 
     def _recall(self, parts: Sequence[Formula]) -> None:
         """Put the parts last in the order of use, with what earlier runs have stored of new ones."""
         shape = (len(self.subjects), int(self.depths.max()))
-        new = [part.text for part in parts if part.args and part not in self._parts]
+        new = [part.text for part in parts if part.args and part.built_in and part not in self._parts]
         stored = self.store.read(self._scope, new, shape) if new else {}
         for part in parts:
-            known = self._parts.pop(part) if part in self._parts else stored.get(part.text)
+            known = self._parts.pop(part, None)
+            if known is None and part.built_in:  # of others the store does not know what they compute
+                known = stored.get(part.text)
             self._parts[part] = np.full(shape, np.nan) if known is None else known
 
     @cached_property
@@ -303,7 +305,7 @@ def _from_memory(
     """Scores of one or more scorers, for each of these formulas × indices, shard by shard."""
     distinct = [np.unique(indices) for indices in wanted]  # in an order of their own, whatever is asked for
     members, groups = _grouped(scorers, distinct)
-    sent = packed(formulas)
+    sent = packed(formulas) if scorers[0].executor else tuple(formulas)
     tasks = [
         ShardTask(
             Members.of(scorers[0].root, [members[i][0] for i in group], stride),

@@ -179,7 +179,7 @@ class ShardTask(Homed):
     """What one worker does for one shard: formulas travel, packed once for all shards, and statistics stay."""
 
     members: Members
-    formulas: bytes
+    formulas: bytes | tuple[Formula, ...]  # as they are in one process: packed, a redefined function looks the same
     load: float
 
     @property
@@ -220,7 +220,8 @@ def packed(formulas: Sequence[Formula]) -> bytes:
 def score_shard(task: ShardTask) -> np.ndarray:
     """Scores, formulas × networks of the shard. Runs on one thread, so that workers do not contend for cores."""
     with one_thread():
-        return _shard(task.members).scores(_unpacked(task.formulas))
+        formulas = _unpacked(task.formulas) if isinstance(task.formulas, bytes) else task.formulas
+        return _shard(task.members).scores(formulas)
 
 
 @lru_cache(maxsize=1)

@@ -139,6 +139,22 @@ def test_a_score_that_is_not_finite_is_an_error() -> None:
         Proxy.from_formula("sum(bad(weight))", operations=operations).score(TinyVit())
 
 
+@pytest.mark.parametrize("text", ["sum(mine(weight))", "mine(mean(fan_in))", "sum(mine(weight) * fro(weight))"])
+def test_a_redefined_operation_gives_its_own_score(text: str) -> None:
+    scores = []
+    for value in (1.0, 2.0, 1.0):
+
+        def mine(x: Tensor, value: float = value) -> Tensor:
+            return torch.full_like(x[..., 0, 0], value)
+
+        family = "aggregate" if text.startswith("mine") else "reduce"
+        operations = OPERATIONS.extended(Operation("mine", family, mine, "{0}"))
+        text_of_layers = text.replace("mean(fan_in)", "fan_in")
+        scores.append(Proxy.from_formula(text_of_layers, operations=operations).score(TinyVit()))
+    assert scores[1] == pytest.approx(2 * scores[0])
+    assert scores[2] == scores[0] > 0
+
+
 def test_what_the_model_lacks_is_a_layer_error() -> None:
     named = [{"qkv": f"blocks.{i}.attn.qkv", "fc1": f"blocks.{i}.mlp.fc1"} for i in range(2)]
     model = TinyVit()

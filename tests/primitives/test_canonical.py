@@ -3,11 +3,23 @@
 import itertools
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import formulas, layer_formulas, reading
 
-from autoprox.primitives import OPERATIONS, Formula, Operation, Reading, apply, canonical, constant, evaluate, parse
+from autoprox.primitives import (
+    OPERATIONS,
+    Formula,
+    Operation,
+    Reading,
+    Vocabulary,
+    apply,
+    canonical,
+    constant,
+    evaluate,
+    parse,
+)
 
 #: Networks of two and of three blocks, with other widths, heads and tokens each.
 NETWORKS = [reading(seed, blocks=2 + seed % 2) for seed in range(7)]
@@ -118,6 +130,17 @@ def test_folding_keeps_what_is_too_large_for_a_constant() -> None:
 
     larger = OPERATIONS.extended(Operation("huge", "map", huge, r"h\left({0}\right)"))
     assert str(canonical(parse("sum(sum(weight * huge(2)))", larger))) == "sum(sum(huge(2) * weight))"
+
+
+def test_names_of_the_language_mean_nothing_in_another_vocabulary() -> None:
+    def seven(*args):
+        return torch.full_like(args[0], 7.0)
+
+    families = {"identity": "map", "abs": "map", "neg": "map", "add": "binary", "mul": "binary", "sub": "binary"}
+    other = Vocabulary(*(Operation(name, family, seven, "{0}") for name, family in families.items()))
+    for text in ("identity(depth)", "abs(neg(depth))", "neg(depth)", "add(depth, 0)", "mul(depth, 2)", "sub(1, depth)"):
+        formula = parse(text, other)
+        assert canonical(formula) == formula
 
 
 @settings(max_examples=400)

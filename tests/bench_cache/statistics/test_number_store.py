@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from torch import Tensor
 
 from autoprox.bench_cache.statistics import number_store, scorer
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope
 from autoprox.bench_cache.statistics.scorer import Scorer
-from autoprox.primitives import parse
+from autoprox.primitives import OPERATIONS, Operation, Vocabulary, parse
 
 SHAPE = (3, 2)
 NUMBERS = {"a": np.arange(6.0).reshape(SHAPE), "b": np.array([[1.5, np.nan], [0, -1e300], [np.pi, 1e-300]])}
@@ -111,3 +112,35 @@ def test_a_second_run_computes_nothing_again(tmp_path: Path, monkeypatch: pytest
     found = second.scores([*formulas, parse("sum(fro(weight[qkv]))")], range(12))
     np.testing.assert_array_equal(found[:2], expected)
     assert all(part.text == "fro(weight[qkv])" or not part.args for task in tasks for part in task.parts)
+
+
+def double_l1(x: Tensor) -> Tensor:
+    return x.abs().mean((-2, -1)) * 2
+
+
+def single_l1(x: Tensor) -> Tensor:
+    return x.abs().mean((-2, -1))
+
+
+def test_a_redefined_operation_is_computed_again_in_the_next_run(tmp_path: Path) -> None:
+    """Its name does not say what it computes, so its numbers are not stored; what it is applied to may be."""
+    benchmark = synthetic.benchmark(8)
+    scores = []
+    for function in (single_l1, double_l1):
+        operations = OPERATIONS.extended(Operation("mine", "reduce", function, "{0}"))
+        next_run = Scorer(benchmark, tmp_path)
+        next_run.small = False
+        scores.append(next_run.scores([parse("sum(mine(weight))", operations)], range(8)))
+    np.testing.assert_allclose(scores[1], 2 * scores[0])
+
+
+def test_an_operation_that_took_the_name_of_another_does_not_get_its_numbers(tmp_path: Path) -> None:
+    benchmark = synthetic.benchmark(8)
+    other = Vocabulary(OPERATIONS["sum"], Operation("l1_mean", "reduce", double_l1, "{0}"), proven=True)
+    scores = []
+    for operations in (OPERATIONS, other, OPERATIONS):
+        next_run = Scorer(benchmark, tmp_path)
+        next_run.small = False
+        scores.append(next_run.scores([parse("sum(l1_mean(weight))", operations)], range(8)))
+    np.testing.assert_allclose(scores[1], 2 * scores[0])
+    np.testing.assert_array_equal(scores[2], scores[0])

@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 import synthetic
+from torch import Tensor
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
@@ -13,7 +14,7 @@ from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, shards
 from autoprox.evolve import grammar
 from autoprox.evolve.loop import seeded
-from autoprox.primitives import OPERATIONS, apply, statistic
+from autoprox.primitives import OPERATIONS, Operation, apply, parse, statistic
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,43 @@ def test_workers_change_nothing(mini: Benchmark, pair: tuple[Scorer, Scorer]) ->
     finally:
         close_pool(pool)
     np.testing.assert_array_equal(found, fast.scores(formulas(12), everything))
+
+
+def half(x: Tensor) -> Tensor:
+    return x.abs().mean((-2, -1)) / 2
+
+
+def whole(x: Tensor) -> Tensor:
+    return x.abs().mean((-2, -1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_redefined_operation_is_not_remembered(mini: Benchmark, pair: tuple[Scorer, Scorer], workers: int) -> None:
+    pool = local_pool(workers) if workers else None
+    scorer, scores = Scorer(mini, pair[0].root, executor=pool), []
+    try:
+        for function in (half, whole, half):
+            operations = OPERATIONS.extended(Operation("mine", "reduce", function, "{0}"))
+            scores.append(scorer.scores([parse("sum(mine(weight)) + params", operations)], np.arange(6)))
+    finally:
+        if pool:
+            close_pool(pool)
+    params = scorer.structure["params"][:6]
+    np.testing.assert_allclose(scores[1] - params, 2 * (scores[0] - params), rtol=1e-5)
+    np.testing.assert_array_equal(scores[2], scores[0])
+
+
+def test_a_function_of_the_same_name_is_not_remembered_either(pair: tuple[Scorer, Scorer]) -> None:
+    """As in a notebook, where a cell is run again."""
+    scores = []
+    for value in (1.0, 2.0):
+
+        def mine(x: Tensor, value: float = value) -> Tensor:
+            return x.abs().mean((-2, -1)) * value
+
+        operations = OPERATIONS.extended(Operation("mine", "reduce", mine, "{0}"))
+        scores.append(pair[0].scores([parse("sum(mine(weight))", operations)], np.arange(6)))
+    np.testing.assert_allclose(scores[1], 2 * scores[0])
 
 
 def test_only_small_networks_are_scored_from_memory(mini: Benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
