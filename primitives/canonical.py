@@ -83,7 +83,7 @@ def _stripped(root: Formula) -> Formula:
         inner = _increasing_argument(root)
         if inner is not None:
             root = inner
-        elif _name(root.head) == "neg":
+        elif isinstance(root.head, Operation) and _name(root.head) == "neg":
             return _negated(_stripped(root.args[0]))
         elif (falling := _decreasing_argument(root)) is not None:
             return _negated(_stripped(falling))

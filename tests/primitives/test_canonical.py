@@ -134,7 +134,7 @@ def test_folding_keeps_what_is_too_large_for_a_constant() -> None:
 
 def test_names_of_the_language_mean_nothing_in_another_vocabulary() -> None:
     def seven(*args):
-        return torch.full_like(args[0], 7.0)
+        return torch.full_like(torch.broadcast_tensors(*args)[0], 7.0)
 
     families = {"identity": "map", "abs": "map", "neg": "map", "add": "binary", "mul": "binary", "sub": "binary"}
     other = Vocabulary(*(Operation(name, family, seven, "{0}") for name, family in families.items()))
