@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -155,27 +154,38 @@ class Judge:
 
         A formula is of use only if it beats one of the `rivals`, if there are any, and every one that does takes the
         place of the worst; those with the same taus count once. Where networks are large, all are estimated (see
-        `estimates`) and the most promising judged, a few at a time, until the others are estimated below the worst
+        `estimates`) and the most promising judged, `AT_ONCE` at a time, until the others are estimated below the worst
         rival by more than `MARGIN`: these are hopeless, and not judged. Every judgement is exact.
         """
         guesses = self._estimated(formulas, split) if rivals else None
         if guesses is None:
             return self._judged(formulas, split)
         outcomes: list[Outcome | None] = [None] * len(formulas)
-        best, bar = {rival.taus: rival.joint for rival in rivals}, -math.inf
-        places, order = len(best), np.argsort(-guesses, kind="stable")
-        at_once = AT_ONCE if self._kept(split) else len(formulas)  # a network that is not kept runs again each time
-        for first in range(0, len(order), at_once):
+        best = {rival.taus: rival.joint for rival in rivals}
+        places, bar, order = len(best), min(best.values()), np.argsort(-guesses, kind="stable")
+        hopeful = np.flatnonzero(guesses >= bar - MARGIN)
+        ahead = {} if self._kept(split) else self._judged_ahead(formulas, split, hopeful)
+        for first in range(0, len(order), AT_ONCE):
             bar = sorted(best.values())[-places]
-            going = [n for n in order[first : first + at_once] if guesses[n] >= bar - MARGIN]
+            going = [n for n in order[first : first + AT_ONCE] if guesses[n] >= bar - MARGIN]
             if not going:
                 break
-            for number, outcome in zip(going, self._judged([formulas[n] for n in going], split), strict=True):
+            found = [ahead[n] for n in going] if ahead else self._judged([formulas[n] for n in going], split)
+            for number, outcome in zip(going, found, strict=True):
                 outcomes[number] = outcome
                 if isinstance(outcome, Judgement):
                     best[outcome.taus] = outcome.joint
         hopeless = Invalid(f"estimated too far below the {bar:.3f} that it takes to enter the population")
         return [outcome or hopeless for outcome in outcomes]
+
+    def _judged_ahead(self, formulas: Sequence[Formula], split: str, numbers: np.ndarray) -> dict[int, Outcome]:
+        """Judge all formulas with these numbers at once.
+
+        A network that is not kept runs again for each call of `_judged`, so one call for all costs less than one for
+        each `AT_ONCE`. The bar only rises, so no formula beyond these is looked up; which of them are used is
+        decided as where everything is kept, so that no outcome depends on what is.
+        """
+        return dict(zip(numbers.tolist(), self._judged([formulas[n] for n in numbers], split), strict=True))
 
     def _kept(self, split: str) -> bool:
         """Whether all statistics of the split's architectures stay on disk."""

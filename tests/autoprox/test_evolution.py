@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import WorkerError
+from autoprox.bench_cache.statistics import scorer
 from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
 from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
@@ -34,6 +37,7 @@ from autoprox.evolve import (
     Judgement,
     SettingsError,
     Task,
+    fitness,
 )
 from autoprox.evolve.grammar import terminals
 from autoprox.primitives import Formula, parse
@@ -86,6 +90,27 @@ def at_generation(number: int, do: Callable[[], None]) -> Watch:
 
 def interrupt() -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kept", [0, 4])
+def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+    """How many large networks' statistics the disk has room for is no part of the result."""
+    monkeypatch.setattr(scorer, "SMALL", 0)
+    monkeypatch.setattr(fitness, "AT_ONCE", 2)
+    choices, told = {"generations": 2, "population": 8}, list[str]()
+    go(begin(tmp_path / "plenty", **choices))
+    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
+    root = tmp_path / "home" / "statistics"
+
+    def usage(path: Path) -> SimpleNamespace:
+        """Tell of room for twice as many networks as the first that was built, half of which is left free."""
+        used = sum(file.stat().st_size for file in root.rglob("*.*"))
+        return SimpleNamespace(free=(2 * kept - 1) * used if kept else 0)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    go(begin(tmp_path / "little", **choices), watch=Watch(notice=told.append))
+    assert len(told) == 1
+    assert (tmp_path / "little" / JOURNAL).read_bytes() == (tmp_path / "plenty" / JOURNAL).read_bytes()
 
 
 # --- what a run leaves ---

@@ -125,6 +125,18 @@ def test_networks_that_are_not_kept_run_once(root: Path, large: Judge, monkeypat
     assert asked[len(FORMULAS) :] == [len(FORMULAS)]
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_what_is_kept_changes_no_outcome(large: Judge, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitness, "AT_ONCE", at_once)
+    twice, rivals = [*FORMULAS, *FORMULAS], [Judgement((-1.0,), -1.0), Judgement((-0.9,), -0.9)]
+    kept = large.judge(twice, rivals=rivals)
+    scorer = large.scorers[0]
+    assert isinstance(scorer, Scorer)
+    scorer.kept.remove(int(large.architectures(0, "evolve")[0]))
+    assert large.judge(twice, rivals=rivals) == kept
+    assert at_once == 100 or any("too far below" in each.reason for each in kept if isinstance(each, Invalid))
+
+
 def test_the_population_has_exact_fitness(large: Judge) -> None:
     breeder = Breeder(grammar("typed", probe="noise"), large)
     with seeded(1):
