@@ -24,7 +24,9 @@ from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics import shards
 from autoprox.bench_cache.statistics.number_store import NumberStore
 from autoprox.bench_cache.statistics.scorer import Scorer
-from autoprox.bench_cache.statistics.store import StatisticsCache, Subject, is_matrix
+from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
+from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.evolution import Watch, go, start
 from autoprox.evolve import Judge, Task
 from autoprox.primitives import Formula, Reading, parse
@@ -117,8 +119,9 @@ def scorers_of(benchmark: Benchmark, executor: Executor | None = None) -> list[S
     """A scorer for each of the benchmark's networks that has seen nothing yet: what is remembered of formulas, in this
     process and on disk, is dropped. What the executor's processes remember is theirs: take new ones."""
     shards._shard.cache_clear()
-    NumberStore(data_home() / "statistics").path.unlink(missing_ok=True)
     root = data_home() / "statistics"
+    if benchmark.space:
+        NumberStore(root / statistics_version(benchmark.space)).path.unlink(missing_ok=True)
     return [Scorer(benchmark, root, network=each, executor=executor) for each in benchmark.networks()]
 
 

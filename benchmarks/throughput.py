@@ -41,7 +41,8 @@ from common import (
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.local_pool import keep_memory
-from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
+from autoprox.bench_cache.statistics.store import StatisticsCache
+from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolve import Judge
 from autoprox.primitives import Formula, evaluate, requirements
 

@@ -17,7 +17,7 @@ from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, 
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.spaces.registry import InputSpec
-from autoprox.bench_cache.statistics.store import code_version
+from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.primitives import parse
 from autoprox.proxy import resolve
 from autoprox.rank.network import Setting
@@ -79,7 +79,7 @@ class Plan:
             "batch": self.batch,
             "seed": self.seed,
             "autoprox": __version__,
-            "code": code_version(),
+            "code": statistics_version(self.benchmark.space) if self.benchmark.space else "",
         }
 
 

@@ -7,7 +7,6 @@ worker does what, and how often it is done again, only takes more or less time.
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import logging
 import threading
 import time
@@ -18,9 +17,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from autoprox.bench_cache.runtime.local_pool import Placed
+from autoprox.bench_cache.runtime.source_digest import source_digest
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.primitives import formula
 
@@ -219,11 +217,8 @@ class Homes:
 @cache
 def version() -> str:
     """A digest of the source that decides what a formula's score is, and of torch's version."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    for folder in (Path(__file__).parents[1], Path(formula.__file__).parent):
-        for file in sorted(folder.rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    folders = Path(__file__).parents[1], Path(formula.__file__).parent
+    return source_digest([file for folder in folders for file in sorted(folder.rglob("*.py"))])
 
 
 def _work(wanted: str, call: Callable[[], Any]) -> Any:

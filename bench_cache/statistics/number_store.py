@@ -9,7 +9,6 @@ The store is a convenience: what it lacks or cannot read is computed, and what i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from autoprox.bench_cache.statistics.store import code_version
+from autoprox.bench_cache.runtime.source_digest import source_digest
 from autoprox.primitives.evaluate import Graph
 from autoprox.primitives.operations import OPERATIONS, Operation
 
@@ -41,21 +40,18 @@ Found = TypeVar("Found")
 
 
 def scope(keys: Iterable[str]) -> str:
-    """A name for numbers on the subjects with these keys, in their order, as this version of the code computes them."""
-    digest = hashlib.sha256()
+    """Return a name for numbers on the subjects with these keys, in their order, as this version of the code computes
+    them."""
     operations = dict.fromkeys(operation.function.__module__ for operation in OPERATIONS.values())
-    for module in (Graph.__module__, Operation.__module__, *operations):
-        digest.update(Path(str(sys.modules[module].__file__)).read_bytes())
-    for key in keys:
-        digest.update(key.encode())
-    return digest.hexdigest()
+    modules = (Graph.__module__, Operation.__module__, *operations)
+    return source_digest([Path(str(sys.modules[module].__file__)) for module in modules], *keys)
 
 
 class NumberStore:
-    """Arrays by scope and part, under the root of a statistics cache."""
+    """Arrays by scope and part, in the folder of the statistics that they were computed from."""
 
-    def __init__(self, root: Path, limit: int = LIMIT) -> None:
-        self.path, self.limit = root / code_version() / "numbers.sqlite3", limit
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self.path, self.limit = folder / "numbers.sqlite3", limit
 
     def read(self, scope: str, parts: Sequence[str], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         """The arrays of this shape that are there and sound."""

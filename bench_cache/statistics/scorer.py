@@ -26,7 +26,9 @@ from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope
 from autoprox.bench_cache.statistics.shards import Members, ShardTask, packed, score_shard, shard_name, shards
-from autoprox.bench_cache.statistics.store import StatisticsCache, Subject, is_matrix
+from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
+from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.primitives.evaluate import finish, layer_numbers, reduce_layers, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
@@ -134,7 +136,7 @@ class Scorer:
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)
         self.small = are_small(self.structure["params"])
-        self.store = NumberStore(root)
+        self.store = NumberStore(root / statistics_version(space))
         self.homes: dict[str, str] = {}  # of subjects, by their keys: see `prepare`
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.runtime.local_pool import Homed, one_thread
-from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, Subject, slots_of
+from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
+from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.primitives.evaluate import Graph, by_slot, finish, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading

@@ -1,121 +1,37 @@
 """Cached statistics: a network is built and probed once, then formulas run on what was kept.
 
-An entry is a directory named by everything the statistics depend on: a digest of torch's version and the source of
-the networks and probes, then the SHA-256 of space, architecture, input, batch size and seed. It holds one
-safetensors file for each (statistic, probe), with a checksum of every tensor and one of these checksums in its
-metadata, and `structure.json` for the numbers per layer and per network. Files appear whole or not at all; what
-fails its checksum is read from the network again.
+An entry is a directory named by everything the statistics depend on: the version of its space's statistics (see
+version.py), then the SHA-256 of architecture, input, batch size and seed. It holds one safetensors file for each
+(statistic, probe), with a checksum of every tensor and one of these checksums in its metadata, and `structure.json`
+for the numbers per layer and per network. Files appear whole or not at all; what fails its checksum is read from the
+network again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
-import torch
 import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from autoprox.bench_cache.benchmarks.table import TaskInput
-from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.files import advising, write_atomically
-from autoprox.bench_cache.spaces import base as space
-from autoprox.bench_cache.spaces import blocks as models
-from autoprox.bench_cache.spaces import registry as spaces
-from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.primitives import Reading, find_blocks, probe, read_statistics
-from autoprox.primitives.find_blocks import named as layers
+from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.bench_cache.statistics.version import current_versions, statistics_version
+from autoprox.primitives import Reading
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import STATISTICS
 
 #: Statistics that need a forward pass to know a shape; they are kept beside those that need none.
 SHAPES = frozenset({"tokens", "flops"})
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network as it is probed: all that its statistics depend on.
-
-    The batch is `batch` samples of the input's shape; `seed` gives the initial weights, the Gaussian input of the
-    probe `noise` and the random targets. The probe `data` reads the first `batch` images of `input`.
-    """
-
-    space: str
-    arch: Any
-    spec: InputSpec
-    batch: int = 2
-    seed: int = 0
-    input: TaskInput | None = None
-
-    @cached_property
-    def key(self) -> str:
-        """The SHA-256 that names the cache entry, under the code version."""
-        facts = {
-            "arch": get_space(self.space).key(self.arch),
-            "spec": asdict(self.spec),
-            "batch": self.batch,
-            "seed": self.seed,
-        }
-        if self.input is not None:
-            images = hashlib.sha256(self.input.images[: self.batch].tobytes())
-            images.update(self.input.targets[: self.batch].tobytes())
-            facts["images"] = images.hexdigest()
-        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-    def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
-        """Build the network and read the wanted (statistic, probe) pairs from it, keeping nothing.
-
-        The FLOPs are the space's closed form, which torch's counter equals and takes ten times as long for.
-        Raises BenchmarkError for the probe `data` where there are no images, or fewer than the batch.
-        """
-        wanted = set(wanted)
-        if any(name == "data" for _, name in wanted):
-            self._check_images()
-        model = get_space(self.space).build(self.arch, self.spec, self.seed)
-        size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
-        images, targets = torch.zeros(size), None
-        if self.input is not None and len(self.input.images) >= self.batch:
-            images = torch.tensor(self.input.images[: self.batch])
-            targets = torch.tensor(self.input.targets[: self.batch])
-        probed = {(name if name != "flops" else "tokens", p) for name, p in wanted}
-        reading = read_statistics(model, find_blocks(model), probed, images, targets, seed=self.seed)
-        if ("flops", "") in wanted:
-            reading.net["flops"] = float(get_space(self.space).flops(self.arch, self.spec))
-        return reading
-
-    def _check_images(self) -> None:
-        if self.input is None:
-            raise BenchmarkError(
-                "this benchmark has no images for the probe 'data'; "
-                "use the probe 'noise', for example weight_grad[noise] instead of weight_grad"
-            )
-        if len(self.input.images) < self.batch:
-            raise BenchmarkError(
-                f"a batch of {self.batch} images, but the benchmark comes with {len(self.input.images)}; "
-                "use a smaller --batch"
-            )
-
-
-@cache
-def code_version() -> str:
-    """A digest of the source that decides what a statistic is, and of torch's version."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    of_spaces = [sys.modules[type(each).__module__] for each in spaces.SPACES.values()]
-    files = {str(module.__file__) for module in (*of_spaces, space, spaces, models, layers, probe)}
-    for file in sorted({__file__, *files}):
-        digest.update(Path(file).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 class StatisticsCache:
@@ -201,7 +117,7 @@ class StatisticsCache:
         return sampled
 
     def _entry(self, subject: Subject) -> Path:
-        return self.root / code_version() / subject.key
+        return self.root / statistics_version(subject.space) / subject.key
 
     def _keep_matrices(self, entry: Path, fresh: Reading, pairs: set[tuple[str, str]], stride: int = 1) -> None:
         for name, probe_name in pairs:
@@ -275,9 +191,9 @@ class StatisticsCache:
 
 def clear(root: Path, *, everything: bool = False) -> int:
     """Remove the statistics that no current code reads, or everything; the bytes that became free."""
-    freed = 0
+    freed, current = 0, set() if everything else current_versions()
     for folder in root.glob("*"):
-        if everything or folder.name != code_version():
+        if folder.name not in current:
             freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             shutil.rmtree(folder)
     return freed

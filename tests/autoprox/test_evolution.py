@@ -25,7 +25,8 @@ from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.bench_cache.statistics import scorer
 from autoprox.bench_cache.statistics.scorer import Scorer
-from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
+from autoprox.bench_cache.statistics.store import StatisticsCache
+from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
 from autoprox.evolve import (
     FORMULA,

@@ -24,7 +24,8 @@ from autoprox.bench_cache.spaces.registry import AutoFormerArch, InputSpec, get_
 from autoprox.bench_cache.statistics import scorer
 from autoprox.bench_cache.statistics.number_store import NumberStore
 from autoprox.bench_cache.statistics.scorer import Scorer, Task, rounded
-from autoprox.bench_cache.statistics.store import StatisticsCache, Subject
+from autoprox.bench_cache.statistics.store import StatisticsCache
+from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolve import grammar
 from autoprox.evolve.loop import seeded
 from autoprox.primitives import Formula, evaluate, parse, requirements

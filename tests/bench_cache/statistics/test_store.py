@@ -13,6 +13,7 @@ from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
+from types import ModuleType
 
 import numpy as np
 import orjson
@@ -23,13 +24,16 @@ from synthetic import SPEC, architectures
 
 from autoprox.bench_cache.benchmarks.table import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.spaces import blocks as models
-from autoprox.bench_cache.spaces import registry as spaces
+from autoprox.bench_cache.spaces import autoformer, base, blocks, pit, registry
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics import store as cache
-from autoprox.bench_cache.statistics.store import StatisticsCache, Subject, clear, code_version, slots_of
+from autoprox.bench_cache.statistics.store import StatisticsCache, clear, slots_of
+from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.evolve.grammar import terminals
 from autoprox.primitives import Reading, find_blocks, read_statistics
+from autoprox.primitives import probe as probing
+from autoprox.primitives.find_blocks import named
 
 MATRICES = [(name, probe, slot) for name, probe in terminals("noise") for slot in slots_of(name)]
 PIT = Subject("pit-vb101", architectures(1)[0], SPEC)
@@ -66,9 +70,9 @@ def direct(subject: Subject) -> Reading:
 
 def assert_same(found: Reading, expected: Reading) -> None:
     assert set(found.matrices) == set(expected.matrices)
-    for key, blocks in expected.matrices.items():
-        assert len(found.matrices[key]) == len(blocks)
-        for one, other in zip(found.matrices[key], blocks, strict=True):
+    for key, matrices in expected.matrices.items():
+        assert len(found.matrices[key]) == len(matrices)
+        for one, other in zip(found.matrices[key], matrices, strict=True):
             assert one.dtype == other.dtype
             assert torch.equal(one, other), key
     assert {key: found.samples[key] for key in terminals("noise")} == {
@@ -78,7 +82,7 @@ def assert_same(found: Reading, expected: Reading) -> None:
 
 
 def entry(root: Path, subject: Subject = PIT) -> Path:
-    return root / code_version() / subject.key
+    return root / statistics_version(subject.space) / subject.key
 
 
 # --- built once, and exactly what the network shows ---
@@ -433,23 +437,47 @@ def test_the_key_is_of_everything_that_the_statistics_depend_on() -> None:
     assert replace(PIT, arch=replace(PIT.arch)).key == PIT.key
 
 
-@pytest.mark.parametrize("module", [models, spaces, cache], ids=lambda module: module.__name__)
+def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    """Let the source of a module be another, as after an edit."""
+    changed = tmp_path / "changed.py"
+    changed.write_bytes(Path(str(module.__file__)).read_bytes() + b"\n# another version\n")
+    monkeypatch.setattr(module, "__file__", str(changed))
+    monkeypatch.setattr(cache, "statistics_version", statistics_version.__wrapped__)
+
+
+@pytest.mark.parametrize("module", [blocks, pit, base, cache, probing, named], ids=lambda module: module.__name__)
 def test_statistics_of_other_code_are_not_used(
-    tmp_path: Path, probed: list, monkeypatch: pytest.MonkeyPatch, module: object
+    tmp_path: Path, probed: list, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
     read(tmp_path)
-    changed = tmp_path / "changed.py"
-    changed.write_bytes(Path(str(module.__file__)).read_bytes() + b"\n# another version\n")  # type: ignore[attr-defined]
-    monkeypatch.setattr(module, "__file__", str(changed))
-    monkeypatch.setattr(cache, "code_version", code_version.__wrapped__)
+    edit(tmp_path, monkeypatch, module)
     read(tmp_path)
     assert len(probed) == 2
 
 
-def test_statistics_of_another_torch_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = code_version()
+@pytest.mark.parametrize("module", [registry, autoformer], ids=lambda module: module.__name__)
+def test_another_space_orphans_no_statistics(
+    tmp_path: Path, probed: list, monkeypatch: pytest.MonkeyPatch, module: ModuleType
+) -> None:
+    """A space is added by a module of its own and an entry in the registry."""
+    read(tmp_path)
+    edit(tmp_path, monkeypatch, module)
+    read(tmp_path)
+    assert len(probed) == 1
+
+
+def test_a_space_with_other_settings_has_other_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, tiny = statistics_version("autoformer-tiny"), get_space("autoformer-tiny")
+    changed = {"autoformer-tiny": replace(tiny, norm_eps=1e-6)}  # type: ignore[type-var]
+    monkeypatch.setattr(registry, "SPACES", {**registry.SPACES, **changed})
+    assert statistics_version.__wrapped__("autoformer-tiny") != before
+    assert statistics_version.__wrapped__("mini-vit") == statistics_version("mini-vit")
+
+
+def test_statistics_of_another_torch_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = statistics_version("mini-vit")
     monkeypatch.setattr(torch, "__version__", "1.0")
-    assert code_version.__wrapped__() != before
+    assert statistics_version.__wrapped__("mini-vit") != before
 
 
 def test_clearing_removes_old_versions_or_everything(tmp_path: Path) -> None:
@@ -457,7 +485,9 @@ def test_clearing_removes_old_versions_or_everything(tmp_path: Path) -> None:
     old = tmp_path / "0123456789abcdef" / "00"
     old.mkdir(parents=True)
     (old / "weight-any.safetensors").write_bytes(bytes(1000))
+    read(tmp_path, AUTOFORMER, MATRICES[:1])  # the statistics of every space are current
     assert clear(tmp_path) == 1000
+    assert StatisticsCache(tmp_path).has(AUTOFORMER, [("weight", "")])
     assert StatisticsCache(tmp_path).has(PIT, [("weight", "")])
     assert clear(tmp_path, everything=True) > 1000
     assert not list(tmp_path.iterdir())
@@ -469,7 +499,7 @@ def test_clearing_removes_old_versions_or_everything(tmp_path: Path) -> None:
 _BASE = """
 import random, resource, sys
 import torch
-from autoprox.bench_cache.statistics.store import Subject
+from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.scorer import Task, prepare, work
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.evolve.grammar import terminals

@@ -1,0 +1,81 @@
+"""Subject: one network as it is probed, with all that its statistics depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+import torch
+
+from autoprox.bench_cache.benchmarks.table import TaskInput
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.primitives import Reading, find_blocks, read_statistics
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network as it is probed: all that its statistics depend on.
+
+    The batch is `batch` samples of the input's shape; `seed` gives the initial weights, the Gaussian input of the
+    probe `noise` and the random targets. The probe `data` reads the first `batch` images of `input`.
+    """
+
+    space: str
+    arch: Any
+    spec: InputSpec
+    batch: int = 2
+    seed: int = 0
+    input: TaskInput | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 that names the cache entry, under the code version."""
+        facts = {
+            "arch": get_space(self.space).key(self.arch),
+            "spec": asdict(self.spec),
+            "batch": self.batch,
+            "seed": self.seed,
+        }
+        if self.input is not None:
+            images = hashlib.sha256(self.input.images[: self.batch].tobytes())
+            images.update(self.input.targets[: self.batch].tobytes())
+            facts["images"] = images.hexdigest()
+        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
+        """Build the network and read the wanted (statistic, probe) pairs from it, keeping nothing.
+
+        The FLOPs are the space's closed form, which torch's counter equals and takes ten times as long for.
+        Raises BenchmarkError for the probe `data` where there are no images, or fewer than the batch.
+        """
+        wanted = set(wanted)
+        if any(name == "data" for _, name in wanted):
+            self._check_images()
+        model = get_space(self.space).build(self.arch, self.spec, self.seed)
+        size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
+        images, targets = torch.zeros(size), None
+        if self.input is not None and len(self.input.images) >= self.batch:
+            images = torch.tensor(self.input.images[: self.batch])
+            targets = torch.tensor(self.input.targets[: self.batch])
+        probed = {(name if name != "flops" else "tokens", p) for name, p in wanted}
+        reading = read_statistics(model, find_blocks(model), probed, images, targets, seed=self.seed)
+        if ("flops", "") in wanted:
+            reading.net["flops"] = float(get_space(self.space).flops(self.arch, self.spec))
+        return reading
+
+    def _check_images(self) -> None:
+        if self.input is None:
+            raise BenchmarkError(
+                "this benchmark has no images for the probe 'data'; "
+                "use the probe 'noise', for example weight_grad[noise] instead of weight_grad"
+            )
+        if len(self.input.images) < self.batch:
+            raise BenchmarkError(
+                f"a batch of {self.batch} images, but the benchmark comes with {len(self.input.images)}; "
+                "use a smaller --batch"
+            )
