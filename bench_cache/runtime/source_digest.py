@@ -17,7 +17,7 @@ def source_digest(files: Iterable[Path], *facts: str) -> str:
 
     The names of the files do not count, so that the digest is the same wherever autoprox is installed.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(f"{len(facts)} facts".encode())
     for part in (torch.__version__.encode(), *(fact.encode() for fact in facts)):
         digest.update(hashlib.sha256(part).digest())
     for file in files:

@@ -21,14 +21,14 @@ def statistics_version(space: str) -> str:
     what these are built from. No other space is in it, so that a new one orphans no statistics.
     """
     chosen = get_space(space)
-    settings = asdict(chosen) if is_dataclass(chosen) else {}
+    settings = repr(sorted(asdict(chosen).items())) if is_dataclass(chosen) else ""
     files = [
         *source_files([type(chosen).__module__], base.__package__ or ""),
         *source_files([probe.__name__, named.__name__], "autoprox.primitives"),
         source_file(subject.__name__),
         source_file(f"{__package__}.store"),
     ]
-    return f"{space}-{source_digest(files, repr(sorted(settings.items())))}"
+    return f"{space}-{source_digest(files, settings)}"
 
 
 def current_versions() -> set[str]:
