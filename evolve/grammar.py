@@ -16,6 +16,7 @@ from deap import gp
 from autoprox.primitives.formula import Formula, apply, constant, result_kind, statistic
 from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation, Vocabulary
+from autoprox.primitives.statistics import STATISTICS
 
 
 def terminals(probe: str) -> tuple[tuple[str, str], ...]:
@@ -212,7 +213,7 @@ def _add_operations(build: _Builder, first: Iterable[Kind], operations: Mapping[
 
 def _typed_terminals(of: str) -> Iterable[tuple[Kind, Formula]]:
     for name, probe in terminals(of):
-        marks = [[probe]] if name == "attn" else [[role, probe] for role in ROLES]
+        marks = [[role, probe] for role in ROLES] if STATISTICS[name].takes_role else [[probe]]
         for mark in marks:
             formula = statistic(name, *filter(None, mark))
             yield formula.kind, formula
@@ -268,7 +269,7 @@ def _auto_prox(operations: Mapping[str, Operation], probe: str) -> Grammar:
     unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]
     average, binaries = operations["mean"], [operations[name] for name in dict.fromkeys(AUTO_PROX_BINARIES)]
     for name, of in terminals(probe):
-        if name != "attn":
+        if STATISTICS[name].takes_role:
             build.terminal(str(statistic(name, *filter(None, [of]))), "Input", statistic(name, *filter(None, [of])))
     for op in unaries:
         reduces = op.family in ("reduce", "spectrum")

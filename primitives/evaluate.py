@@ -20,7 +20,7 @@ from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
-from autoprox.primitives.statistics import COLUMN, Terminal
+from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
 
 
 def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
@@ -43,7 +43,7 @@ def at_slot(reduction: Formula, slot: str) -> Formula:
     replace = {
         node: statistic(node.head.statistic.name, slot, *([node.head.probe] if node.head.probe else []))
         for node in reduction.nodes()
-        if isinstance(node.head, Terminal) and node.head.statistic.name != "attn"
+        if isinstance(node.head, Terminal) and node.head.statistic.takes_role
     }
     return reduction.rebuilt(replace)
 
@@ -145,7 +145,8 @@ def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
         name, *marks = (key,) if isinstance(key, str) else key
         if name.startswith(f"{COLUMN}["):
             raise LayerError(f"the formula reads {name}, which is of a benchmark's table; a model has none")
-        shown = [mark for mark in reversed(marks) if mark not in ("", "data", "attn")]
+        unsaid = ("", "data", STATISTICS[name].role)
+        shown = [mark for mark in reversed(marks) if mark not in unsaid]
         what = f"{name}[{', '.join(shown)}]" if shown else name
         raise LayerError(f"the formula reads {what}, which this model does not have in every block, or was not read")
     return statistics[key]

@@ -28,8 +28,11 @@ PROBES = MappingProxyType(
     }
 )
 
-#: The one role of attention probabilities: a block has one such matrix.
+#: The role of what a block has one matrix of, whatever its layers.
 ATTENTION_ROLE = "attn"
+
+#: Shape → what is stacked in the rows of its matrices: mini-batches, the samples of the batch, or nothing.
+STACKED = MappingProxyType({"weight": "", "stacked": "batches", "act": "samples", "attn": "samples"})
 
 
 class FormulaError(ValueError):
@@ -70,7 +73,7 @@ class Kind:
     def stacked(self) -> bool:
         """Whether the rows of the matrix are samples or mini-batches, one below the other."""
         base, *changes = self.shape.split(".")
-        return base in ("stacked", "act", "attn") and not {"columns", "batch"} & set(changes)
+        return bool(STACKED.get(base)) and not {"columns", "batch"} & set(changes)
 
     @property
     def reduced(self) -> Kind:

@@ -6,9 +6,10 @@ Uses torch and the standard library only, because an exported proxy carries this
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -68,6 +69,9 @@ def read_statistics(
     return reading
 
 
+#: Statistics that a block has one matrix of → the path of the module whose output that is.
+OF_BLOCK: Mapping[str, Callable[[Block], str]] = MappingProxyType({"attn": lambda block: block.softmax})
+
 #: The probes that run the network.
 PROBED = ("data", "noise", "synflow")
 
@@ -80,9 +84,11 @@ def _check_blocks(blocks: Sequence[Block], wanted: set[tuple[str, str]], names: 
         raise LayerError(
             "heads: this model does not show its number of heads; pass layers=[{..., 'heads': NUMBER}, ...]"
         )
-    if "attn" in names and not all(block.softmax for block in blocks):
+    for name in sorted(names & OF_BLOCK.keys()):
+        if all(OF_BLOCK[name](block) for block in blocks):
+            continue
         raise LayerError(
-            "attn: this model does not show its attention probabilities: its blocks have no softmax module; "
+            f"{name}: this model does not show its attention probabilities: its blocks have no softmax module; "
             "if they have one of another name, pass layers=[{..., 'softmax': NAME}, ...]"
         )
 
@@ -278,7 +284,8 @@ def _run(
         for name in weights.values():
             parameters[name].requires_grad_()
     paths = linears if names & {"act", "act_grad"} else []
-    paths = paths + [block.softmax for block in blocks if "attn" in names]
+    of_block = {name: [OF_BLOCK[name](block) for block in blocks] for name in sorted(names & OF_BLOCK.keys())}
+    paths = paths + [path for each in of_block.values() for path in each]
     of: dict[tuple[str, str], Tensor] = {}
     with captured(model, paths) as seen, torch.set_grad_enabled(gradient):
         output = forward(model, parameters, x, seed)
@@ -295,11 +302,10 @@ def _run(
             _joined([_flat(of[name, path]) for path in block.linears[slot]], 0 if name == "weight_grad" else 1)
             for block in blocks
         ]
-        for name in sorted(names - {"attn"})
+        for name in sorted(names - of_block.keys())
         for slot in slots
     }
-    if "attn" in names:
-        found["attn", "attn"] = [_real(_flat(of["act", block.softmax])) for block in blocks]
+    found |= {(name, "attn"): [_real(_flat(of["act", path])) for path in each] for name, each in of_block.items()}
     return found
 
 

@@ -11,6 +11,7 @@ from autoprox.primitives.kinds import (
     NET,
     PROBES,
     ROLES,
+    STACKED,
     FormulaError,
     Kind,
     derived_shape,
@@ -27,6 +28,10 @@ class Statistic:
     `level` and `shape` give its kind; `probed` says that the network must be run under a probe; `gradient`
     that it must also be differentiated; `latex` is its symbol; `column` names the column of a table that it stands for,
     and is empty for what is read from a network.
+
+    Of a matrix: `role` is its one role, if a block has one such matrix whatever its layers, and is empty where a
+    formula names the role; `sized_by` are the layer statistics that its size follows from, those of the layer itself,
+    or of the layer `sized_at` of its block.
     """
 
     name: str
@@ -37,6 +42,24 @@ class Statistic:
     probed: bool = False
     gradient: bool = False
     column: str = ""
+    role: str = ""
+    sized_by: tuple[str, ...] = ("fan_out", "fan_in", "tokens")
+    sized_at: str = ""
+
+    @property
+    def takes_role(self) -> bool:
+        """Whether a formula says which layers it is of."""
+        return self.level in ("matrix", "layer") and not self.role
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The places in a block where a matrix of it is."""
+        return role_slots(self.role or "all")
+
+    @property
+    def stacks(self) -> str:
+        """What is stacked in the rows of its matrices: `batches`, `samples` or, empty, nothing."""
+        return STACKED.get(self.shape, "")
 
 
 _ALL = (
@@ -76,6 +99,9 @@ _ALL = (
         "attention probabilities, samples·heads·tokens × tokens; one matrix per block, no role",
         shape="attn",
         probed=True,
+        role=ATTENTION_ROLE,
+        sized_by=("heads", "tokens"),
+        sized_at="qkv",
     ),
     Statistic("fan_in", "layer", r"d^{\mathrm{in}}", "input features of the layer"),
     Statistic("fan_out", "layer", r"d^{\mathrm{out}}", "output features of the layer"),
@@ -123,7 +149,7 @@ class Terminal:
         """matrix(shape, role), layer(slots) or net."""
         if self.statistic.level == "matrix":
             shape = self.statistic.shape
-            one_sample = self.probe == "synflow" and shape in ("act", "attn")
+            one_sample = self.probe == "synflow" and self.statistic.stacks == "samples"
             return matrix(derived_shape(shape, "batch") if one_sample else shape, self.role)
         return layer(len(role_slots(self.role))) if self.statistic.level == "layer" else NET
 
@@ -132,17 +158,24 @@ class Terminal:
         """Name and marks, as `terminal` takes them: role and probe, or the name of the column."""
         if self.statistic.column:
             return COLUMN, (self.statistic.column,)
-        return self.statistic.name, tuple(m for m in (self.role, self.probe) if m and m != ATTENTION_ROLE)
+        return self.statistic.name, tuple(
+            mark for mark in (self.role, self.probe) if mark not in ("", self.statistic.role)
+        )
+
+    @property
+    def _shown(self) -> list[str]:
+        """Role and probe, unless they go without saying."""
+        return [mark for mark in (self.role, self.probe) if mark not in ("", "all", "data", self.statistic.role)]
 
     def __str__(self) -> str:
         """`name[role, probe]`, leaving out the defaults `all` and `data`."""
-        shown = [part for part in (self.role, self.probe) if part not in ("", "all", "data", ATTENTION_ROLE)]
+        shown = self._shown
         return f"{self.statistic.name}[{', '.join(shown)}]" if shown else self.statistic.name
 
     @property
     def latex(self) -> str:
         """The symbol with role and probe as a superscript."""
-        marks = [part for part in (self.role, self.probe) if part not in ("", "all", "data", ATTENTION_ROLE)]
+        marks = self._shown
         return self.statistic.latex if not marks else f"{{{self.statistic.latex}}}^{{\\mathrm{{{','.join(marks)}}}}}"
 
 
@@ -159,10 +192,10 @@ def terminal(name: str, *marks: str) -> Terminal:
     if name not in STATISTICS:
         raise FormulaError(f"unknown statistic '{name[:40]}'; there are {', '.join(STATISTICS)}")
     statistic = STATISTICS[name]
-    roles = tuple(ROLES) if statistic.level in ("matrix", "layer") and name != "attn" else ()
+    roles = tuple(ROLES) if statistic.takes_role else ()
     # `tokens` runs the network but is the same number under every probe; synflow has one sample, so no mini-batches.
     probes = tuple(PROBES) if statistic.probed and statistic.level == "matrix" else ()
-    if statistic.shape == "stacked":
+    if statistic.stacks == "batches":
         probes = tuple(probe for probe in probes if probe != "synflow")
     role, probe = "", ""
     for mark in marks:
@@ -175,6 +208,4 @@ def terminal(name: str, *marks: str) -> Terminal:
                 f"one {what} of {', '.join(names)}" for what, names in (("role", roles), ("probe", probes)) if names
             )
             raise FormulaError(f"'{name}' takes {allowed or 'no role or probe'}, not '{mark[:40]}'")
-    if name == "attn":
-        role = ATTENTION_ROLE
-    return Terminal(statistic, role or ("all" if roles else ""), probe or ("data" if probes else ""))
+    return Terminal(statistic, role or ("all" if roles else statistic.role), probe or ("data" if probes else ""))

@@ -171,7 +171,7 @@ def _on_noise(formula: Formula) -> Formula:
     replaced = {}
     for node in formula.nodes():
         if isinstance(node.head, Terminal) and node.head.probe == "data":
-            roles = [node.head.role] if node.head.statistic.name != "attn" else []
+            roles = [node.head.role] if node.head.statistic.takes_role else []
             replaced[node] = statistic(node.head.statistic.name, *roles, "noise")
     return formula.rebuilt(replaced)
 

@@ -99,8 +99,9 @@ class Shard:
             depths = np.array([int(reading.net["depth"]) for reading in readings])
             self.depths = {int(depth): np.flatnonzero(depths == depth) for depth in np.unique(depths)}
             self.values = {depth: {} for depth in self.depths}
-            slots = (*slots_of("weight"), *slots_of("attn"))
-            self.stacks = {slot: _places(readings, slot) for slot in slots}
+            matrices = [statistic for statistic in STATISTICS.values() if statistic.level == "matrix"]
+            sizes = {slot: (each.sized_at or slot, each.sized_by) for each in matrices for slot in each.slots}
+            self.stacks = {slot: _places(readings, *size) for slot, size in sizes.items()}
         for pair in pairs:
             for slot in slots_of(pair[0]):
                 for stack in self.stacks[slot]:
@@ -134,13 +135,12 @@ class Shard:
         return self.numbers[part]
 
 
-def _places(readings: Sequence[Reading], slot: str) -> list[Stack]:
-    """Empty stacks for the matrices of a slot: whose have the same shapes, by what these follow from."""
-    of, facts = ("qkv", ("heads", "tokens")) if slot == "attn" else (slot, ("fan_out", "fan_in", "tokens"))
+def _places(readings: Sequence[Reading], sized_at: str, sized_by: Sequence[str]) -> list[Stack]:
+    """Empty stacks for the matrices of a slot, one for each size, which follows from statistics of a layer."""
     groups: dict[tuple[float, ...], list[tuple[int, int]]] = {}
     for network, reading in enumerate(readings):
         for block in range(int(reading.net["depth"])):
-            shape = tuple(reading.layers[name, of][block] for name in facts)
+            shape = tuple(reading.layers[name, sized_at][block] for name in sized_by)
             groups.setdefault(shape, []).append((network, block))
     return [
         Stack(np.array([network for network, _ in group]), np.array([block for _, block in group]), {})

@@ -27,7 +27,6 @@ from autoprox.bench_cache.runtime.files import advising, write_atomically
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.version import current_versions, statistics_version
 from autoprox.primitives import Reading
-from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import STATISTICS
 
 #: Statistics that need a forward pass to know a shape; they are kept beside those that need none.
@@ -201,7 +200,7 @@ def clear(root: Path, *, everything: bool = False) -> int:
 
 def slots_of(name: str) -> tuple[str, ...]:
     """The slots that a matrix statistic has."""
-    return role_slots("attn" if name == "attn" else "all")
+    return STATISTICS[name].slots
 
 
 def is_matrix(name: str) -> bool:
