@@ -17,7 +17,6 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.cli.rank import (
-    caption,
     collected,
     next_directory,
     number,
@@ -28,6 +27,7 @@ from autoprox.cli.rank import (
 )
 from autoprox.evolve import MEAN
 from autoprox.pictures import DrawingError
+from autoprox.rank.caption import caption
 from autoprox.rank.libra import LIBRA, ROLES, Choice, choose, libra_contest
 from autoprox.rank.output import flat
 from autoprox.rank.plan import Plan, RankError, contenders, make_plan

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
-from autoprox.bench_cache.benchmarks.tabular import SOURCES
 from autoprox.evolve import MEAN
 from autoprox.pictures import DrawingError
+from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, TEX, save_table
 from autoprox.rank.plan import OFFERS, Plan, make_plan
 from autoprox.rank.plots import correlation_figure, save_figure, tau_figure
@@ -137,25 +137,6 @@ def _heading(plan: Plan, out: Path, done: int) -> str:
         f"tasks {', '.join(plan.tasks)}\n"
         f"{len(plan.contenders)} proxies, batch {plan.batch}, seed {plan.seed}"
     )
-
-
-def caption(plan: Plan) -> str:
-    """What the numbers are, in short; docs/ranking.md is exact."""
-    lines = [
-        "τ: Kendall's tau-b, ρ: Spearman, r: Pearson with accuracy, with 95 % bootstrap intervals; τ|params: partial "
-        "τ given params; τ bins: τ within params terciles; lost@k: points of accuracy lost by training only the "
-        "proxy's best k; s: seconds an architecture. docs/ranking.md defines each number.",
-    ]
-    if plan.benchmark.space is None:
-        sources = {name: next((c for c in SOURCES[name] if c in plan.benchmark.columns), "") for name in STRUCTURE}
-        renamed = [f"{name} is the column {source}" for name, source in sources.items() if source not in ("", name)]
-        lines.append("; ".join(["The proxies are the table's columns, higher taken for better", *renamed]) + ".")
-    else:
-        lines.append(
-            f"No images come with this benchmark: networks run on {plan.batch} Gaussian samples with random classes "
-            f"(seed {plan.seed}), which the probe `data` reads too."
-        )
-    return "\n".join(lines)
 
 
 # --- tables ---

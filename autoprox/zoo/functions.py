@@ -43,6 +43,7 @@ _OVER_ALL = (
         cost="weights",
         reads=f"weights of {_ALL}",
         function=l2_norm_all,
+        probes=(),
         latex=r"\sum_l \left\|W_l\right\|_2",
         note="biases, norms, tokens and positions are left out, as there",
     ),
@@ -79,6 +80,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weights and gradients of {_ALL}, under the SynFlow loss",
         function=synflow_all,
+        probes=("synflow",),
         latex=r"\sum_l \left\||W_l| \odot \nabla_{|W_l|} R\right\|_1",
         note="all parameters are replaced by their magnitudes, norms and biases too; softmax and LayerNorm break the "
         "conservation that the paper proves for linear flow",
@@ -89,6 +91,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weights and gradients of {_ALL}, under the SynFlow loss",
         function=logsynflow_all,
+        probes=("synflow",),
         latex=r"\sum_l \left\||W_l| \odot \log\left(\nabla_{|W_l|} R + 1\right)\right\|_1",
         note="the logarithm of what is not positive is log 1e-30",
     ),
@@ -194,6 +197,7 @@ _FEATURES = (
         cost="forward",
         reads="inputs of the blocks' linears under Gaussian input",
         function=eznas,
+        probes=("noise",),
         latex=r"\frac{1}{N} \sum_{l=1}^N \left\|X_l\right\|_F^2",
         note="evolved on convolutions between ReLU and batch normalisation; on a ViT the inputs of qkv and fc1 come "
         "from LayerNorm, so that it is nearly structure; our language has no inputs of layers",
@@ -204,6 +208,7 @@ _FEATURES = (
         cost="forward",
         reads="class scores of two close Gaussian inputs",
         function=zen,
+        probes=("noise",),
         latex=r"\log \mathbb{E} \left|f(x) - f(x + 0.01 \varepsilon)\right|",
         note="what is left without batch normalisation; one pair of inputs for each sample, class scores in place of "
         "the features before pooling",
@@ -214,6 +219,7 @@ _FEATURES = (
         cost="forward",
         reads="outputs of the blocks' linears on one Gaussian input",
         function=meco,
+        probes=("noise",),
         latex=r"\sum_l \frac{C_l}{8} \lambda_{\min}\left(\operatorname{corr} X_l\right)",
         note="rows are channels, as in the paper: on a ViT the code takes the tokens for them; eight drawn channels "
         "a layer (MeCo_opt), as more channels than tokens are always singular",
@@ -234,6 +240,7 @@ _FEATURES = (
         cost="forward",
         reads="residual stream after attention and after MLP, Gaussian input",
         function=az_expressivity,
+        probes=("noise",),
         latex=r"\sum_l -\sum_i \tilde\lambda_i \log \tilde\lambda_i",
         note="the residual stream is found by the name norm2; no progressivity on a ViT",
     ),
@@ -243,6 +250,7 @@ _FEATURES = (
         cost="backward",
         reads="residual stream after attention and after MLP, and gradients between them, Gaussian input",
         function=az_trainability,
+        probes=("noise",),
         latex=r"\mathbb{E}_l \left[2 - s_l - \frac{1}{s_l}\right], \quad s ="
         r" \sigma_{\max}\left(\frac{g_{\mathrm{in}}^\top g_{\mathrm{out}}}{BN}\right)",
         note="attention and MLP of each block, with their skip connections; stages' transitions are left out",

@@ -37,9 +37,11 @@ class ZooProxy:
     """A proxy of the literature: where it was published, how it is computed, and what to know before trusting it.
 
     It has either `formula`, text of our language, or `function`. `latex` follows from the formula; a function brings
-    its own. `direction` is +1 if the published quantity is higher for better networks and −1 if lower; `score` is
-    oriented so that higher is always better. `cost` is a key of COSTS; `reads` says in words what is read;
-    `training_free` is False for a proxy that takes steps of training; `note` says where it and published code part.
+    its own. `probes` are those that the network runs under (`data`: the batch that it is given; `noise`: Gaussian
+    input; `synflow`: an input of ones); they follow from a formula, and a function says its own. `direction` is +1 if
+    the published quantity is higher for better networks and −1 if lower; `score` is oriented so that higher is always
+    better. `cost` is a key of COSTS; `reads` says in words what is read; `training_free` is False for a proxy that
+    takes steps of training; `note` says where it and published code part.
 
     Raises ZooError for a record that is not complete, FormulaError for a formula that cannot be read.
     """
@@ -54,12 +56,15 @@ class ZooProxy:
     latex: str = ""
     direction: int = 1
     training_free: bool = True
+    probes: tuple[str, ...] = ("data",)
 
     def __post_init__(self) -> None:
         if bool(self.formula) == (self.function is not None):
             raise ZooError(f"'{self.name}' must have either a formula or a function")
         if self.formula:
-            object.__setattr__(self, "latex", parse(self.formula).latex)
+            formula = parse(self.formula)
+            object.__setattr__(self, "latex", formula.latex)
+            object.__setattr__(self, "probes", tuple(dict.fromkeys(t.probe for t in formula.terminals() if t.probe)))
         if not (self.latex and self.source and self.reads and self.note):
             raise ZooError(f"'{self.name}' lacks its LaTeX, its source, what it reads or its note")
         if self.cost not in COSTS or self.direction not in (1, -1):

@@ -1,0 +1,74 @@
+"""Caption of a ranking: what the numbers are, and what the networks ran on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autoprox.bench_cache.benchmarks.table import STRUCTURE
+from autoprox.bench_cache.benchmarks.tabular import SOURCES
+from autoprox.primitives import parse
+from autoprox.rank.plan import Plan
+from autoprox.zoo import ZOO
+
+_NUMBERS = (
+    "τ: Kendall's tau-b, ρ: Spearman, r: Pearson with accuracy, with 95 % bootstrap intervals; τ|params: partial "
+    "τ given params; τ bins: τ within params terciles; lost@k: points of accuracy lost by training only the "
+    "proxy's best k; s: seconds an architecture. docs/ranking.md defines each number."
+)
+
+
+def caption(plan: Plan) -> str:
+    """Return what the numbers are, in short (docs/ranking.md is exact), and what the networks ran on."""
+    return "\n".join([_NUMBERS, *(_columns(plan) if plan.benchmark.space is None else _networks(plan))])
+
+
+def _columns(plan: Plan) -> Iterator[str]:
+    sources = {name: next((c for c in SOURCES[name] if c in plan.benchmark.columns), "") for name in STRUCTURE}
+    renamed = [f"{name} is the column {source}" for name, source in sources.items() if source not in ("", name)]
+    yield "; ".join(["The proxies are the table's columns, higher taken for better", *renamed]) + "."
+
+
+def _networks(plan: Plan) -> Iterator[str]:
+    """Say what the networks ran on: one line for each probe, and for what the probe `data` read on each task."""
+    probes = probes_of(plan)
+    if not probes:
+        yield "No network was run: every score follows from structure or from the initial weights."
+    if "data" in probes:
+        yield from _data(plan)
+    if "noise" in probes:
+        yield (
+            f"The probe `noise` read Gaussian input of the batch's shape and random classes of its own "
+            f"(seed {plan.seed})."
+        )
+    if "synflow" in probes:
+        yield "The probe `synflow` read one input of ones, with every parameter replaced by its magnitude."
+
+
+def _data(plan: Plan) -> Iterator[str]:
+    count = plan.batch
+    with_images = [task for task in plan.tasks if task in plan.benchmark.inputs]
+    without = [task for task in plan.tasks if task not in plan.benchmark.inputs]
+    if with_images:
+        first = "image" if count == 1 else f"{count} images"
+        yield (
+            f"On {', '.join(with_images)} the probe `data` read the first {first} that the benchmark has of the task, "
+            "with their classes."
+        )
+    if without:
+        start = f"On {', '.join(without)} no" if with_images else "No"
+        samples = "sample with a random class" if count == 1 else "samples with random classes"
+        yield (
+            f"{start} images come with this benchmark: the probe `data` read {count} Gaussian {samples} "
+            f"(seed {plan.seed})."
+        )
+
+
+def probes_of(plan: Plan) -> frozenset[str]:
+    """Return the probes that some proxy of the plan runs the networks under."""
+    found: set[str] = set()
+    for contender in plan.contenders:
+        if contender.function:
+            found |= set(ZOO[contender.function].probes)
+        elif contender.formula:
+            found |= {terminal.probe for terminal in parse(contender.formula).terminals()} - {""}
+    return frozenset(found)
