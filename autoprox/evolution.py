@@ -29,6 +29,7 @@ from autoprox.evolve import (
     FORMULA,
     TABULAR,
     Breeder,
+    EvolutionSettings,
     Grammar,
     Individual,
     Journal,
@@ -37,7 +38,6 @@ from autoprox.evolve import (
     Judgement,
     Report,
     Row,
-    Settings,
     SettingsError,
     Task,
     best_distinct,
@@ -79,16 +79,19 @@ class Result:
     generations: int
 
 
-def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any) -> Settings:
+def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any) -> EvolutionSettings:
     """Begin a run directory: settings into the journal, benchmarks beside it.
 
-    `tasks` are names or patterns (see `choose_tasks`); `choices` are further fields of Settings. Raises JournalError
-    if there is a run already, SettingsError or BenchmarkError for settings that cannot be.
+    `tasks` are names or patterns (see `choose_tasks`); `choices` are further fields of EvolutionSettings.
+
+    Raises:
+        JournalError: there is a run already.
+        SettingsError, BenchmarkError: settings that cannot be.
     """
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
-    settings = Settings((), (), **choices)
+    settings = EvolutionSettings((), (), **choices)
     _check_grammar(settings, benchmarks)
     chosen = choose_tasks(benchmarks, tasks)
     settings = replace(
@@ -110,11 +113,11 @@ def _save_copy(benchmark: Benchmark, path: Path) -> None:
         raise JournalError(f"{path} is another benchmark; remove it, or choose another --out")
 
 
-def _check_grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> None:
+def _check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:
     """Refuse a grammar that does not go with the benchmarks, and settings that do not go with the grammar."""
     if settings.grammar == TABULAR:
         common_statistics(benchmarks)
-        if settings.costly or settings.batch != Settings.batch:
+        if settings.costly or settings.batch != EvolutionSettings.batch:
             raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
         return
     for benchmark in benchmarks:
@@ -125,11 +128,11 @@ def _check_grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> None:
             )
 
 
-def read_settings(out: Path) -> Settings:
+def read_settings(out: Path) -> EvolutionSettings:
     """The settings of the run in a directory. Raises JournalError if there is none or they cannot be read."""
     stored = Journal.open(out / JOURNAL).settings
     try:
-        return Settings(**{name: _tupled(value) for name, value in stored.items()})
+        return EvolutionSettings(**{name: _tupled(value) for name, value in stored.items()})
     except (TypeError, AttributeError) as error:
         raise JournalError(f"{out / JOURNAL}: the settings on line 1 cannot be read ({error})") from None
 
@@ -173,7 +176,7 @@ def go(
             close_pool(pool)
 
 
-def _carry_on(out: Path, settings: Settings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
+def _carry_on(out: Path, settings: EvolutionSettings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
     judge = breeder.judge
     records = list(journal.records)
 
@@ -225,7 +228,7 @@ def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
     return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
 
 
-def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
+def _judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
     scorers = [
         _scorer(settings, benchmark, network, pool)
         for benchmark in benchmarks
@@ -238,7 +241,7 @@ def _judge(settings: Settings, benchmarks: Sequence[Benchmark], pool: Executor |
 
 
 def _scorer(
-    settings: Settings, benchmark: Benchmark, network: Network, pool: Executor | None
+    settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None
 ) -> Scorer | TabularScorer:
     if settings.grammar == TABULAR:
         return TabularScorer(benchmark, network=network)
@@ -246,7 +249,7 @@ def _scorer(
     return Scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
 
 
-def _grammar(settings: Settings, benchmarks: Sequence[Benchmark]) -> Grammar:
+def _grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> Grammar:
     if settings.grammar == TABULAR:
         return tabular(common_statistics(benchmarks))
     return grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks))
@@ -273,7 +276,7 @@ def _reads(name: str, probe: str) -> Formula:
     return apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
 
 
-def _stored_benchmarks(out: Path, settings: Settings) -> list[Benchmark]:
+def _stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]:
     """The run's copies of its benchmarks. Raises JournalError unless they are those that it was started with."""
     benchmarks = []
     for name, digest in settings.benchmarks:
@@ -297,7 +300,7 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
-def _save_best(out: Path, settings: Settings, record: Mapping[str, Any]) -> None:
+def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any]) -> None:
     """The best formula so far, so that a run stopped in any way leaves a proxy."""
     best = record["best"]
     provenance = _provenance(settings, record["generation"])
@@ -306,7 +309,7 @@ def _save_best(out: Path, settings: Settings, record: Mapping[str, Any]) -> None
     Proxy.from_formula(best["formula"], "evolved", provenance).save(out / PROXY_FILE)
 
 
-def _proxy(settings: Settings, formula: Formula, verdict: Report, generation: int) -> Proxy:
+def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, generation: int) -> Proxy:
     provenance = _provenance(settings, generation)
     rows = [row for row in verdict.rows if row.predictor == FORMULA]
     provenance["tau"] = {
@@ -316,7 +319,7 @@ def _proxy(settings: Settings, formula: Formula, verdict: Report, generation: in
     return Proxy(formula, "evolved", provenance)
 
 
-def _provenance(settings: Settings, generation: int) -> dict[str, Any]:
+def _provenance(settings: EvolutionSettings, generation: int) -> dict[str, Any]:
     """What it takes to repeat the run; the benchmarks by name, their digests being in the journal."""
     facts = asdict(settings)
     facts["benchmarks"] = [name for name, _ in settings.benchmarks]
@@ -327,7 +330,7 @@ def _task_name(row: Row) -> str:
     return f"{row.benchmark}:{row.task}" if row.benchmark else row.task
 
 
-def save_report(out: Path, settings: Settings, formula: Formula, verdict: Report) -> None:
+def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdict: Report) -> None:
     """`report.json` and `report.csv`: every row, and the formula's lead over params."""
     rows = [asdict(row) for row in verdict.rows]
     record = {

@@ -1,21 +1,14 @@
 """Evolution of formulas: fitness, grammars, strategies, the loop, its journal and the final report."""
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
+from autoprox.evolve.breeder import Breeder, Individual, best_distinct
 from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_tasks, kendall
 from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
-from autoprox.evolve.loop import (
-    STRATEGIES,
-    Breeder,
-    Individual,
-    Settings,
-    SettingsError,
-    best_distinct,
-    check_generations,
-    evolve,
-    restore,
-)
+from autoprox.evolve.loop import check_generations, evolve, restore
 from autoprox.evolve.report import FORMULA, MEAN, Lead, Report, Row, report
+from autoprox.evolve.settings import EvolutionSettings, SettingsError
+from autoprox.evolve.strategies import STRATEGIES
 
 __all__ = [
     "COMBINATIONS",
@@ -25,6 +18,7 @@ __all__ = [
     "STRATEGIES",
     "TABULAR",
     "Breeder",
+    "EvolutionSettings",
     "Grammar",
     "Individual",
     "Invalid",
@@ -35,7 +29,6 @@ __all__ = [
     "Lead",
     "Report",
     "Row",
-    "Settings",
     "SettingsError",
     "Task",
     "best_distinct",

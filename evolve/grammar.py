@@ -1,4 +1,4 @@
-"""Grammars: which formulas evolution may write, as DEAP primitive sets, and the random variation of their trees.
+"""Grammars: which formulas evolution may write, as DEAP primitive sets.
 
 A tree is a `gp.PrimitiveTree`: a list of nodes in prefix order. Node names say operation and kind, for example
 `abs: Matrix(weight of msa)`, so a tree is saved as its names and read back by looking them up; nothing is evaluated.
@@ -7,7 +7,6 @@ A tree is a `gp.PrimitiveTree`: a list of nodes in prefix order. Node names say 
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -42,9 +41,6 @@ CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 MAX_HEIGHT = 9
 MAX_NODES = 40
 
-#: Chance that a branch of a random tree ends before the tree's full height.
-EARLY_END = 0.2
-
 #: Subformulas that a grammar remembers, so that a tree's are not all built again when one node of it changes.
 REMEMBERED = 100_000
 
@@ -53,7 +49,7 @@ Builder = Callable[..., Formula]
 
 @dataclass(frozen=True)
 class Grammar:
-    """A primitive set, how its nodes become formulas, and how its trees vary.
+    """A primitive set, how its nodes become formulas, and by which mutations its trees vary.
 
     `builders[name]` makes a node's formula from its arguments' formulas; `heights[type]` is the height of the
     lowest tree of a type; `changes` are the mutations that can change its trees, drawn with equal odds; `probe` is
@@ -81,23 +77,8 @@ class Grammar:
             stack.append(self._built[key])
         return stack.pop()
 
-    def grow(self, kind: type, low: int, high: int) -> list:
-        """A random tree of a type, about `low` to `high` levels high (more where the type has no lower tree).
-
-        One height is drawn; a branch that has reached `low` may end early. Draws from the global generator, as
-        DEAP's operators do.
-        """
-        return self._grow(kind, low, max(random.randint(low, high), self.heights[kind]))
-
-    def _grow(self, kind: type, low: int, height: int) -> list:
-        terminals = self.pset.terminals[kind]
-        fitting = [p for p in self.pset.primitives[kind] if self._height(p) <= height]
-        if terminals and (not fitting or (low <= 0 and random.random() < EARLY_END)):
-            return [random.choice(terminals)]
-        node = random.choice(fitting)
-        return [node, *(n for arg in node.args for n in self._grow(arg, low - 1, height - 1))]
-
-    def _height(self, primitive: gp.Primitive) -> int:
+    def lowest(self, primitive: gp.Primitive) -> int:
+        """Return the height of the lowest tree with this primitive at its root."""
         return 1 + max(self.heights[arg] for arg in primitive.args)
 
     def read(self, names: Sequence[str]) -> gp.PrimitiveTree:
@@ -293,55 +274,3 @@ def _averaged(average: Operation, op: Operation) -> Builder:
 _GRAMMARS = {"typed": _typed, "auto-prox": _auto_prox}
 #: The grammars over networks, by name.
 GRAMMARS = tuple(_GRAMMARS)
-
-
-def crossover(first: gp.PrimitiveTree, second: gp.PrimitiveTree) -> gp.PrimitiveTree:
-    """One-point subtree crossover: a copy of `first` with a subtree of `second` of the same type in it.
-
-    DEAP's own typed `cxOnePoint` draws the type from a set of classes, whose order depends on what was imported
-    before; here types stand in the order of the tree.
-    """
-    places: dict[type, list[int]] = {}
-    for index, node in enumerate(first):
-        places.setdefault(node.ret, []).append(index)
-    donors = [index for index, node in enumerate(second) if node.ret in places]
-    donor = random.choice(donors)
-    place = random.choice(places[second[donor].ret])
-    child = gp.PrimitiveTree(first)
-    child[first.searchSubtree(place)] = second[second.searchSubtree(donor)]
-    return child
-
-
-def other_role(tree: gp.PrimitiveTree, pset: gp.PrimitiveSetTyped) -> gp.PrimitiveTree:
-    """A copy of the tree in which one statistic, with the operations on its matrices, reads another group of layers.
-
-    Only groups with as many layers in a block fit: msa and mlp, or qkv, proj, fc1 and fc2.
-    """
-    child = gp.PrimitiveTree(tree)
-    spans = []
-    for index, node in enumerate(child):
-        span = child.searchSubtree(index)
-        roles = set().union(*(_roles(part.name) for part in child[span]))
-        if node.ret.__name__.startswith("Layer") and len(roles) == 1:
-            spans.append((span, roles.pop()))
-    if not spans:
-        return child
-    span, role = random.choice(spans)
-    others = [other for other in ROLES if other != role and len(ROLES[other]) == len(ROLES[role])]
-    if others:
-        other = random.choice(others)
-        child[span] = [pset.mapping[_with_role(node.name, role, other)] for node in child[span]]
-    return child
-
-
-@functools.lru_cache(maxsize=2**16)
-def _roles(name: str) -> frozenset[str]:
-    """The roles that a node's name has."""
-    return frozenset(role for role in ROLES if name != _with_role(name, role, ""))
-
-
-def _with_role(name: str, role: str, other: str) -> str:
-    """A node's name with one role in place of another: in `[msa]`, `[msa, noise]` and `Matrix(weight of msa)`."""
-    for before, after in (("[", "]"), ("[", ","), (" of ", ")")):
-        name = name.replace(f"{before}{role}{after}", f"{before}{other}{after}")
-    return name

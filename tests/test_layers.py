@@ -43,8 +43,12 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "joint": set(),
         "fitness": {"joint"},
         "grammar": set(),
+        "variation": {"grammar"},
+        "breeder": {"fitness", "grammar", "variation"},
+        "strategies": {"breeder", "variation"},
+        "settings": {"grammar", "joint", "strategies"},
         "report": {"fitness"},
-        "loop": {"joint", "fitness", "grammar"},
+        "loop": {"breeder", "fitness", "settings", "strategies", "variation"},
     },
     "autoprox": {
         "pictures": set(),

@@ -31,14 +31,14 @@ from autoprox.evolve import (
     MEAN,
     STRATEGIES,
     TABULAR,
+    EvolutionSettings,
     Lead,
     Report,
     Row,
-    Settings,
     SettingsError,
 )
 
-_DEFAULTS = Settings((), ())
+_DEFAULTS = EvolutionSettings((), ())
 
 
 @click.command()
@@ -167,7 +167,7 @@ def _last_run() -> Path:
     return runs[-1]
 
 
-def _heading(settings: Settings, out: Path, generations: int | None) -> str:
+def _heading(settings: EvolutionSettings, out: Path, generations: int | None) -> str:
     return (
         f" → {out}\n"
         f"tasks {', '.join(settings.tasks)}\n"

@@ -2,22 +2,14 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from deap import gp
 
 from autoprox.evolve import GRAMMARS, Breeder, Grammar, grammar
-from autoprox.evolve.grammar import (
-    MAX_HEIGHT,
-    MAX_NODES,
-    NET_TERMINALS,
-    crossover,
-    other_role,
-    terminals,
-)
-from autoprox.evolve.loop import seeded
+from autoprox.evolve.grammar import MAX_HEIGHT, MAX_NODES, NET_TERMINALS, terminals
+from autoprox.evolve.variation import MUTATIONS, crossover, generator, grow, other_role
 from autoprox.primitives import OPERATIONS, Formula, FormulaError, canonical, parse
 from autoprox.primitives.kinds import ROLES
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES
@@ -27,11 +19,10 @@ COSTLY = {name: grammar(name, costly=True) for name in GRAMMARS}
 every_grammar = pytest.mark.parametrize("made", [*MADE.values(), *COSTLY.values()], ids=lambda made: made.name)
 
 
-@pytest.fixture(autouse=True)
-def _same_draws(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Grammars draw from the global generator: each test has draws of its own, and leaves no trace."""
-    with seeded(request.node.name):
-        yield
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Give each test draws of its own."""
+    return generator(request.node.name)
 
 
 def names_of(tree: Any) -> list[str]:
@@ -49,32 +40,32 @@ def checked(made: Grammar, tree: Any) -> Formula:
     return found
 
 
-def drawn(made: Grammar, count: int) -> list[gp.PrimitiveTree]:
-    return [gp.PrimitiveTree(made.grow(made.pset.ret, 2, 6)) for _ in range(count)]
+def drawn(made: Grammar, count: int, rng: random.Random) -> list[gp.PrimitiveTree]:
+    return [gp.PrimitiveTree(grow(made, made.pset.ret, 2, 6, rng)) for _ in range(count)]
 
 
 # --- random trees ---
 
 
 @every_grammar
-def test_random_trees_are_complete_formulas(made: Grammar) -> None:
-    found = {checked(made, tree).text for tree in drawn(made, 800)}
+def test_random_trees_are_complete_formulas(made: Grammar, rng: random.Random) -> None:
+    found = {checked(made, tree).text for tree in drawn(made, 800, rng)}
     assert len(found) > 700
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_trees_grow_between_the_given_heights(name: str) -> None:
+def test_trees_grow_between_the_given_heights(name: str, rng: random.Random) -> None:
     made = MADE[name]
     lowest = made.heights[made.pset.ret]
-    assert lowest == min(tree.height for tree in drawn(made, 300)) or name == "typed"
+    assert lowest == min(tree.height for tree in drawn(made, 300, rng)) or name == "typed"
     for low, high in ((0, 0), (1, 2), (3, 3), (5, 7)):
         for _ in range(100):
-            tree = gp.PrimitiveTree(made.grow(made.pset.ret, low, high))
+            tree = gp.PrimitiveTree(grow(made, made.pset.ret, low, high, rng))
             assert tree.height <= max(high, lowest)
 
 
 @every_grammar
-def test_every_type_can_be_grown_and_is_of_use(made: Grammar) -> None:
+def test_every_type_can_be_grown_and_is_of_use(made: Grammar, rng: random.Random) -> None:
     types = {made.pset.ret}
     waiting = [made.pset.ret]
     while waiting:
@@ -84,17 +75,17 @@ def test_every_type_can_be_grown_and_is_of_use(made: Grammar) -> None:
     assert {kind for kind, nodes in made.pset.primitives.items() if nodes} <= types
     assert {kind for kind, nodes in made.pset.terminals.items() if nodes} <= types
     for kind in types:
-        tree = gp.PrimitiveTree(made.grow(kind, 0, 0))
+        tree = gp.PrimitiveTree(grow(made, kind, 0, 0, rng))
         assert tree.root.ret is kind
         assert tree.height == made.heights[kind]
 
 
-def test_the_whole_language_is_within_reach() -> None:
+def test_the_whole_language_is_within_reach(rng: random.Random) -> None:
     used = {name.split(":")[0] for name in COSTLY["typed"].pset.mapping}
     assert set(OPERATIONS) - used == {"identity"}  # which does nothing
     cheap = {name.split(":")[0] for name in MADE["typed"].pset.mapping}
     assert used - cheap == {name for name, operation in OPERATIONS.items() if operation.costly}
-    read = {node for tree in drawn(MADE["typed"], 1500) for node in MADE["typed"].formula(tree).terminals()}
+    read = {node for tree in drawn(MADE["typed"], 1500, rng) for node in MADE["typed"].formula(tree).terminals()}
     assert {(t.statistic.name, t.probe) for t in read} >= {*terminals("noise"), *((name, "") for name in NET_TERMINALS)}
     assert {t.role for t in read} >= set(ROLES)
 
@@ -133,15 +124,15 @@ def test_names_that_are_no_tree_are_refused(names: list[str], message: str) -> N
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_a_tree_with_a_node_more_or_less_or_another_is_refused_or_typed(name: str) -> None:
+def test_a_tree_with_a_node_more_or_less_or_another_is_refused_or_typed(name: str, rng: random.Random) -> None:
     made = MADE[name]
     every = list(made.pset.mapping)
-    for tree in drawn(made, 60):
+    for tree in drawn(made, 60, rng):
         names = names_of(tree)
         for changed in (names[:-1], [*names, names[-1]]):
             with pytest.raises(FormulaError):
                 made.read(changed)
-        names[random.randrange(len(names))] = random.choice(every)
+        names[rng.randrange(len(names))] = rng.choice(every)
         try:
             read = made.read(names)
         except FormulaError:
@@ -153,13 +144,13 @@ def test_a_tree_with_a_node_more_or_less_or_another_is_refused_or_typed(name: st
 
 
 @every_grammar
-def test_crosses_are_formulas(made: Grammar) -> None:
-    trees = drawn(made, 80)
+def test_crosses_are_formulas(made: Grammar, rng: random.Random) -> None:
+    trees = drawn(made, 80, rng)
     before = [names_of(tree) for tree in trees]
     changed = 0
     for _ in range(1500):
-        first, second = random.choice(trees), random.choice(trees)
-        child = crossover(first, second)
+        first, second = rng.choice(trees), rng.choice(trees)
+        child = crossover(first, second, rng)
         checked(made, child)
         assert set(names_of(child)) <= set(names_of(first)) | set(names_of(second))
         changed += names_of(child) != names_of(first)
@@ -167,13 +158,12 @@ def test_crosses_are_formulas(made: Grammar) -> None:
     assert [names_of(tree) for tree in trees] == before
 
 
-@pytest.mark.parametrize("change", ["subtree", "replace", "insert", "shrink", "other_role"])
+@pytest.mark.parametrize("change", MUTATIONS)
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_mutants_are_formulas(made: Grammar, change: str) -> None:
-    mutate: Callable = getattr(Breeder(made, None).toolbox, change)  # type: ignore[arg-type]
+def test_mutants_are_formulas(made: Grammar, change: str, rng: random.Random) -> None:
     different = 0
-    for tree in drawn(made, 800):
-        child = mutate(gp.PrimitiveTree(tree))[0]
+    for tree in drawn(made, 800, rng):
+        child = MUTATIONS[change](tree, made, rng)
         checked(made, child)
         different += names_of(child) != names_of(tree)
     # the genotype of Auto-Prox has a fixed shape, and reads all layers
@@ -181,17 +171,17 @@ def test_mutants_are_formulas(made: Grammar, change: str) -> None:
 
 
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
-def test_individuals_stay_within_the_limits(made: Grammar) -> None:
+def test_individuals_stay_within_the_limits(made: Grammar, rng: random.Random) -> None:
     breeder = Breeder(made, None)  # type: ignore[arg-type]
-    population = [breeder.founder() for _ in range(40)]
+    population = [breeder.founder(rng) for _ in range(40)]
     for _ in range(1200):
-        child = breeder.child(random.choice(population), population)
+        child = breeder.child(rng.choice(population), population, rng)
         assert len(child) <= MAX_NODES
         assert child.height <= MAX_HEIGHT
         assert child.canonical == canonical(checked(made, child))
         assert child.canonical.is_complete
         assert not child.fitness.valid
-        population[random.randrange(len(population))] = child
+        population[rng.randrange(len(population))] = child
     assert max(child.height for child in population) > 3
 
 
@@ -206,11 +196,11 @@ def test_what_is_too_large_or_too_high_is_no_individual() -> None:
     assert breeder._individual(made.read(["tanh: Net"] * MAX_HEIGHT + ["params"])) is not None
 
 
-def test_another_role_changes_the_layers_that_are_read_and_nothing_else() -> None:
+def test_another_role_changes_the_layers_that_are_read_and_nothing_else(rng: random.Random) -> None:
     made = MADE["typed"]
     seen = set()
-    for tree in drawn(made, 1500):
-        child = other_role(tree, made.pset)
+    for tree in drawn(made, 1500, rng):
+        child = other_role(tree, made, rng)
         pairs = [(one.name, other.name) for one, other in zip(tree, child, strict=True) if one is not other]
         if not pairs:
             continue
@@ -228,17 +218,14 @@ def test_another_role_changes_the_layers_that_are_read_and_nothing_else() -> Non
 
 @every_grammar
 def test_the_same_seed_draws_the_same(made: Grammar) -> None:
-    def drawing() -> list[list[str]]:
+    def drawing(rng: random.Random) -> list[list[str]]:
         breeder = Breeder(made, None)  # type: ignore[arg-type]
-        founders = [breeder.founder() for _ in range(10)]
-        return [names_of(breeder.child(random.choice(founders), founders)) for _ in range(50)]
+        founders = [breeder.founder(rng) for _ in range(10)]
+        return [names_of(breeder.child(rng.choice(founders), founders, rng)) for _ in range(50)]
 
-    with seeded(7):
-        first = drawing()
-    with seeded(7):
-        assert drawing() == first
-    with seeded(8):
-        assert drawing() != first
+    first = drawing(generator(7))
+    assert drawing(generator(7)) == first
+    assert drawing(generator(8)) != first
 
 
 # --- Auto-Prox's genotype ---
@@ -248,11 +235,11 @@ def _inputs(formula: Formula) -> list[Formula]:
     return [node for node in formula.nodes() if not node.args]
 
 
-def test_every_formula_has_the_genotypes_shape() -> None:
+def test_every_formula_has_the_genotypes_shape(rng: random.Random) -> None:
     made = MADE["auto-prox"]
     binaries, unaries = set(AUTO_PROX_BINARIES), set(AUTO_PROX_UNARIES)
     seen: set[str] = set()
-    for tree in drawn(made, 1500):
+    for tree in drawn(made, 1500, rng):
         found = made.formula(tree)
         head, sides = found.args[0].head, found.args[0].args
         assert found.head is OPERATIONS["mean"]
@@ -285,34 +272,22 @@ def test_the_published_genotype_can_be_said() -> None:
 # --- the global generator ---
 
 
-def test_seeding_leaves_the_global_generator_alone() -> None:
-    random.seed(3)
-    expected = random.random()
-    random.seed(3)
-    with seeded("run", 1):
-        inside = random.random()
-    assert random.random() == expected
-    with seeded("run", 1):
-        assert random.random() == inside
-    with seeded("run", 2):
-        assert random.random() != inside
+def test_a_generator_is_that_of_what_it_is_for() -> None:
+    assert generator("run", 1).random() == generator("run", 1).random()
+    assert generator("run", 1).random() != generator("run", 2).random()
 
 
-def test_seeding_is_undone_by_an_error() -> None:
-    random.seed(3)
-    expected = random.random()
-    random.seed(3)
-    with pytest.raises(KeyError), seeded(1):
-        raise KeyError(random.random())
-    assert random.random() == expected
-
-
-def test_draws_of_another_thread_do_not_count() -> None:
+def test_the_global_generator_is_left_alone_and_does_not_count() -> None:
     def drawing() -> list[str]:
-        return [names for _ in range(200) for names in names_of(Breeder(MADE["typed"], None).founder())]  # type: ignore[arg-type]
+        breeder, rng = Breeder(MADE["typed"], None), generator(7)  # type: ignore[arg-type]
+        founders = [breeder.founder(rng) for _ in range(100)]
+        children = [breeder.child(parent, founders, rng) for parent in founders]
+        return [name for tree in [*founders, *children] for name in names_of(tree)]
 
-    with seeded(7):
-        alone = drawing()
+    random.seed(3)
+    before = random.getstate()
+    alone = drawing()
+    assert random.getstate() == before
     ended = threading.Event()
 
     def disturb() -> None:
@@ -321,8 +296,7 @@ def test_draws_of_another_thread_do_not_count() -> None:
 
     other = threading.Thread(target=disturb)
     other.start()
-    with seeded(7):
-        disturbed = drawing()
+    disturbed = drawing()
     ended.set()
     other.join()
     assert disturbed == alone

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from autoprox.evolve import COMBINATIONS, Settings, SettingsError
+from autoprox.evolve import COMBINATIONS, EvolutionSettings, SettingsError
 from autoprox.evolve.joint import Combination, combined
 
 TAUS, WEIGHTS = (0.2, 0.6, -0.1), (3.0, 1.0, 2.0)
@@ -24,12 +24,12 @@ def test_whether_weights_matter_is_said(name: str) -> None:
 
 def test_a_row_of_ones_own_is_used_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match=r"^joint is 'median'; it must be one of mean, min, mean-spread$"):
-        Settings((), (), joint="median")
+        EvolutionSettings((), (), joint="median")
     monkeypatch.setitem(COMBINATIONS, "median", Combination(median, "the median task"))
-    assert Settings((), (), joint="median").joint == "median"
+    assert EvolutionSettings((), (), joint="median").joint == "median"
     assert combined(TAUS, WEIGHTS, "median") == 0.2
     with pytest.raises(SettingsError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread, median$"):
-        Settings((), (), joint="max")
+        EvolutionSettings((), (), joint="max")
 
 
 def test_a_name_without_a_row_is_never_the_mean() -> None:

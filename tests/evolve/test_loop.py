@@ -20,12 +20,12 @@ from autoprox.evolve import (
     GRAMMARS,
     STRATEGIES,
     Breeder,
+    EvolutionSettings,
     Individual,
     Invalid,
     Journal,
     JournalError,
     Judgement,
-    Settings,
     SettingsError,
     best_distinct,
     check_generations,
@@ -33,7 +33,9 @@ from autoprox.evolve import (
     grammar,
     restore,
 )
-from autoprox.evolve.loop import elitist, found, seeded
+from autoprox.evolve.loop import found
+from autoprox.evolve.strategies import elitist
+from autoprox.evolve.variation import generator
 from autoprox.primitives import FormulaError
 
 MADE = {name: grammar(name) for name in GRAMMARS}
@@ -59,11 +61,11 @@ class Dice:
         return Judgement(taus, sum(taus) / 2)
 
 
-def settings(**choices: Any) -> Settings:
-    return Settings((), (), **{"generations": 12, "population": 8, **choices})
+def settings(**choices: Any) -> EvolutionSettings:
+    return EvolutionSettings((), (), **{"generations": 12, "population": 8, **choices})
 
 
-def run(path: Path, chosen: Settings, until: int | None = None, judge: Any = None) -> Breeder:
+def run(path: Path, chosen: EvolutionSettings, until: int | None = None, judge: Any = None) -> Breeder:
     """Evolve as far as `until`, going on with what is at `path`."""
     if not path.exists():
         Journal.create(path, {})
@@ -76,7 +78,7 @@ def records(path: Path) -> list[dict[str, Any]]:
     return Journal.open(path).records
 
 
-def fitnesses(record: dict[str, Any], chosen: Settings) -> list[tuple[float, ...]]:
+def fitnesses(record: dict[str, Any], chosen: EvolutionSettings) -> list[tuple[float, ...]]:
     """The fitness of each of a generation's population, as the dice give it."""
     made = MADE[chosen.grammar]
     found = []
@@ -131,7 +133,7 @@ class Fixed(Breeder):
         super().__init__(MADE["typed"], Dice())  # type: ignore[arg-type]
         self.joint, self.children = joint, 0
 
-    def mutant(self, parent: Individual) -> Individual:
+    def mutant(self, parent: Individual, rng: random.Random) -> Individual:
         self.children += 1
         child = Individual(parent, parent.formula)
         joint = self.joint(parent)
@@ -140,24 +142,23 @@ class Fixed(Breeder):
             child.fitness.values = (joint, float(parent.canonical.size))
         return child
 
-    def child(self, parent: Individual, population: Sequence[Individual]) -> Individual:
-        return self.mutant(parent)
+    def child(self, parent: Individual, population: Sequence[Individual], rng: random.Random) -> Individual:
+        return self.mutant(parent, rng)
 
     def evaluate(self, individuals: object, rivals: object = ()) -> None:
         pass
 
 
 def population(size: int = 8) -> list[Individual]:
-    with seeded("founders"):
-        return found(Breeder(MADE["typed"], Dice()), settings(population=size))  # type: ignore[arg-type]
+    return found(Breeder(MADE["typed"], Dice()), size, generator("founders"))  # type: ignore[arg-type]
 
 
 def test_children_compete_with_the_best_so_far() -> None:
     dice, chosen = Dice(), settings(retries=2)
-    with seeded(0):
-        breeder = Breeder(MADE["typed"], dice)  # type: ignore[arg-type]
-        before = found(breeder, chosen)
-        STRATEGIES["elitist"](before, breeder, chosen)
+    rng = generator(0)
+    breeder = Breeder(MADE["typed"], dice)  # type: ignore[arg-type]
+    before = found(breeder, chosen.population, rng)
+    STRATEGIES["elitist"](before, breeder, chosen.retries, rng)
     assert len(dice.rivals) == 3
     assert dice.rivals[0] == [individual.outcome for individual in before]
     assert all(len({rival.taus for rival in rivals}) == chosen.population for rivals in dice.rivals)
@@ -172,11 +173,10 @@ def test_children_compete_with_the_best_so_far() -> None:
 def test_a_child_that_beats_nobody_does_not_enter_and_is_varied_again_so_often(
     strategy: str, retries: int, joint: Callable
 ) -> None:
-    before, breeder, chosen = population(), Fixed(joint), settings(strategy=strategy, retries=retries)
-    with seeded(0):
-        after = STRATEGIES[strategy](before, breeder, chosen)
+    before, breeder = population(), Fixed(joint)
+    after = STRATEGIES[strategy](before, breeder, retries, generator(0))
     assert after == before
-    assert breeder.children == chosen.population * (1 + retries)
+    assert breeder.children == len(before) * (1 + retries)
 
 
 def test_a_child_as_good_as_the_worst_does_not_enter() -> None:
@@ -185,15 +185,13 @@ def test_a_child_as_good_as_the_worst_does_not_enter() -> None:
     breeder = Fixed(lambda parent: worst[0])
     for individual in before:
         individual.canonical = before[-1].canonical  # children of its size
-    with seeded(0):
-        assert elitist(before, breeder, settings(retries=2)) == before
+    assert elitist(before, breeder, 2, generator(0)) == before
 
 
 @every_way
 def test_a_better_child_enters_at_once(strategy: str) -> None:
     before, breeder = population(), Fixed(lambda parent: 0.999)
-    with seeded(0):
-        after = STRATEGIES[strategy](before, breeder, settings(retries=3))
+    after = STRATEGIES[strategy](before, breeder, 3, generator(0))
     assert breeder.children == len(before)  # no retries
     assert [individual.fitness.values[0] for individual in after[:3]] == [0.999] * 3
     assert len(after) == len(before)
@@ -202,8 +200,7 @@ def test_a_better_child_enters_at_once(strategy: str) -> None:
 def test_auto_prox_keeps_a_child_no_worse_than_its_parent() -> None:
     before, parents = population(40), []
     breeder = Fixed(lambda parent: parents.append(parent) or parent.fitness.values[0])
-    with seeded(0):
-        after = STRATEGIES["auto-prox"](before, breeder, settings(population=40))
+    after = STRATEGIES["auto-prox"](before, breeder, 1, generator(0))
     assert breeder.children == len(before)
     assert after != before
     worst = {id(individual) for individual in before[25:]}  # five of the 20 in a pool are better
@@ -259,11 +256,11 @@ def test_a_canonical_form_is_judged_once_however_it_is_written() -> None:
 
 def test_children_are_new_formulas() -> None:
     breeder = Breeder(MADE["typed"], Dice())  # type: ignore[arg-type]
-    with seeded(0):
-        parents = [breeder.founder() for _ in range(8)]
-        breeder.evaluate(parents)
-        for _ in range(300):
-            breeder.evaluate([breeder.child(random.choice(parents), parents)])
+    rng = generator(0)
+    parents = [breeder.founder(rng) for _ in range(8)]
+    breeder.evaluate(parents)
+    for _ in range(300):
+        breeder.evaluate([breeder.child(rng.choice(parents), parents, rng)])
     assert len(breeder.memo) > 300
 
 
@@ -326,7 +323,7 @@ def test_a_run_interrupted_anywhere_goes_on_to_the_same_result(tmp_path: Path, s
 
 def test_every_generation_has_draws_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def watched(*args: Any) -> list[Individual]:
-        states.append(random.getstate())
+        states.append(args[-1].getstate())
         return elitist(*args)
 
     states: list[object] = []
@@ -346,9 +343,9 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 
 _ALONE = """
-import importlib, sys
+import importlib, os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 for name in sys.argv[3:]:
     importlib.import_module(name)
 import test_loop
@@ -360,10 +357,10 @@ for strategy in test_loop.STRATEGIES:
 
 
 def test_neither_hashes_nor_imports_change_the_result(tmp_path: Path) -> None:
-    started = []
+    started, folders = [], os.pathsep.join((str(TESTS), str(Path(__file__).parent)))
     for number, modules in enumerate(([], ["email.mime.text", "xml.dom.minidom", "sqlite3", "scipy.optimize"])):
         (tmp_path / str(number)).mkdir()
-        command = [sys.executable, "-c", _ALONE, str(TESTS), str(tmp_path / str(number)), *modules]
+        command = [sys.executable, "-c", _ALONE, folders, str(tmp_path / str(number)), *modules]
         hashes = {**os.environ, "PYTHONHASHSEED": str(number + 1)}
         started.append(subprocess.Popen(command, env=hashes, stderr=subprocess.PIPE, text=True))
     for process in started:
@@ -386,9 +383,9 @@ def test_evolution_beats_random_formulas(tmp_path: Path) -> None:
     breeder = Breeder(MADE["typed"], judge)
     best = evolve(breeder, chosen, Journal.open(tmp_path / "journal"), lambda record: None)[0]
     chance = Breeder(MADE["typed"], judge)
-    with seeded("chance"):
-        while len(chance.memo) < len(breeder.memo):
-            chance.evaluate([chance.founder() for _ in range(len(breeder.memo) - len(chance.memo))])
+    rng = generator("chance")
+    while len(chance.memo) < len(breeder.memo):
+        chance.evaluate([chance.founder(rng) for _ in range(len(breeder.memo) - len(chance.memo))])
     outcomes = chance.memo.values()
     joints = [outcome.joint if isinstance(outcome, Judgement) else -1.0 for outcome in outcomes]
     assert isinstance(best.outcome, Judgement)

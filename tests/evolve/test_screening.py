@@ -13,7 +13,7 @@ from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots
 from autoprox.evolve import Breeder, Invalid, Judge, Judgement, fitness, grammar
 from autoprox.evolve.fitness import MARGIN, kendalls
 from autoprox.evolve.joint import combined
-from autoprox.evolve.loop import seeded
+from autoprox.evolve.variation import generator
 from autoprox.primitives import Formula, Reading, evaluate, parse
 from autoprox.primitives.evaluate import requirements
 
@@ -139,12 +139,12 @@ def test_what_is_kept_changes_no_outcome(large: Judge, at_once: int, monkeypatch
 
 def test_the_population_has_exact_fitness(large: Judge) -> None:
     breeder = Breeder(grammar("typed", probe="noise"), large)
-    with seeded(1):
-        founders = [breeder.founder() for _ in range(12)]
-        breeder.evaluate(founders)
-        children = [breeder.child(parent, founders) for parent in founders]
-        best = max((f for f in founders if isinstance(f.outcome, Judgement)), key=lambda f: f.fitness)
-        breeder.evaluate(children, rivals=[best])
+    rng = generator(1)
+    founders = [breeder.founder(rng) for _ in range(12)]
+    breeder.evaluate(founders)
+    children = [breeder.child(parent, founders, rng) for parent in founders]
+    best = max((f for f in founders if isinstance(f.outcome, Judgement)), key=lambda f: f.fitness)
+    breeder.evaluate(children, rivals=[best])
     reference = synthetic.judge(large.scorers[0].root, BENCHMARK)  # type: ignore[union-attr]
     for child in children:
         if isinstance(child.outcome, Judgement):

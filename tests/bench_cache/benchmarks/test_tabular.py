@@ -20,7 +20,7 @@ from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.cli.root import main
 from autoprox.evolution import JOURNAL, go, start
 from autoprox.evolve import FORMULA, TABULAR, Breeder, Invalid, Judge, Judgement, Task, tabular
-from autoprox.evolve.loop import seeded
+from autoprox.evolve.variation import generator
 from autoprox.export import export
 from autoprox.export.sources import SourceError
 from autoprox.primitives import FormulaError, LayerError, Reading, canonical, evaluate, from_json, parse, statistic
@@ -181,15 +181,14 @@ def test_common_statistics_are_complete_and_not_the_structure_again() -> None:
 def test_the_grammar_writes_formulas_over_its_statistics() -> None:
     made, read = tabular(common_statistics([TABLE])), set()
     judge = Judge([TabularScorer(TABLE)], [Task(0, "oa")])
-    with seeded("tabular"):
-        breeder = Breeder(made, judge)
-        for _ in range(300):
-            parent = breeder.founder()
-            for formula in (parent.formula, breeder.mutant(parent).formula):
-                assert formula.is_complete
-                assert parse(formula.text) == formula
-                assert all(node.kind.level == "net" for node in formula.nodes())
-                read |= {str(t) for t in formula.terminals()}
+    rng, breeder = generator("tabular"), Breeder(made, judge)
+    for _ in range(300):
+        parent = breeder.founder(rng)
+        for formula in (parent.formula, breeder.mutant(parent, rng).formula):
+            assert formula.is_complete
+            assert parse(formula.text) == formula
+            assert all(node.kind.level == "net" for node in formula.nodes())
+            read |= {str(t) for t in formula.terminals()}
     assert read == {formula.text for formula in common_statistics([TABLE])}
 
 

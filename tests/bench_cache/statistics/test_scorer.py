@@ -27,7 +27,7 @@ from autoprox.bench_cache.statistics.scorer import Scorer, Task, rounded
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolve import grammar
-from autoprox.evolve.loop import seeded
+from autoprox.evolve.variation import generator, grow
 from autoprox.primitives import Formula, evaluate, parse, requirements
 
 COUNT = 6
@@ -45,8 +45,8 @@ def benchmark(space: str = "pit-vb101") -> Benchmark:
 def random_formulas(name: str, count: int, *, costly: bool = False) -> list[Formula]:
     """Draw formulas of a grammar."""
     written = grammar(name, costly=costly)
-    with seeded(name, count):
-        return [written.formula(written.grow(written.pset.ret, 2, 6)) for _ in range(count)]
+    rng = generator(name, count)
+    return [written.formula(grow(written, written.pset.ret, 2, 6, rng)) for _ in range(count)]
 
 
 FORMULAS = [

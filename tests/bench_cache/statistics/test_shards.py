@@ -13,7 +13,7 @@ from autoprox.bench_cache.statistics import scorer as scoring
 from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, shards
 from autoprox.evolve import grammar
-from autoprox.evolve.loop import seeded
+from autoprox.evolve.variation import generator, grow
 from autoprox.primitives import OPERATIONS, Operation, apply, parse, statistic
 
 
@@ -36,13 +36,13 @@ def formulas(count: int) -> list:
     """Random formulas of the whole language, that together use every operation."""
     made = grammar("typed", costly=True)
     found, missing = [], set(OPERATIONS) - {"identity"}
-    with seeded(0):
-        while missing or len(found) < count:
-            formula = made.formula(made.grow(made.pset.ret, 2, 6))
-            used = {getattr(node.head, "name", "") for node in formula.nodes()} & missing
-            if formula.is_complete and (used or len(found) < count):
-                found.append(formula)
-                missing -= used
+    rng = generator(0)
+    while missing or len(found) < count:
+        formula = made.formula(grow(made, made.pset.ret, 2, 6, rng))
+        used = {getattr(node.head, "name", "") for node in formula.nodes()} & missing
+        if formula.is_complete and (used or len(found) < count):
+            found.append(formula)
+            missing -= used
     return found
 
 

@@ -1,0 +1,51 @@
+"""Settings: what the result of an evolution depends on, validated once and saved with the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autoprox.evolve.grammar import GRAMMARS, TABULAR
+from autoprox.evolve.joint import COMBINATIONS
+from autoprox.evolve.strategies import STRATEGIES
+
+
+class SettingsError(ValueError):
+    """A setting of an evolution that cannot be; the message names it and what is allowed."""
+
+
+@dataclass(frozen=True)
+class EvolutionSettings:
+    """What an evolution's result depends on, and nothing else.
+
+    `benchmarks` name the benchmarks with a digest of their contents, `tasks` are `benchmark:task`. `retries`: how
+    often a rejected child is varied again. `batch`: samples of the probes. `costly`: whether operations cubic in
+    the width (singular values, Gram matrices) are in the grammar.
+
+    Raises:
+        SettingsError: a setting has a value that cannot be.
+    """
+
+    benchmarks: tuple[tuple[str, str], ...]
+    tasks: tuple[str, ...]
+    generations: int = 200
+    population: int = 30
+    seed: int = 0
+    grammar: str = "typed"
+    strategy: str = "elitist"
+    joint: str = "mean"
+    retries: int = 1
+    batch: int = 2
+    costly: bool = False
+
+    def __post_init__(self) -> None:
+        for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < lowest:
+                raise SettingsError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")
+        for name, known in (
+            ("grammar", (*GRAMMARS, TABULAR)),
+            ("strategy", tuple(STRATEGIES)),
+            ("joint", tuple(COMBINATIONS)),
+        ):
+            if getattr(self, name) not in known:
+                raise SettingsError(f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(known)}")

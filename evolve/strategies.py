@@ -1,0 +1,72 @@
+"""Strategies: how one generation becomes the next. To add one, write a function here and list it in STRATEGIES."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from deap import tools
+
+from autoprox.evolve.breeder import Breeder, Individual, best_distinct, joint
+from autoprox.evolve.variation import tournament
+
+#: From the population, best first, its breeder, how often a rejected child is varied again, and the generation's random
+#: generator: the next population, as large, best first, of individuals that have been evaluated.
+Strategy = Callable[[list[Individual], Breeder, int, random.Random], list[Individual]]
+
+
+def elitist(population: list[Individual], breeder: Breeder, retries: int, rng: random.Random) -> list[Individual]:
+    """Make a generation that keeps the best, whoever they are.
+
+    ::
+
+        parents ← as many as the population, by tournaments of 3
+        repeat 1 + retries times:
+            children ← a variation of each parent;  evaluate them together
+            admit each child that beats the worst of the population
+            parents ← the parents of the others
+        population ← the best distinct of population and admitted
+
+    Of large networks, a child that is estimated far below the best of population and admitted is one of the others.
+    """
+    size, worst = len(population), population[-1]
+    admitted: list[Individual] = []
+    parents = tournament(population, size, 3, rng)
+    for _ in range(1 + retries):
+        children = [breeder.child(parent, population, rng) for parent in parents]
+        breeder.evaluate(children, rivals=best_distinct([*population, *admitted], size))
+        admitted += [child for child in children if child.fitness > worst.fitness]
+        parents = [p for p, child in zip(parents, children, strict=True) if not child.fitness > worst.fitness]
+        if not parents:
+            break
+    return best_distinct([*population, *admitted], size)
+
+
+def auto_prox(population: list[Individual], breeder: Breeder, retries: int, rng: random.Random) -> list[Individual]:
+    """Make a generation by Auto-Prox's loop (arXiv 2312.09059, Algorithm 1): a step for each of the population.
+
+    ::
+
+        pool ← a random half of the population
+        parent ← a random one of the 5 best of the pool
+        child ← mutate(parent), again up to `retries` times until JCM(child) ≥ JCM(parent)
+        if it passed: append the child, drop the lowest of the population
+
+    Pool ratio, k and margin (0) are not published; these are ours. So is that the population has no two that rank
+    every task alike.
+    """
+    size, population = len(population), list(population)
+    for _ in range(size):
+        pool = rng.sample(population, max(2, len(population) // 2))
+        parent = rng.choice(tools.selBest(pool, 5))
+        for _ in range(1 + retries):
+            child = breeder.mutant(parent, rng)
+            breeder.evaluate([child])
+            if joint(child) >= joint(parent):
+                population = best_distinct([*population, child], size)
+                break
+    return population
+
+
+#: The strategies by name.
+STRATEGIES: dict[str, Strategy] = {"elitist": elitist, "auto-prox": auto_prox}
