@@ -65,7 +65,18 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 }
 
 #: An exported proxy carries the source of these, and must run where there is only torch.
-CARRIED = ("primitives/operations.py", "primitives/probe.py", "primitives/find_blocks/named.py")
+CARRIED = (
+    "primitives/operations/binary.py",
+    "primitives/operations/depth.py",
+    "primitives/operations/derived.py",
+    "primitives/operations/maps.py",
+    "primitives/operations/record.py",
+    "primitives/operations/reductions.py",
+    "primitives/operations/spectra.py",
+    "primitives/operations/total.py",
+    "primitives/probe.py",
+    "primitives/find_blocks/named.py",
+)
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
 

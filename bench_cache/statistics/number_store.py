@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -18,9 +17,9 @@ from typing import TypeVar
 import numpy as np
 import xxhash
 
-from autoprox.bench_cache.runtime.source_digest import source_digest
+from autoprox.bench_cache.runtime.source_digest import source_digest, source_files
 from autoprox.primitives.evaluate import Graph
-from autoprox.primitives.operations import OPERATIONS, Operation
+from autoprox.primitives.operations import OPERATIONS, Vocabulary
 
 #: Bytes of numbers that are kept.
 LIMIT = 2**29
@@ -43,8 +42,8 @@ def scope(keys: Iterable[str]) -> str:
     """Return a name for numbers on the subjects with these keys, in their order, as this version of the code computes
     them."""
     operations = dict.fromkeys(operation.function.__module__ for operation in OPERATIONS.values())
-    modules = (Graph.__module__, Operation.__module__, *operations)
-    return source_digest([Path(str(sys.modules[module].__file__)) for module in modules], *keys)
+    files = source_files([*operations, Graph.__module__], Vocabulary.__module__.rpartition(".")[0])
+    return source_digest(files, *keys)
 
 
 class NumberStore:
