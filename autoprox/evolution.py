@@ -158,7 +158,8 @@ def go(
     settings = read_settings(out)
     if generations is not None:
         settings = replace(settings, generations=generations)
-    with Journal.held(out / JOURNAL) as journal:
+    watch = watch or Watch()
+    with Journal.held(out / JOURNAL, watch.notice) as journal:
         discard_drafts(out, but_of=JOURNAL)  # a second start may be writing that one, and will find it is too late
         check_generations(journal)
         if len(journal.records) > settings.generations + 1:
@@ -171,7 +172,7 @@ def go(
             judge = _judge(settings, benchmarks, executor or pool)
             breeder = Breeder(_grammar(settings, benchmarks), judge)
             write_generations(out, journal.records)
-            return _carry_on(out, settings, journal, breeder, watch or Watch())
+            return _carry_on(out, settings, journal, breeder, watch)
         finally:
             close_pool(pool)
 

@@ -119,7 +119,11 @@ def collected(console: Console, plan: Plan, out: Path, workers: int) -> Scores:
         bar = bars.add_task("", total=None)
         try:
             return collect(
-                plan, out, workers=workers, on_progress=lambda done, of: bars.update(bar, completed=done, total=of)
+                plan,
+                out,
+                workers=workers,
+                on_progress=lambda done, of: bars.update(bar, completed=done, total=of),
+                on_notice=lambda line: console.print(line, soft_wrap=True),
             )
         except KeyboardInterrupt:
             bars.stop()

@@ -106,7 +106,7 @@ def search(context: click.Context, out: Path | None, resume: bool, top: int, wor
     console.print(_heading(plan, out), soft_wrap=True)
     try:
         with _Screen(console, plan) as screen:
-            outcome = go(plan, out, top=top, workers=workers, on_progress=screen.progress)
+            outcome = go(plan, out, top=top, workers=workers, on_progress=screen.progress, on_notice=screen.notice)
     except KeyboardInterrupt:
         console.print(_going_on(out), soft_wrap=True)
         raise
@@ -221,6 +221,10 @@ class _Screen:
 
     def __exit__(self, *exception: object) -> None:
         self.bars.stop()
+
+    def notice(self, line: str) -> None:
+        """Print what the user should know."""
+        self.console.print(line, soft_wrap=True)
 
     def progress(self, progress: Progress) -> None:
         """Show how far the search is."""

@@ -92,7 +92,7 @@ def train(
             if not console.is_terminal and ended % 20 == 0:
                 console.print(f"{ended}/{of} trained")
 
-        trained = carry_out(journal, plan, workers, progress)
+        trained = carry_out(journal, plan, workers, progress, lambda line: console.print(line, soft_wrap=True))
     benchmark = make_benchmark(trained, called, _command())
     benchmark.save(out)
     console.print(

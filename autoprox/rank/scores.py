@@ -25,6 +25,8 @@ from autoprox.rank.stats import Contest
 from autoprox.zoo.az_nas import log_rank_sum
 
 SCORES = "scores.jsonl"
+#: Settings that do not keep a run from going on: `collect` gives notice when versions differ.
+OF_VERSIONS = ("autoprox", "code")
 #: How to go on after a worker was lost.
 GO_ON = "run the same command again with the same --out, and with fewer --workers if memory is short"
 
@@ -73,7 +75,7 @@ def begin(plan: Plan, out: Path) -> int:
 def _check_same(plan: Plan, journal: Journal, out: Path) -> None:
     for name, value in plan.record().items():
         stored = journal.settings.get(name)
-        if stored != value:
+        if stored != value and name not in OF_VERSIONS:
             raise RankError(
                 f"{out} holds a run with another setting: {name} is {quoted(stored)} there and {quoted(value)} here; "
                 "choose another --out"
@@ -81,7 +83,12 @@ def _check_same(plan: Plan, journal: Journal, out: Path) -> None:
 
 
 def collect(
-    plan: Plan, out: Path, *, workers: int = 1, on_progress: Callable[[int, int], None] = lambda done, of: None
+    plan: Plan,
+    out: Path,
+    *,
+    workers: int = 1,
+    on_progress: Callable[[int, int], None] = lambda done, of: None,
+    on_notice: Callable[[str], None] = lambda line: None,
 ) -> Scores:
     """The scores of every architecture, from wherever the journal in the directory ends.
 
@@ -89,7 +96,7 @@ def collect(
     process dies.
     """
     begin(plan, out)
-    with ScoresJournal.held(out / SCORES) as journal:
+    with ScoresJournal.held(out / SCORES, on_notice) as journal:
         _check_same(plan, journal, out)
         records = list(journal.records)
         jobs = _jobs(plan)

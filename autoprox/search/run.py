@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
-from autoprox.bench_cache.runtime.files import lock, write_atomically, write_csv
+from autoprox.bench_cache.runtime.files import write_atomically, write_csv
+from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.proxy import PROXY_FILE, Proxy
 from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, one_network, search_benchmark
@@ -32,7 +31,22 @@ JOURNAL = "journal.jsonl"
 BENCHMARK_FILE = "benchmark.json"
 BATCH_FILE = "batch.npz"
 RESULTS_JSON, RESULTS_CSV = "architectures.json", "architectures.csv"
-FORMAT, RESULTS_FORMAT, VERSION = "autoprox-search", "autoprox-architectures", 1
+RESULTS_FORMAT, VERSION = "autoprox-architectures", 1
+
+
+class SearchJournal(Journal):
+    """The journal of a search: one line for each architecture, in the order they were scored.
+
+    The lines have no number, because the search proposes the same architectures again and compares them. A proxy of
+    closed forms scores thousands a second, so lines are synced together.
+    """
+
+    FORMAT: ClassVar[str] = "autoprox-search"
+    COUNTER: ClassVar[str] = ""
+    SETTINGS: ClassVar[str] = "plan"
+    RUN: ClassVar[str] = "search"
+    TITLE: ClassVar[str] = "a search's journal"
+    SYNC_EVERY: ClassVar[float] = 1.0
 
 
 @dataclass(frozen=True)
@@ -119,13 +133,13 @@ def start(plan: Plan, out: Path) -> None:
         plan.benchmark.save(out / BENCHMARK_FILE)
     if plan.batch_data is not None:
         write_atomically(out / BATCH_FILE, plan.batch_data)
-    head = {"format": FORMAT, "version": VERSION, "plan": plan.record()}
-    write_atomically(out / JOURNAL, orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE))
+    SearchJournal.create(out / JOURNAL, plan.record())  # last: with it, there is a search
 
 
 def read_plan(out: Path) -> Plan:
-    """The plan of the search in a directory. Raises SearchError if there is none, or if its files have changed."""
-    stored = _read_journal(out / JOURNAL)[0]
+    """The plan of the search in a directory. Raises JournalError if there is none or it cannot be read, SearchError if
+    its files have changed."""
+    stored = SearchJournal.open(out / JOURNAL).settings
     try:
         choices = dict(stored["settings"])
         limits = Limits(**choices.pop("limits"))
@@ -142,7 +156,7 @@ def read_plan(out: Path) -> Plan:
             batch_data=None if batch is None else (out / BATCH_FILE).read_bytes(),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise SearchError(f"{out / JOURNAL}: the plan on line 1 cannot be read ({error!r:.80})") from None
+        raise JournalError(f"{out / JOURNAL}: the plan on line 1 cannot be read ({error!r:.80})") from None
     now = plan.record()
     for name, file in (("proxy", PROXY_FILE), ("benchmark", BENCHMARK_FILE), ("batch", BATCH_FILE)):
         if now[name] != stored[name]:
@@ -157,19 +171,27 @@ def go(
     top: int = 10,
     workers: int = 1,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_notice: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Carry a search to its end, from wherever the journal of its directory ends, and write its results there.
 
     Without a directory nothing is kept. Interrupted (KeyboardInterrupt), the results are those found so far.
 
-    Raises SearchError if there is no search in the directory, or more of it than the budget, if it cannot be gone on
-    with, or another process is doing so; and what `search` and `search_benchmark` do.
+    `on_notice` is told, in one line, when the search was begun with other versions of autoprox, torch or numpy.
+
+    Raises JournalError if there is no search in the directory, if it cannot be gone on with, or another process is
+    doing so; SearchError if there is more of it than the budget; and what `search` and `search_benchmark` do.
     """
     if out is None:
         return _carry_on(plan, workers, (), lambda entry: None, on_progress)
-    with _held(out) as (known, append):
+    with SearchJournal.held(out / JOURNAL, on_notice) as journal:
+        known = _known(journal)
         if len(known) > plan.settings.budget:
             raise SearchError(f"budget is {plan.settings.budget}, but the search in {out} has scored {len(known)}")
+
+        def append(entry: Candidate) -> None:
+            journal.append(asdict(Known(entry.key, entry.score, entry.problem)))
+
         outcome = _carry_on(plan, workers, known, append, on_progress)
         write_results(plan, outcome, out, top)
     return outcome
@@ -212,50 +234,17 @@ def _carry_on(
     return Outcome(result)
 
 
-@contextmanager
-def _held(out: Path) -> Iterator[tuple[tuple[Known, ...], Callable[[Candidate], None]]]:
-    """What the journal has, and a function that writes a candidate's line in it at once.
-
-    Inside, a torn last line is cut off and no other process can go on with the search (SearchError).
-    """
-    _read_journal(out / JOURNAL)
-    with open(out / JOURNAL, "r+b") as file:
-        if not lock(file):
-            raise SearchError(
-                f"another process is going on with the search in {out}; wait for it, or choose another --out"
-            )
-        known = _read_journal(out / JOURNAL)[1]
-        file.truncate(file.read().rfind(b"\n") + 1)
-        file.seek(0, os.SEEK_END)
-
-        def append(entry: Candidate) -> None:
-            record = asdict(Known(entry.key, entry.score, entry.problem))
-            file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-            file.flush()
-
-        yield known, append
-
-
-def _read_journal(path: Path) -> tuple[dict[str, Any], tuple[Known, ...]]:
-    """The plan's record and what was scored; what follows the last newline was torn off and does not count."""
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise SearchError(f"{path.parent} holds no search (no {path.name}); start one without --resume") from None
-    records: list[Any] = []
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
+def _known(journal: SearchJournal) -> tuple[Known, ...]:
+    """What the journal's lines say was scored."""
+    known = []
+    for number, record in enumerate(journal.records, 2):
         try:
-            records.append(orjson.loads(line) if number == 1 else Known(**orjson.loads(line)))
-        except (orjson.JSONDecodeError, TypeError) as error:
-            raise SearchError(
-                f"{path}: line {number} is damaged ({error!s:.80}); start again with another --out"
+            known.append(Known(**record))
+        except TypeError as error:
+            raise JournalError(
+                f"{journal.path}: line {number} is damaged ({error!s:.80}); start again with another --out"
             ) from None
-    head = records[0] if records else None
-    if not isinstance(head, dict) or head.get("format") != FORMAT or not isinstance(head.get("plan"), dict):
-        raise SearchError(f"{path}: line 1 is not the beginning of a search's journal")
-    if head.get("version") != VERSION:
-        raise SearchError(f"{path}: journal version {head.get('version')!r:.20}, this autoprox reads {VERSION}")
-    return head["plan"], tuple(records[1:])
+    return tuple(known)
 
 
 def write_results(plan: Plan, outcome: Outcome, out: Path, top: int) -> None:

@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps two processes off one file there
-    fcntl = None  # type: ignore[assignment]
+from filelock import lock_descriptor
 
 PATIENCE = 3.0  # seconds for a killed process's locks
 
@@ -95,18 +92,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def lock(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed, however the process ends; False if another process keeps it.
+    """Lock an open file until it is closed, however the process ends; return False if another process keeps it.
 
-    A process that was killed has its locks until the system has cleared it away, so this waits `PATIENCE` seconds.
+    The system releases a killed process's locks only when it has cleared the process away, so this waits `PATIENCE`
+    seconds. Windows lets nobody else read the file's first byte meanwhile.
     """
-    if fcntl is None:
-        return True
     deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
+    while not lock_descriptor(file.fileno(), blocking=False):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,13 +1,15 @@
-"""Journal: the append-only record of a run, one JSON line for the settings and one for each step.
+"""Journal: the append-only record of a run, one JSON line for its settings and one for each step.
 
-A line is complete when it ends in a newline; a torn last line, as a killed run leaves it, is not read, and cut off
-before the run goes on. Nothing that differs between two equal runs (times, paths, workers) is in it.
+A line is complete when it ends in a newline. A torn last line, as a killed run leaves it, is not read, and is cut off
+before the run goes on. Nothing that differs between two equal runs (times, paths, workers) is in it. This is our own
+because no library has all of it: appending, refusing damage by line number, and one holder.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +17,7 @@ from typing import Any, ClassVar, Self
 import orjson
 
 from autoprox.bench_cache.runtime.files import lock, naming, write_new
+from autoprox.bench_cache.runtime.versions import differences, versions
 
 
 class JournalError(ValueError):
@@ -22,84 +25,138 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """The journal of one run. `settings` and `records`, one for each generation, are what it had when it was opened.
+    """The journal of one run: what it held when it was opened, and a way to add to it.
 
-    Each record has its number, from 0, in the field COUNTER.
+    `settings` are those of its first line, `begun_with` the versions there (see `versions`; empty in a journal from
+    before they were recorded), and `records` its further lines. Each record has its number, from 0, in the field
+    COUNTER; a journal whose COUNTER is empty does not number its records.
+
+    A kind of run is a subclass: FORMAT names it in the first line, RUN and TITLE in messages. A line that was appended
+    survives the death of the process at once, and a loss of power after SYNC_EVERY seconds.
     """
 
     FORMAT: ClassVar[str] = "autoprox-journal"
     VERSION: ClassVar[int] = 1
     COUNTER: ClassVar[str] = "generation"
+    SETTINGS: ClassVar[str] = "settings"
+    RUN: ClassVar[str] = "run"
+    TITLE: ClassVar[str] = "a journal"
+    SYNC_EVERY: ClassVar[float] = 0.0
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], records: list[dict[str, Any]]) -> None:
-        self.path, self.settings, self.records = path, settings, records
+    def __init__(
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        records: list[dict[str, Any]],
+        begun_with: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.settings, self.records, self.begun_with = path, settings, records, begun_with or {}
+        self._synced = 0.0
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, Any]) -> Self:
-        """Start a journal. Raises JournalError if there is one: a run is never written over.
+        """Start a journal; killed meanwhile, or on a full disk, this leaves none, and can be tried again.
 
-        Killed meanwhile, or on a full disk, it leaves none, so that the run can be started again.
+        Raises:
+            JournalError: there is one; a run is never written over.
         """
-        head = {"format": cls.FORMAT, "version": cls.VERSION, "settings": dict(settings)}
+        begun_with = versions()
+        head = {"format": cls.FORMAT, "version": cls.VERSION, "versions": begun_with, cls.SETTINGS: dict(settings)}
         if not write_new(path, _line(head)):
-            raise _present(path)
-        return cls(path, dict(settings), [])
+            raise cls._present(path)
+        return cls(path, dict(settings), [], begun_with)
 
     @classmethod
     def check_absent(cls, path: Path) -> None:
         """Raise JournalError if there is a journal."""
         if path.exists():
-            raise _present(path)
+            raise cls._present(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read a journal, and change nothing. Raises JournalError if it is absent or damaged."""
+        """Read a journal, and change nothing.
+
+        Raises:
+            JournalError: it is absent or damaged.
+        """
         try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise JournalError(f"{path.parent} holds no run (no {path.name}); start one without --resume") from None
-        records = [_parsed(path, number, line) for number, line in enumerate(data.split(b"\n")[:-1], 1)]
-        if not records or records[0].get("format") != cls.FORMAT:
-            raise JournalError(f"{path}: line 1 is not the beginning of a journal; start again with another --out")
-        if records[0].get("version") != cls.VERSION:
-            found = records[0].get("version")
-            raise JournalError(f"{path}: journal version {found!r}, this autoprox reads {cls.VERSION}")
-        for number, record in enumerate(records[1:]):
-            if record.get(cls.COUNTER) != number:
-                raise JournalError(f"{path}: line {number + 2} is not {cls.COUNTER} {number}")
-        return cls(path, records[0].get("settings", {}), records[1:])
+            return cls._read(path, path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            raise JournalError(
+                f"{path.parent} holds no {cls.RUN} (no {path.name}); start one without --resume"
+            ) from None
 
     @classmethod
     @contextmanager
-    def held(cls, path: Path) -> Iterator[Self]:
+    def held(cls, path: Path, notice: Callable[[str], None] = lambda line: None) -> Iterator[Self]:
         """Read a journal to go on with it: inside, a torn last line is cut off and no other process can hold it.
 
-        Raises JournalError as `open` does, and while another process goes on with the run.
+        `notice` is told, in one line, when the run was begun with other versions, since its results may then differ.
+
+        Raises:
+            JournalError: as `open` does, or another process goes on with the run.
         """
         cls.open(path)
         with open(path, "r+b") as file:
             if not lock(file):
                 raise JournalError(
-                    f"another process is going on with the run in {path.parent}; wait for it, or choose another --out"
+                    f"another process is going on with the {cls.RUN} in {path.parent}; "
+                    "wait for it, or choose another --out"
                 )
-            journal = cls.open(path)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            yield journal
+            data = file.read()
+            journal = cls._read(path, data)
+            file.truncate(data.rfind(b"\n") + 1)
+            if line := journal.version_notice():
+                notice(line)
+            try:
+                yield journal
+            finally:
+                os.fsync(file.fileno())
+
+    def version_notice(self) -> str:
+        """Return one line on what may differ because the run goes on with other versions; "" if they are the same."""
+        if not self.begun_with:
+            return f"{self.path} does not say with which versions it was begun: with others, results may differ"
+        changed = differences(self.begun_with, versions())
+        return changed and (
+            f"the {self.RUN} in {self.path.parent} was begun with {changed}: "
+            "results may differ from those of an uninterrupted run"
+        )
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record and see it onto the disk."""
+        """Add a record, and see it onto the disk (see SYNC_EVERY)."""
         with naming(self.path), open(self.path, "ab") as file:
             file.write(_line(record))
             file.flush()
-            os.fsync(file.fileno())
+            if time.monotonic() - self._synced >= self.SYNC_EVERY:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
+
+    @classmethod
+    def _read(cls, path: Path, data: bytes) -> Self:
+        records = [_parsed(path, number, line) for number, line in enumerate(data.split(b"\n")[:-1], 1)]
+        head = records[0] if records else {}
+        if head.get("format") != cls.FORMAT:
+            raise JournalError(f"{path}: line 1 is not the beginning of {cls.TITLE}; start again with another --out")
+        if head.get("version") != cls.VERSION:
+            raise JournalError(
+                f"{path}: journal version {head.get('version')!r:.20}, this autoprox reads {cls.VERSION}"
+            )
+        for number, record in enumerate(records[1:]):
+            if cls.COUNTER and record.get(cls.COUNTER) != number:
+                raise JournalError(f"{path}: line {number + 2} is not {cls.COUNTER} {number}")
+        begun_with = head.get("versions", {})
+        if not isinstance(begun_with, dict):
+            raise JournalError(f"{path}: the versions on line 1 are not an object; start again with another --out")
+        return cls(path, head.get(cls.SETTINGS, {}), records[1:], begun_with)
+
+    @classmethod
+    def _present(cls, path: Path) -> JournalError:
+        return JournalError(f"{path.parent} already holds a {cls.RUN}; go on with --resume, or choose another --out")
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _present(path: Path) -> JournalError:
-    return JournalError(f"{path.parent} already holds a run; go on with --resume, or choose another --out")
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from autoprox.bench_cache.benchmarks.table import Benchmark, TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.runtime.local_pool import one_thread, opened_pool
 from autoprox.bench_cache.runtime.submit import results
+from autoprox.bench_cache.runtime.versions import versions
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.dataset import Dataset
 from autoprox.bench_cache.training.trainer import Recipe, train
@@ -96,17 +95,21 @@ class Plan:
                 }
                 for data in self.datasets
             },
-            "versions": {"torch": torch.__version__, "processor": platform.machine()},
+            "versions": versions(),
         }
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a complete run found: by data set, architectures × seeds, percent; and the seconds of one core it took."""
+    """What a complete run found: by data set, architectures × seeds, percent; and the seconds of one core it took.
+
+    `begun_with` are the versions that the run was begun with, empty in a journal from before they were recorded.
+    """
 
     plan: Plan
     accuracies: dict[str, np.ndarray]
     seconds: float
+    begun_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -143,19 +146,25 @@ def begin(path: Path, plan: Plan) -> int:
 
 def _check_same(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
-        if stored.get(name) != value:
+        if stored.get(name) != value and name != "versions":  # of which `carry_out` gives notice
             raise JournalError(
                 f"{path} was begun with another {name} ({stored.get(name)!r:.80}, now {value!r:.80}); "
                 "go on with the same options, or choose another --out"
             )
 
 
-def carry_out(path: Path, plan: Plan, workers: int, progress: Progress | None = None) -> Trained:
+def carry_out(
+    path: Path,
+    plan: Plan,
+    workers: int,
+    progress: Progress | None = None,
+    on_notice: Callable[[str], None] = lambda line: None,
+) -> Trained:
     """Carry the run of a journal to its end, from wherever it ends.
 
     Raises JournalError as `begin` does and while another process goes on with it, WorkerError if a worker dies.
     """
-    with TrainingJournal.held(path) as journal:
+    with TrainingJournal.held(path, on_notice) as journal:
         _check_same(path, journal.settings, plan.facts())
         architectures = plan.architectures()
         wanted = [(number, data.name) for number in range(plan.archs) for data in plan.datasets]
@@ -172,15 +181,15 @@ def carry_out(path: Path, plan: Plan, workers: int, progress: Progress | None = 
                 done[arch, name] = record
                 if progress:
                     progress(len(done), len(wanted))
-        return _trained(plan, done)
+        return _trained(plan, done, journal.begun_with)
 
 
-def _trained(plan: Plan, done: dict[tuple[int, str], dict[str, Any]]) -> Trained:
+def _trained(plan: Plan, done: dict[tuple[int, str], dict[str, Any]], begun_with: Mapping[str, str]) -> Trained:
     accuracies = {
         data.name: np.array([done[number, data.name]["accuracy"] for number in range(plan.archs)])
         for data in plan.datasets
     }
-    return Trained(plan, accuracies, sum(record["seconds"] for record in done.values()))
+    return Trained(plan, accuracies, sum(record["seconds"] for record in done.values()), begun_with)
 
 
 def check_output(path: Path, name: str | None) -> str:
@@ -196,6 +205,8 @@ def make_benchmark(trained: Trained, name: str, command: str = "") -> Benchmark:
     """
     plan = trained.plan
     card = {**plan.facts(), "command": command, "core_hours": round(trained.seconds / 3600, 2)}
+    if trained.begun_with and dict(trained.begun_with) != versions():
+        card["begun_with"] = dict(trained.begun_with)  # `versions` are those it ended with
     return Benchmark(
         name=name,
         space=plan.space,

@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from autoprox.bench_cache.runtime import files
+from autoprox.bench_cache.runtime.versions import versions
 from autoprox.evolve import Journal, JournalError
 
 SETTINGS = {"seed": 3, "tasks": ["a:b"], "note": "one\ntwo\u2028three\r\x85"}
@@ -208,3 +209,51 @@ def test_floats_are_read_to_the_last_bit(tmp_path: Path) -> None:
     found = Journal.open(tmp_path / "journal").records[0]["numbers"]
     assert [number.hex() for number in found] == [number.hex() for number in numbers]
     assert orjson.dumps(found) == orjson.dumps(numbers)
+
+
+# --- versions ---
+
+
+def notices(path: Path) -> list[str]:
+    """What going on with a journal gives notice of."""
+    told: list[str] = []
+    with Journal.held(path, told.append) as journal:
+        journal.append({"generation": 3})
+    return told
+
+
+def test_a_journal_says_with_which_versions_it_was_begun(path: Path) -> None:
+    head = orjson.loads(path.read_bytes().split(b"\n")[0])
+    assert head["versions"] == versions() == Journal.open(path).begun_with
+    assert set(head["versions"]) == {"autoprox", "torch", "numpy", "processor"}
+    assert notices(path) == []
+
+
+def test_going_on_with_other_versions_is_told_in_one_line(path: Path) -> None:
+    head = orjson.loads(path.read_bytes().split(b"\n")[0])
+    head["versions"] |= {"torch": "2.0.0", "autoprox": "0.0.1"}
+    edited(path, 1, orjson.dumps(head))
+    (told,) = notices(path)
+    assert f"autoprox 0.0.1 (now {versions()['autoprox']}), torch 2.0.0 (now {versions()['torch']})" in told
+    assert "results may differ from those of an uninterrupted run" in told
+    assert "\n" not in told
+    assert len(Journal.open(path).records) == 4
+
+
+def test_a_journal_from_before_versions_is_gone_on_with(path: Path) -> None:
+    edited(path, 1, b'{"format":"autoprox-journal","version":1,"settings":{}}')
+    (told,) = notices(path)
+    assert "does not say with which versions it was begun" in told
+    assert len(Journal.open(path).records) == 4
+
+
+def test_lines_that_are_synced_together_are_in_the_file_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(Journal, "SYNC_EVERY", 60.0)
+    with Journal.held(path) as journal:
+        for number in (3, 4, 5):
+            journal.append({"generation": number})
+            assert len(Journal.open(path).records) == number + 1
+        assert len(synced) <= 1
+    assert synced  # on the way out
