@@ -9,7 +9,7 @@ from autoprox.primitives.operations import MAX, OPERATIONS, TINY, Operation
 
 
 def canonical(formula: Formula, known: dict[Formula, Formula] | None = None) -> Formula:
-    """The formula with its algebra settled.
+    """Return the formula with its algebra settled.
 
     Arguments of commutative operations in the order of their texts; `identity`, doubled involutions and
     idempotents, `abs` and `relu` of what cannot be negative, +0, −0, ·1 and /1 removed; operations on
@@ -57,7 +57,7 @@ def _simplified_unary(operation: Operation, arg: Formula) -> Formula:
 
 
 def _name(operation: Operation) -> str:
-    """The name of an operation of the language, whose algebra is known here; empty for any other."""
+    """Return the name of an operation of the language, whose algebra is known here; empty for any other."""
     return operation.name if OPERATIONS.has(operation) else ""
 
 
@@ -78,7 +78,7 @@ def _folded(operation: Operation, args: tuple[Formula, ...]) -> Formula:
 
 
 def _stripped(root: Formula) -> Formula:
-    """What is left after removing strictly increasing steps above the last one that is not."""
+    """Return what is left after removing strictly increasing steps above the last one that is not."""
     while isinstance(root.head, Operation):
         inner = _increasing_argument(root)
         if inner is not None:
@@ -99,7 +99,7 @@ def _negated(formula: Formula) -> Formula:
 
 
 def _increasing_argument(root: Formula) -> Formula | None:
-    """The argument that the root is a strictly increasing function of, if it is."""
+    """Return the argument that the root is a strictly increasing function of, if it is."""
     assert isinstance(root.head, Operation)
     if root.head.arity == 1:
         return root.args[0] if root.head.family == "map" and root.head.increasing else None

@@ -24,12 +24,12 @@ from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
 
 
 def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
-    """The (statistic, probe) pairs that the formulas read."""
+    """Return the (statistic, probe) pairs that the formulas read."""
     return frozenset((t.statistic.name, t.probe) for formula in formulas for t in formula.terminals())
 
 
 def matrix_reductions(formula: Formula) -> tuple[Formula, ...]:
-    """The subformulas that take matrices to one number per layer."""
+    """Return the subformulas that take matrices to one number per layer."""
     return tuple(
         node
         for node in formula.nodes()
@@ -39,7 +39,7 @@ def matrix_reductions(formula: Formula) -> tuple[Formula, ...]:
 
 @lru_cache(maxsize=2**16)
 def at_slot(reduction: Formula, slot: str) -> Formula:
-    """The same reduction of the layers of one slot only, so that roles share what they have in common."""
+    """Return the same reduction of the layers of one slot only, so that roles share what they have in common."""
     replace = {
         node: statistic(node.head.statistic.name, slot, *([node.head.probe] if node.head.probe else []))
         for node in reduction.nodes()
@@ -49,7 +49,7 @@ def at_slot(reduction: Formula, slot: str) -> Formula:
 
 
 def reductions(formulas: Iterable[Formula]) -> tuple[Formula, ...]:
-    """All single-slot reductions that the formulas need, each once, in order of first use."""
+    """Return all single-slot reductions that the formulas need, each once, in order of first use."""
     found: dict[Formula, None] = {}
     for formula in formulas:
         for node in matrix_reductions(formula):
@@ -62,11 +62,13 @@ def _role(reduction: Formula) -> str:
 
 
 def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, list[float]]:
-    """Each single-slot reduction's numbers, one for each block.
+    """Compute each single-slot reduction's numbers, one for each block.
 
     The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
-    matrices are in cache, and forgotten after its last use. Raises LayerError for a statistic that the reading does
-    not have.
+    matrices are in cache, and forgotten after its last use.
+
+    Raises:
+        LayerError: the reading lacks a statistic.
     """
     values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
     for slot, group in by_slot(wanted).items():
@@ -79,7 +81,7 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
 
 
 def by_slot(wanted: Iterable[Formula]) -> dict[str, list[Formula]]:
-    """Single-slot reductions by their slot, in order."""
+    """Group single-slot reductions by their slot, in order."""
     found: dict[str, list[Formula]] = {}
     for reduction in wanted:
         found.setdefault(_role(reduction), []).append(reduction)
@@ -115,8 +117,10 @@ class Graph:
         self._size = len(nodes)
 
     def values(self, leaves: Sequence[Tensor]) -> list[Tensor]:
-        """Each reduction's value on rows × columns for each terminal, or on many such stacked along leading axes,
-        which the values keep."""
+        """Compute each reduction's value on one matrix for each terminal.
+
+        Many matrices may be stacked along leading axes, which the values keep.
+        """
         known: list[Any] = [None] * self._size
         for place, value in self._constants.items():  # of a type that gives way to that of what it meets
             known[place] = torch.tensor(value, dtype=torch.float64, device=leaves[0].device)
@@ -158,7 +162,7 @@ def finish(
     net: Callable[[str], Tensor],
     memo: dict[Formula, Tensor] | None = None,
 ) -> Tensor:
-    """The formula's value on several networks of equal depth.
+    """Compute the formula's value on several networks of equal depth.
 
     `layers(node)` gives a matrix reduction or a layer statistic as networks × blocks × slots, `net(name)` a net
     statistic as networks × 1 × 1, both float64. The result is one number for each network. `memo` has the values of
@@ -187,32 +191,36 @@ def finish(
 
 
 def layer_tensor(node: Formula, value: Callable[[Formula], list[float]]) -> Tensor:
-    """A reduction's or layer statistic's numbers on one network, blocks × slots, float64."""
+    """Return a reduction's or layer statistic's numbers on one network, blocks × slots, float64."""
     columns = [value(part) for part in slot_parts(node)]
     return torch.tensor(columns, dtype=torch.float64).T.contiguous()
 
 
 @lru_cache(maxsize=2**16)
 def slot_parts(node: Formula) -> tuple[Formula, ...]:
-    """The single-slot parts of a matrix reduction or of a layer statistic, in forward order."""
+    """Return the single-slot parts of a matrix reduction or of a layer statistic, in forward order."""
     role = node.head.role if isinstance(node.head, Terminal) else _role(node)
     return tuple(at_slot(node, slot) for slot in role_slots(role))
 
 
 def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> list[float]:
-    """A single-slot part's numbers on one network: a layer statistic as read, or a reduction as computed."""
+    """Return a single-slot part's numbers on one network: a layer statistic as read, or a reduction as computed."""
     if isinstance(part.head, Terminal):
         return _read(reading.layers, (part.head.statistic.name, part.head.role))
     return reduced[part]
 
 
 def evaluate(formula: Formula, reading: Reading) -> float:
-    """The value of a complete formula on one network's statistics. Raises LayerError where it lacks one."""
+    """Compute the value of a complete formula on one network's statistics.
+
+    Raises:
+        LayerError: the network lacks a statistic that the formula reads.
+    """
     return finish_one(formula, reading, reduce_layers(reductions([formula]), reading))
 
 
 def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> float:
-    """The value of a complete formula on one network, whose reductions are computed. Raises as `evaluate` does."""
+    """Compute the value of a complete formula on one network, whose reductions are known; raise as `evaluate` does."""
     value = finish(
         formula,
         lambda node: layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))[None],

@@ -72,21 +72,21 @@ class Formula:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it is one number for the network, read from the network (a bare number is not)."""
+        """Return whether it is one number for the network, read from the network (a bare number is not)."""
         return self.kind == NET and not self.is_closed
 
     @cached_property
     def is_closed(self) -> bool:
-        """Whether it reads no statistic: a number, or arithmetic on numbers."""
+        """Return whether it reads no statistic: a number, or arithmetic on numbers."""
         return not isinstance(self.head, Terminal) and all(arg.is_closed for arg in self.args)
 
     @property
     def is_constant(self) -> bool:
-        """Whether it is a number."""
+        """Return whether it is a number."""
         return isinstance(self.head, float)
 
     def nodes(self) -> tuple[Formula, ...]:
-        """Every distinct subformula once, arguments before what uses them."""
+        """Return every distinct subformula once, arguments before what uses them."""
         return self._nodes
 
     @cached_property
@@ -103,11 +103,11 @@ class Formula:
         return tuple(walk(self))
 
     def terminals(self) -> tuple[Terminal, ...]:
-        """The statistics it reads, in order of first use."""
+        """Return the statistics it reads, in order of first use."""
         return tuple(node.head for node in self.nodes() if isinstance(node.head, Terminal))
 
     def rebuilt(self, replace: Mapping[Formula, Formula]) -> Formula:
-        """The same formula with some subformulas replaced."""
+        """Return the same formula with some subformulas replaced."""
         if self in replace:
             return replace[self]
         if not self.args:
@@ -117,7 +117,7 @@ class Formula:
 
     @property
     def latex(self) -> str:
-        """LaTeX source, for math mode."""
+        """Return LaTeX source, for math mode."""
         if isinstance(self.head, Operation):
             parts = [_latex_argument(self.head, position, arg) for position, arg in enumerate(self.args)]
             return self.head.latex.format(*parts)
@@ -126,7 +126,7 @@ class Formula:
         return number_text(self.head)
 
     def to_json(self) -> dict[str, Any]:
-        """`{"nodes": [...], "root": i}`: each distinct node once, arguments by index; no code, names only."""
+        """Return `{"nodes": [...], "root": i}`: each distinct node once, arguments by index; no code, names only."""
         index: dict[Formula, int] = {}
         nodes: list[dict[str, Any]] = []
         for node in self.nodes():
@@ -142,7 +142,7 @@ class Formula:
         return {"nodes": nodes, "root": index[self]}
 
     def graph(self) -> nx.DiGraph:
-        """The computation graph: arguments point to what uses them.
+        """Return the computation graph: arguments point to what uses them.
 
         Nodes are numbered, carry `label` and `kind`; edges carry `position`, a list because `mul(x, x)`
         uses one argument twice. The root is the last node.
@@ -163,7 +163,7 @@ class Formula:
 
 
 def _latex_bond(node: Formula) -> str:
-    """What the LaTeX of a node is to its surroundings: a sum, a product, a sign before an open argument, or closed."""
+    """Tell what the LaTeX of a node is to its surroundings: a sum, a product, a prefix to an argument, or closed."""
     if not isinstance(node.head, Operation):
         return "sum" if isinstance(node.head, float) and node.head < 0 else "closed"
     template = node.head.latex
@@ -182,7 +182,7 @@ def _enclosed(template: str, position: int) -> bool:
 
 
 def _latex_argument(operation: Operation, position: int, arg: Formula) -> str:
-    """The argument, in brackets where the reader could take it to end elsewhere."""
+    """Return the argument, in brackets where the reader could take it to end elsewhere."""
     template = operation.latex
     if _enclosed(template, position) or template == "{0}":
         clear = {"sum", "product", "prefix", "closed"}
@@ -196,12 +196,16 @@ def _latex_argument(operation: Operation, position: int, arg: Formula) -> str:
 
 
 def number_text(value: float) -> str:
-    """The shortest text that reads back as the same number: 2, -0.5, 1e-06."""
+    """Return the shortest text that reads back as the same number: 2, -0.5, 1e-06."""
     return repr(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
 
 
 def constant(value: float) -> Formula:
-    """A number. It combines with values of any kind. Raises FormulaError unless finite and at most 1e30."""
+    """Make the formula of a number, which combines with values of any kind.
+
+    Raises:
+        FormulaError: the number is not finite, or its magnitude is above 1e30.
+    """
     if not abs(value) <= MAX:  # not a number neither
         raise FormulaError(f"the constant {reprlib.repr(value)} is not a finite number of magnitude at most 1e30")
     value = float(value) + 0.0  # no negative zero: it would print as 0
@@ -209,13 +213,17 @@ def constant(value: float) -> Formula:
 
 
 def statistic(name: str, *marks: str) -> Formula:
-    """A terminal: `statistic("weight_grad", "msa", "noise")`."""
+    """Make the formula of a terminal: `statistic("weight_grad", "msa", "noise")`."""
     head = terminal(name, *marks)
     return Formula(head=head, kind=head.kind, text=str(head))
 
 
 def apply(operation: Operation, *args: Formula) -> Formula:
-    """The operation on its arguments, with the kinds checked and the limits on size and depth kept."""
+    """Apply the operation to its arguments.
+
+    Raises:
+        FormulaError: the number or kinds of the arguments do not fit, or the formula is too large or too deep.
+    """
     if len(args) != operation.arity:
         raise FormulaError(
             f"'{operation.name}' takes {operation.arity} argument{'s' * (operation.arity > 1)}, not {len(args)}"
@@ -231,7 +239,11 @@ def apply(operation: Operation, *args: Formula) -> Formula:
 
 
 def result_kind(operation: Operation, args: Sequence[Formula]) -> Kind:
-    """The kind of the operation's value on these arguments; FormulaError where they do not fit."""
+    """Return the kind of the operation's value on these arguments.
+
+    Raises:
+        FormulaError: the arguments' kinds do not fit.
+    """
     first = args[0].kind
     match operation.family:
         case "map":
@@ -290,7 +302,11 @@ def _precedence(node: Formula) -> int:
 
 
 def from_json(data: object, operations: Mapping[str, Operation] = OPERATIONS) -> Formula:
-    """The inverse of `Formula.to_json`. Raises FormulaError naming the node that is wrong."""
+    """Read what `Formula.to_json` wrote.
+
+    Raises:
+        FormulaError: a node is wrong; the message says which.
+    """
     if not isinstance(data, dict) or not isinstance(data.get("nodes"), list) or not data["nodes"]:
         raise FormulaError('a formula in JSON is {"nodes": [...], "root": index}')
     if len(data["nodes"]) > MAX_SIZE:

@@ -40,7 +40,7 @@ class FormulaError(ValueError):
 
 
 def role_slots(role: str) -> tuple[str, ...]:
-    """The layers of one block that a role names, in forward order."""
+    """Return the layers of one block that a role names, in forward order."""
     return (ATTENTION_ROLE,) if role == ATTENTION_ROLE else ROLES[role]
 
 
@@ -71,13 +71,13 @@ class Kind:
 
     @property
     def stacked(self) -> bool:
-        """Whether the rows of the matrix are samples or mini-batches, one below the other."""
+        """Return whether the rows of the matrix are samples or mini-batches, one below the other."""
         base, *changes = self.shape.split(".")
         return bool(STACKED.get(base)) and not {"columns", "batch"} & set(changes)
 
     @property
     def reduced(self) -> Kind:
-        """The kind after one reduction: matrix → layer → net."""
+        """Return the kind after one reduction: matrix → layer → net."""
         return layer(len(role_slots(self.role))) if self.level == "matrix" else NET
 
 
@@ -85,17 +85,17 @@ NET = Kind("net")
 
 
 def layer(slots: int) -> Kind:
-    """The kind of one number per layer, `slots` layers in every block."""
+    """Return the kind of one number per layer, `slots` layers in every block."""
     return Kind("layer", slots=slots)
 
 
 def matrix(shape: str, role: str) -> Kind:
-    """The kind of one matrix for each layer of `role`."""
+    """Return the kind of one matrix for each layer of `role`."""
     return Kind("matrix", shape=shape, role=role)
 
 
 def derived_shape(shape: str, change: str) -> str:
-    """The shape's name after an operation that changes it: `rows`, `columns`, `gram`, `batch` or `samples`.
+    """Return the shape's name after an operation that makes `rows`, `columns`, `gram`, `batch` or `samples` of it.
 
     Taking mini-batches together turns stacked weights into weights.
     """

@@ -48,17 +48,17 @@ class Statistic:
 
     @property
     def takes_role(self) -> bool:
-        """Whether a formula says which layers it is of."""
+        """Return whether a formula says which layers it is of."""
         return self.level in ("matrix", "layer") and not self.role
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The places in a block where a matrix of it is."""
+        """Return the places in a block where a matrix of it is."""
         return role_slots(self.role or "all")
 
     @property
     def stacks(self) -> str:
-        """What is stacked in the rows of its matrices: `batches`, `samples` or, empty, nothing."""
+        """Return what is stacked in the rows of its matrices: `batches`, `samples` or, empty, nothing."""
         return STACKED.get(self.shape, "")
 
 
@@ -123,9 +123,12 @@ _COLUMN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def column(name: str) -> Statistic:
-    """The statistic that a column of a benchmark's table is: one number for each network, known without a network.
+    """Return the statistic that a column of a benchmark's table stands for, known without a network.
 
-    Names are those that a benchmark's columns can have. Raises FormulaError for another.
+    It is one number for each network.
+
+    Raises:
+        FormulaError: no column of a benchmark can have the name.
     """
     if not _COLUMN_NAME.fullmatch(name):
         raise FormulaError(
@@ -146,7 +149,7 @@ class Terminal:
 
     @property
     def kind(self) -> Kind:
-        """matrix(shape, role), layer(slots) or net."""
+        """Return matrix(shape, role), layer(slots) or net."""
         if self.statistic.level == "matrix":
             shape = self.statistic.shape
             one_sample = self.probe == "synflow" and self.statistic.stacks == "samples"
@@ -155,7 +158,7 @@ class Terminal:
 
     @property
     def marked(self) -> tuple[str, tuple[str, ...]]:
-        """Name and marks, as `terminal` takes them: role and probe, or the name of the column."""
+        """Return name and marks, as `terminal` takes them: role and probe, or the name of the column."""
         if self.statistic.column:
             return COLUMN, (self.statistic.column,)
         return self.statistic.name, tuple(
@@ -164,26 +167,28 @@ class Terminal:
 
     @property
     def _shown(self) -> list[str]:
-        """Role and probe, unless they go without saying."""
+        """Return role and probe, unless they go without saying."""
         return [mark for mark in (self.role, self.probe) if mark not in ("", "all", "data", self.statistic.role)]
 
     def __str__(self) -> str:
-        """`name[role, probe]`, leaving out the defaults `all` and `data`."""
+        """Return `name[role, probe]`, leaving out the defaults `all` and `data`."""
         shown = self._shown
         return f"{self.statistic.name}[{', '.join(shown)}]" if shown else self.statistic.name
 
     @property
     def latex(self) -> str:
-        """The symbol with role and probe as a superscript."""
+        """Return the symbol with role and probe as a superscript."""
         marks = self._shown
         return self.statistic.latex if not marks else f"{{{self.statistic.latex}}}^{{\\mathrm{{{','.join(marks)}}}}}"
 
 
 def terminal(name: str, *marks: str) -> Terminal:
-    """`terminal("weight_grad", "msa", "noise")`: a statistic with its role and probe, in any order.
+    """Return a statistic with its role and probe, in any order: `terminal("weight_grad", "msa", "noise")`.
 
-    Left out, the role is `all` and the probe is `data`. `terminal("column", NAME)` is a column of a table. Raises
-    FormulaError for a name, role or probe that does not exist or does not apply.
+    Left out, the role is `all` and the probe is `data`. `terminal("column", NAME)` is a column of a table.
+
+    Raises:
+        FormulaError: a name, role or probe does not exist, or does not apply.
     """
     if name == COLUMN:
         if len(marks) != 1:

@@ -40,8 +40,10 @@ def parse(text: str, operations: Mapping[str, Operation] = OPERATIONS, *, comple
     statistic ['[' role or probe (',' role or probe)* ']'] |
     'column' '[' name ']'`. A minus before a number is part of the number; before anything else it is `neg`.
 
-    With `complete`, the formula must be one number for the network. Raises FormulaError, whose message quotes
-    the text and points at the place.
+    With `complete`, the formula must be one number for the network.
+
+    Raises:
+        FormulaError: the text is no formula; the message quotes it and points at the place.
     """
     if len(text) > MAX_LENGTH:
         raise FormulaError(f"the formula has {len(text):,} characters; the limit is {MAX_LENGTH:,}")
@@ -77,7 +79,7 @@ class _Parser:
         yield _Token("end", "", end)
 
     def advance(self) -> _Token:
-        """The current token; the next becomes the current one."""
+        """Return the current token; the next becomes the current one."""
         token = self.token
         self.token = next(self.tokens, token)
         return token
@@ -207,7 +209,7 @@ def _unknown(name: str, what: str, known: Mapping[str, object]) -> str:
 
 
 def _pointed(message: str, text: str, start: int, length: int) -> str:
-    """The message, then the line of the text around the place, then a caret under it."""
+    """Return the message, then the line of the text around the place, then a caret under it."""
     first, last = max(0, start - 60), min(len(text), start + 40)
     window = "".join(character if character.isprintable() else " " for character in text[first:last])
     before, after = "…" * (first > 0), "…" * (last < len(text))

@@ -1,8 +1,8 @@
 """NumberStore: the numbers that formulas' parts have on architectures, kept for later runs.
 
 A part's numbers cost a pass over every architecture's matrices, and fit in a few kilobytes. They are kept by the
-part's text, which says all only of operations that are built in: parts with others are not for this store. All is
-in one SQLite file, each with a checksum, up to a size; what was used longest ago goes first.
+part's text in one SQLite file, each with a checksum, up to a size; what was used longest ago goes first. A part with an
+operation that is not built in is never stored, because its text does not say what it computes.
 The store is a convenience: what it lacks or cannot read is computed, and what it cannot write is computed again.
 """
 
@@ -53,7 +53,7 @@ class NumberStore:
         self.path, self.limit = folder / "numbers.sqlite3", limit
 
     def read(self, scope: str, parts: Sequence[str], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        """The arrays of this shape that are there and sound."""
+        """Return the arrays of this shape that are there and sound."""
 
         def work(database: sqlite3.Connection) -> dict[str, np.ndarray]:
             found: dict[str, np.ndarray] = {}
@@ -92,7 +92,7 @@ class NumberStore:
                     break
 
     def _transaction(self, work: Callable[[sqlite3.Connection], Found], otherwise: Found) -> Found:
-        """What the work gives, or `otherwise` where the file cannot be used. One that is damaged is removed."""
+        """Return what the work gives, or `otherwise` where the file cannot be used. One that is damaged is removed."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.closing(sqlite3.connect(self.path, timeout=PATIENCE)) as database:

@@ -28,8 +28,12 @@ def _hard_inputs(dtype: torch.dtype) -> list[Tensor]:
 
 
 def prove_total(operation: Operation) -> None:
-    """Raise OperationError unless the operation gives finite numbers of the right shape on the hard inputs, alone
-    and in a batch, leaves its argument alone, and has the algebra that its record states."""
+    """Run the operation on the hard inputs, and compare what it does with its record.
+
+    Raises:
+        OperationError: alone or in a batch it gives anything but finite numbers of the right shape, it changes its
+            argument, or it lacks the algebra that its record states.
+    """
     dtypes = [torch.float32] if operation.family in ("normalise", "derive", "product", "spectrum") else []
     if operation.family in ("along_depth", "aggregate"):
         dtypes = [torch.float64]

@@ -64,12 +64,12 @@ class Operation:
 
     @property
     def arity(self) -> int:
-        """1 or 2."""
+        """Return how many arguments it takes: 1 or 2."""
         return 2 if self.family in ("binary", "product") else 1
 
     @property
     def about(self) -> str:
-        """The first sentence of the function's docstring."""
+        """Return the first sentence of the function's docstring."""
         return " ".join((self.function.__doc__ or "").split())
 
 

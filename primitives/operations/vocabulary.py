@@ -17,13 +17,13 @@ class Vocabulary(Mapping[str, Operation]):
     """
 
     def __init__(self, *operations: Operation, proven: bool = False) -> None:
-        """`proven`: that they are total is tested elsewhere, and takes no time here."""
+        """Admit the operations; with `proven`, without running them, because a test has shown that they are total."""
         self._by_name: dict[str, Operation] = {}
         for operation in operations:
             self._admit(operation, proven)
 
     def extended(self, *operations: Operation) -> Vocabulary:
-        """This vocabulary and the given operations; these are checked, and may not reuse a name."""
+        """Return this vocabulary with the given operations, which are checked and may not reuse a name."""
         larger = Vocabulary()
         larger._by_name = dict(self._by_name)
         for operation in operations:
@@ -31,7 +31,7 @@ class Vocabulary(Mapping[str, Operation]):
         return larger
 
     def has(self, operation: Operation) -> bool:
-        """Whether this very record is one of the vocabulary: another of its name is another operation."""
+        """Return whether this very record is in the vocabulary: another of its name is another operation."""
         return self._by_name.get(operation.name) is operation
 
     def _admit(self, operation: Operation, proven: bool) -> None:
