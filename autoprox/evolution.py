@@ -18,10 +18,10 @@ import numpy as np
 import orjson
 
 from autoprox import __version__
-from autoprox.bench_cache.benchmarks.library import data_home
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
+from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.scorer import Scorer, are_small, shard_homes

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.library import data_home, load_benchmark
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.statistics import scorer
 from autoprox.bench_cache.statistics.shards import SIZE, Members, packed
 from autoprox.evolve import Journal

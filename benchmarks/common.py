@@ -18,8 +18,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import linregress
 
-from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, data_home, load_benchmark
+from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics import shards
 from autoprox.bench_cache.statistics.number_store import NumberStore

@@ -18,13 +18,13 @@ from autoprox.bench_cache.benchmarks.library import (
     EMBEDDED_DIR,
     Installed,
     benchmarks_dir,
-    data_home,
     install,
     installed,
     load_benchmark,
 )
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
+from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.statistics.store import clear
 from autoprox.cli.train import train
 

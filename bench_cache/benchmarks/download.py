@@ -12,10 +12,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE, RAW_GITHUB, PublicFile, PublicSource
-from autoprox.bench_cache.benchmarks.library import data_home, install
+from autoprox.bench_cache.benchmarks.library import install
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.home import data_home
 
 _CHUNK = 2**16
 _MOST_ATTEMPTS = 200  # ends even a server that hands out a few bytes at a time

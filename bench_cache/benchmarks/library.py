@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import platformdirs
-
 from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, quoted
+from autoprox.bench_cache.runtime.home import data_home
 
 #: The benchmarks that come with autoprox, `<name>.json` each; DATA.md beside them has notices and the data card.
 EMBEDDED_DIR = Path(__file__).parents[1] / "data"
@@ -28,12 +27,6 @@ class Installed:
     path: Path
     benchmark: Benchmark | None
     problem: str = ""
-
-
-def data_home() -> Path:
-    """Return autoprox's folder for benchmarks and statistics: $AUTOPROX_HOME, or the platform's cache folder."""
-    chosen = os.environ.get("AUTOPROX_HOME")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("autoprox")
 
 
 def benchmarks_dir() -> Path:

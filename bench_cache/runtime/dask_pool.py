@@ -17,7 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from autoprox.bench_cache.runtime.local_pool import Placed
+from autoprox.bench_cache.runtime.placement import Placed
 from autoprox.bench_cache.runtime.source_digest import source_digest
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.primitives import formula

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from autoprox.bench_cache.runtime.placement import Homed
+
 #: Parameters of glibc's mallopt: from what size on memory is asked of the system, and given back.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
@@ -52,19 +54,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-class Placed:
-    """Work for a machine that did the last with the same `home`, and so has its statistics on disk. Any other only
-    takes longer, and without a home all are alike. `load` says how much work it is beside that of other homes.
-    """
-
-    home: str
-    load: float
-
-
-class Homed(Placed):
-    """Work for the very process that did the last with the same `home`, and so has what it needs in memory."""
 
 
 class LocalPool(Executor):

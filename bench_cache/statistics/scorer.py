@@ -16,12 +16,8 @@ from torch import Tensor
 
 from autoprox.bench_cache.benchmarks.table import Benchmark, Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.runtime.local_pool import (
-    LocalPool,
-    Placed,
-    give_back_memory,
-    one_thread,
-)
+from autoprox.bench_cache.runtime.local_pool import LocalPool, give_back_memory, one_thread
+from autoprox.bench_cache.runtime.placement import Placed
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope

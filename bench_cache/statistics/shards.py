@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.runtime.local_pool import Homed, one_thread
+from autoprox.bench_cache.runtime.local_pool import one_thread
+from autoprox.bench_cache.runtime.placement import Homed
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.primitives.evaluate import Graph, by_slot, finish, reductions, requirements, slot_parts

@@ -14,8 +14,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.library import data_home
 from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.training.dataset import Dataset, coming_with, joined, normalised
 
 

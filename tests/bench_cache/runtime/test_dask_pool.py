@@ -21,7 +21,7 @@ import pytest
 import synthetic
 
 from autoprox.bench_cache.runtime.dask_pool import ClusterError, DaskPool, Homes
-from autoprox.bench_cache.runtime.local_pool import Placed
+from autoprox.bench_cache.runtime.placement import Placed
 from autoprox.bench_cache.statistics.scorer import Scorer, shard_homes
 from autoprox.bench_cache.statistics.shards import ShardTask
 from autoprox.cli.root import FAILED, main

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from autoprox.bench_cache.runtime.local_pool import Homed, LocalPool
+from autoprox.bench_cache.runtime.local_pool import LocalPool
+from autoprox.bench_cache.runtime.placement import Homed
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process starts from nothing")
 

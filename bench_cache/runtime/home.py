@@ -1,0 +1,12 @@
+"""Home folder: where downloads, imported benchmarks and cached statistics are kept."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def data_home() -> Path:
+    """Return autoprox's folder for benchmarks and statistics: $AUTOPROX_HOME, or the platform's cache folder."""
+    chosen = os.environ.get("AUTOPROX_HOME")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("autoprox")
