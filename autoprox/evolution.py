@@ -98,6 +98,7 @@ def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **ch
         settings,
         benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),
         tasks=tuple(f"{names[task.benchmark]}:{task.name}" for task in chosen),
+        weights=tuple(task.weight for task in chosen),
     )
     Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
@@ -237,7 +238,8 @@ def _judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: E
         if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
     ]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
-    tasks = [Task(numbers[name], task) for name, task in (text.split(":", 1) for text in settings.tasks)]
+    places = (text.split(":", 1) for text in settings.tasks)
+    tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
     return Judge(scorers, tasks, settings.joint)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 from deap import base
@@ -235,12 +237,20 @@ class Judge:
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:
-    """The tasks that any pattern names (`*` and `?` as in file names), benchmark by benchmark; all without patterns.
+    """Return the tasks that any pattern names, benchmark by benchmark; all without patterns.
 
-    Raises BenchmarkError for a pattern that names nothing, for a benchmark that none names a task of, and for a task
-    with too few accuracies to split.
+    A pattern has `*` and `?` as in file names, and may end in a weight: `NAME=2`. A task has the weight of the last
+    pattern with a weight that names it, and 1 without one: `*,NAME=2` are all tasks, one of them with weight 2.
+
+    Raises:
+        BenchmarkError: a pattern names nothing or its weight is not a positive number; no pattern names a task of some
+            benchmark; or a task has too few accuracies to split.
     """
-    tasks = [Task(number, name) for number, name in matching_tasks(benchmarks, patterns)]
+    parsed = [_weighted(pattern) for pattern in patterns]
+    tasks = [
+        Task(number, name, next((w for p, w in reversed(parsed) if w is not None and fnmatchcase(name, p)), 1.0))
+        for number, name in matching_tasks(benchmarks, [pattern for pattern, _ in parsed])
+    ]
     for number, benchmark in enumerate(benchmarks):
         if not any(task.benchmark == number for task in tasks):
             known = ", ".join(benchmark.tasks)
@@ -248,6 +258,22 @@ def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> li
     for task in tasks:
         _check_enough(benchmarks[task.benchmark], task.name)
     return tasks
+
+
+def _weighted(text: str) -> tuple[str, float | None]:
+    """Return the pattern and the weight of `NAME=2`; no weight where there is none."""
+    pattern, equals, number = text.rpartition("=")
+    if not equals:
+        return text, None
+    if "=" in pattern:
+        raise BenchmarkError(f"'{text:.40}' has more than one '='; a task's name has none, so write NAME=WEIGHT")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not (weight > 0 and math.isfinite(weight)):
+        raise BenchmarkError(f"the weight '{number:.40}' of task '{pattern:.40}' is not a positive number")
+    return pattern.strip(), weight
 
 
 def _check_enough(benchmark: Benchmark, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from autoprox.evolve.grammar import GRAMMARS, TABULAR
@@ -17,9 +18,10 @@ class SettingsError(ValueError):
 class EvolutionSettings:
     """What an evolution's result depends on, and nothing else.
 
-    `benchmarks` name the benchmarks with a digest of their contents, `tasks` are `benchmark:task`. `retries`: how
-    often a rejected child is varied again. `batch`: samples of the probes. `costly`: whether operations cubic in
-    the width (singular values, Gram matrices) are in the grammar.
+    `benchmarks` name the benchmarks with a digest of their contents, `tasks` are `benchmark:task`. `weights`: one for
+    each task, in the joint fitness and the report's means; all 1 where none are given. `retries`: how often a rejected
+    child is varied again. `batch`: samples of the probes. `costly`: whether operations cubic in the width (singular
+    values, Gram matrices) are in the grammar.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -36,6 +38,7 @@ class EvolutionSettings:
     retries: int = 1
     batch: int = 2
     costly: bool = False
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):
@@ -49,3 +52,14 @@ class EvolutionSettings:
         ):
             if getattr(self, name) not in known:
                 raise SettingsError(f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(known)}")
+        object.__setattr__(self, "weights", self.weights or (1.0,) * len(self.tasks))
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        """Check that every task has a positive weight, and that the joint fitness heeds weights if there are any."""
+        numbers = all(type(weight) is float and 0 < weight < math.inf for weight in self.weights)
+        if not numbers or len(self.weights) != len(self.tasks):
+            raise SettingsError(f"weights is {list(self.weights)}; it must be one positive number for each task")
+        if not COMBINATIONS[self.joint].weighted and set(self.weights) - {1.0}:
+            heeding = ", ".join(name for name, combination in COMBINATIONS.items() if combination.weighted)
+            raise SettingsError(f"joint is '{self.joint}', which heeds no weights; leave them out, or use {heeding}")

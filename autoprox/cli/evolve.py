@@ -49,7 +49,13 @@ _DEFAULTS = EvolutionSettings((), ())
     metavar="NAME|FILE",
     help=f"Benchmark to evolve on; repeatable.  [default: {DEFAULT_BENCHMARK}, which is embedded]",
 )
-@click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
+@click.option(
+    "--tasks",
+    default="",
+    metavar="A,B=2,...",
+    help="Tasks, `*` allowed, such as '*_kd'. `NAME=2` gives a weight in the joint fitness and the report's mean: "
+    "'*,pets=2' are all tasks, pets with weight 2.  [default: all, weight 1]",
+)
 @click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True)
 @click.option("--population", type=int, default=_DEFAULTS.population, show_default=True)
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
@@ -118,7 +124,7 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
     except KeyboardInterrupt:
         _say(console, f"Nothing that was finished is lost. {_resuming(out)}")
         raise
-    _print_result(console, result, out)
+    _print_result(console, result, settings, out)
     return 0 if result.finished else INTERRUPTED
 
 
@@ -170,12 +176,20 @@ def _last_run() -> Path:
 def _heading(settings: EvolutionSettings, out: Path, generations: int | None) -> str:
     return (
         f" → {out}\n"
-        f"tasks {', '.join(settings.tasks)}\n"
+        f"tasks {', '.join(_weighted_tasks(settings))}\n"
         f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
         f"population {settings.population}, "
         f"generations {settings.generations if generations is None else generations}, "
         f"seed {settings.seed}"
     )
+
+
+def _weighted_tasks(settings: EvolutionSettings) -> list[str]:
+    """Return the tasks as `--tasks` takes them, each with its weight unless that is 1."""
+    return [
+        task if weight == 1 else f"{task}={weight:g}"
+        for task, weight in zip(settings.tasks, settings.weights, strict=True)
+    ]
 
 
 class _Screen:
@@ -274,12 +288,12 @@ def _duration(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _print_result(console: Console, result: Result, out: Path) -> None:
+def _print_result(console: Console, result: Result, settings: EvolutionSettings, out: Path) -> None:
     console.print()
     console.print("[bold]formula[/]  ", end="")
     _say(console, result.proxy.formula.text)
     for split in dict.fromkeys(row.split for row in result.report.rows):
-        console.print(_report_table(result.report, split))
+        console.print(_report_table(result.report, split, settings))
     split = "test" if result.finished else "validation"
     for line in _verdict(result.report, split):
         _say(console, line)
@@ -326,11 +340,13 @@ def _beside_params(lead: Lead, split: str) -> str:
     )
 
 
-def _report_table(report: Report, split: str) -> Table:
+def _report_table(report: Report, split: str, settings: EvolutionSettings) -> Table:
     """Tasks by predictors: tau with its interval below, and the formula's partial tau given params."""
     rows = [row for row in report.rows if row.split == split]
     predictors = list(dict.fromkeys(row.predictor for row in rows))
     title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
+    if set(settings.weights) != {1.0}:
+        title += f"; the mean weighs {', '.join(_weighted_tasks(settings))}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", padding=(0, 1, 0, 0))
     table.add_column("task", overflow="fold")  # what gives way in a narrow terminal
     table.add_column("n", justify="right", no_wrap=True)

@@ -251,3 +251,30 @@ def test_with_many_architectures_scipy_is_asked(monkeypatch: pytest.MonkeyPatch)
     exact = kendalls(scores, accuracies)
     monkeypatch.setattr(fitness, "PAIRWISE", 29)
     np.testing.assert_array_equal(kendalls(scores, accuracies), exact)
+
+
+# --- weights ---
+
+
+def weights(*patterns: str) -> dict[str, float]:
+    return {task.name: task.weight for task in choose_tasks((BENCHMARK,), patterns)}
+
+
+def test_a_pattern_can_end_in_a_weight() -> None:
+    assert weights() == {"size_kd": 1, "shape_kd": 1, "rare": 1}
+    assert weights("size_kd=2", "rare") == {"size_kd": 2, "rare": 1}
+    assert weights("*_kd=.5") == {"size_kd": 0.5, "shape_kd": 0.5}
+    for patterns in (("*", "rare=3"), ("rare=3", "*")):
+        assert weights(*patterns) == {"size_kd": 1, "shape_kd": 1, "rare": 3}
+    assert weights("*=2", "rare=3") == {"size_kd": 2, "shape_kd": 2, "rare": 3}
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", "nan", "inf", "", "two"])
+def test_a_weight_that_is_not_positive_is_refused(weight: str) -> None:
+    with pytest.raises(BenchmarkError, match=rf"^the weight '{weight}' of task 'rare' is not a positive number$"):
+        weights(f"rare={weight}")
+
+
+def test_a_second_equals_sign_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match=r"^'rare=1=2' has more than one '='; a task's name has none"):
+        weights("rare=1=2")

@@ -49,3 +49,13 @@ def test_a_row_of_ones_own_is_in_the_help() -> None:
     printed = subprocess.run([sys.executable, "-c", _HELP], capture_output=True, text=True, check=True).stdout
     assert "[mean|min|mean-spread|median]" in "".join(printed.split())
     assert "median:themediantask." in "".join(printed.split())
+
+
+def test_weights_that_do_nothing_are_refused() -> None:
+    assert EvolutionSettings((), ("b:x", "b:y")).weights == (1.0, 1.0)
+    assert EvolutionSettings((), ("b:x", "b:y"), weights=(2.0, 1.0)).weights == (2.0, 1.0)
+    with pytest.raises(SettingsError, match=r"^joint is 'min', which heeds no weights; leave them out, or use mean, "):
+        EvolutionSettings((), ("b:x", "b:y"), joint="min", weights=(2.0, 1.0))
+    for wrong in ((1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, "2")):
+        with pytest.raises(SettingsError, match=r"^weights is .*; it must be one positive number for each task$"):
+            EvolutionSettings((), ("b:x", "b:y"), weights=wrong)  # type: ignore[arg-type]
