@@ -24,7 +24,9 @@ from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically,
 from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
-from autoprox.bench_cache.statistics.scorer import Scorer, are_small, shard_homes
+from autoprox.bench_cache.statistics.protocol import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
+from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.evolve import (
     FORMULA,
     TABULAR,
@@ -212,9 +214,9 @@ def _carry_on(out: Path, settings: EvolutionSettings, journal: Journal, breeder:
     return Result(proxy, verdict, finished, len(records) - 1)
 
 
-def _tell_of_room(scorer: Scorer | TabularScorer, evolve: np.ndarray, watch: Watch) -> None:
+def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: Watch) -> None:
     """Say that some networks run again for every generation, which takes long, where the disk has no room for them."""
-    again = sum(int(i) not in scorer.kept for i in evolve) if isinstance(scorer, Scorer) else 0
+    again = sum(int(i) not in scorer.kept for i in evolve)
     if again:
         watch.notice(
             f"no room for the statistics of {again:,} of the {len(evolve):,} networks of {scorer.benchmark.name} that "
@@ -243,13 +245,11 @@ def _judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: E
     return Judge(scorers, tasks, settings.joint)
 
 
-def _scorer(
-    settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None
-) -> Scorer | TabularScorer:
+def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None) -> Scorer:
     if settings.grammar == TABULAR:
         return TabularScorer(benchmark, network=network)
-    root, kept = data_home() / "statistics", _kept(benchmark)
-    return Scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
+    root, kept = data_home() / "statistics", benchmark.splits()["evolve"]  # fitness is judged on that split
+    return network_scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
 
 
 def _grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> Grammar:
@@ -266,12 +266,6 @@ def _kept_statistics(written: Grammar) -> tuple[tuple[str, str], ...]:
 def probe_of(benchmarks: Sequence[Benchmark]) -> str:
     """The probe that evolution reads: `data` if there are images for the networks of every task, else `noise`."""
     return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
-
-
-def _kept(benchmark: Benchmark) -> np.ndarray:
-    """Whose statistics stay on disk: everyone's if the networks are small, else those that fitness is judged on."""
-    small = are_small(benchmark.structure()["params"])
-    return np.arange(len(benchmark)) if small else benchmark.splits()["evolve"]
 
 
 def _reads(name: str, probe: str) -> Formula:

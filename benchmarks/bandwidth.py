@@ -62,7 +62,7 @@ def readings_of(benchmark: Benchmark, formulas: Sequence[Formula]) -> list[Readi
 
 
 def through_the_scorer(benchmark: Benchmark, formulas: Sequence[Formula], workers: int, repeats: int) -> float:
-    """Seconds of `Scorer.scores` with so many workers, each reading the statistics from disk."""
+    """Seconds of `LargeScorer.scores` with so many workers, each reading the statistics from disk."""
 
     def once(pool: Executor | None) -> float:
         (scorer,) = scorers_of(benchmark, pool)

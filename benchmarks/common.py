@@ -23,8 +23,9 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics import shards
+from autoprox.bench_cache.statistics.networks import NetworkScorer
 from autoprox.bench_cache.statistics.number_store import NumberStore
-from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.version import statistics_version
@@ -116,14 +117,14 @@ def evolved(benchmark: Benchmark, generations: int, population: int, workers: in
     return found
 
 
-def scorers_of(benchmark: Benchmark, executor: Executor | None = None) -> list[Scorer]:
+def scorers_of(benchmark: Benchmark, executor: Executor | None = None) -> list[NetworkScorer]:
     """A scorer for each of the benchmark's networks that has seen nothing yet: what is remembered of formulas, in this
     process and on disk, is dropped. What the executor's processes remember is theirs: take new ones."""
     shards._shard.cache_clear()
     root = data_home() / "statistics"
     if benchmark.space:
         NumberStore(root / statistics_version(benchmark.space)).path.unlink(missing_ok=True)
-    return [Scorer(benchmark, root, network=each, executor=executor) for each in benchmark.networks()]
+    return [network_scorer(benchmark, root, network=each, executor=executor) for each in benchmark.networks()]
 
 
 def judge_of(benchmark: Benchmark) -> Judge:

@@ -29,7 +29,7 @@ from common import (
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
-from autoprox.bench_cache.statistics.scorer import scores_together
+from autoprox.bench_cache.statistics.together import scores_together
 from autoprox.primitives import Formula, parse
 
 #: Each (statistic, probe) of evolution, so that reading it from disk is no part of what is timed.

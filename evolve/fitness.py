@@ -14,8 +14,8 @@ from scipy.stats import kendalltau
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import matching_tasks
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.statistics.columns import TabularScorer
-from autoprox.bench_cache.statistics.scorer import Scorer, estimates, scores_together
+from autoprox.bench_cache.statistics.protocol import Scorer
+from autoprox.bench_cache.statistics.together import estimates, scores_together
 from autoprox.evolve.joint import combined
 from autoprox.primitives.formula import Formula
 
@@ -115,9 +115,7 @@ class Judge:
     its scorer.
     """
 
-    def __init__(
-        self, scorers: Sequence[Scorer | TabularScorer], tasks: Sequence[Task], combination: str = "mean"
-    ) -> None:
+    def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
         self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
         self.weights = [task.weight for task in tasks]
         self._splits = [scorer.benchmark.splits() for scorer in scorers]
@@ -192,7 +190,7 @@ class Judge:
     def _kept(self, split: str) -> bool:
         """Whether all statistics of the split's architectures stay on disk."""
         return all(
-            not isinstance(scorer, Scorer) or scorer.kept.issuperset(self.architectures(number, split).tolist())
+            set(scorer.kept).issuperset(self.architectures(number, split).tolist())
             for number, scorer in enumerate(self.scorers)
         )
 
@@ -203,11 +201,11 @@ class Judge:
 
     def _estimated(self, formulas: Sequence[Formula], split: str) -> np.ndarray | None:
         """The joint fitness of scores that are estimated; −2 without one. None where exact ones take no longer."""
-        scorers = [scorer for scorer in self.scorers if isinstance(scorer, Scorer) and not scorer.small]
-        if not formulas or len(scorers) < len(self.scorers):
+        wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
+        scores = estimates(self.scorers, formulas, wanted) if formulas else None
+        if scores is None:
             return None
-        wanted = [self.architectures(number, split) for number in range(len(scorers))]
-        taus = self._taus(estimates(scorers, formulas, wanted), split)
+        taus = self._taus(scores, split)
         joint = np.array([self._joint(column) for column in taus.T.tolist()])
         return np.nan_to_num(joint, nan=-2.0)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TaskInput
 from autoprox.bench_cache.spaces.registry import InputSpec, PitArch, get_space
-from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.evolve import Judge, Task
 
 SPEC = InputSpec(image_size=24, num_classes=10, patch_size=8)
@@ -41,7 +41,7 @@ def benchmark(count: int = 36, name: str = "small", seed: int = 0) -> Benchmark:
 
 def judge(root: Path, *benchmarks: Benchmark, tasks: tuple[str, ...] = ("size_kd", "shape_kd")) -> Judge:
     """Make a judge of the tasks, with the statistics under `root`."""
-    scorers = [Scorer(b, root, kept=b.splits()["evolve"]) for b in benchmarks]
+    scorers = [network_scorer(b, root, kept=b.splits()["evolve"]) for b in benchmarks]
     return Judge(scorers, [Task(number, name) for number in range(len(benchmarks)) for name in tasks])
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from autoprox.bench_cache.statistics import scorer
-from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics import worker
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.primitives import parse
 
 SCRIPTS = ("throughput", "scaling", "bandwidth", "footprint", "latency")
@@ -50,9 +50,9 @@ def test_new_scorers_compute_what_others_have_computed(monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     common = importlib.import_module("common")
     computed: list[int] = []
-    reduce = scorer.reduce_layers
+    reduce = worker.reduce_layers
     monkeypatch.setattr(
-        scorer, "reduce_layers", lambda parts, reading: computed.append(len(parts)) or reduce(parts, reading)
+        worker, "reduce_layers", lambda parts, reading: computed.append(len(parts)) or reduce(parts, reading)
     )
     formula = [parse("sum(fro(weight[msa]))")]
     with common.cold_home():
@@ -62,7 +62,7 @@ def test_new_scorers_compute_what_others_have_computed(monkeypatch: pytest.Monke
             made.scores(formula, [0])
             made.scores(formula, [0])  # the same one does remember
         assert computed == [2] * 3
-        Scorer(benchmark, made.root).scores(formula, [0])  # as does the store, unless it is dropped
+        network_scorer(benchmark, made.root).scores(formula, [0])  # as does the store, unless it is dropped
         assert computed == [2] * 3
 
 

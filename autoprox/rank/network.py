@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.bench_cache.statistics.scorer import rounded
+from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.store import SHAPES, is_matrix
 from autoprox.primitives import Block, Formula, LayerError, Reading, find_blocks, read_statistics
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions

@@ -11,7 +11,7 @@ from torch import Tensor
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark, Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec
-from autoprox.bench_cache.statistics.scorer import Progress, rounded
+from autoprox.bench_cache.statistics.protocol import Held, Progress, rounded
 from autoprox.primitives.evaluate import finish
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.operations import MAX
@@ -19,19 +19,23 @@ from autoprox.primitives.statistics import COLUMN
 
 
 def known(benchmark: Benchmark, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
-    """What is known of every architecture without its network, by the name of the statistic: params, flops, depth and
-    width as far as `Benchmark.structure` has them, and `column[NAME]` for each column. NaN where missing."""
+    """Return what is known of every architecture without its network, by the name of the statistic.
+
+    It is params, flops, depth and width as far as `Benchmark.structure` has them, and `column[NAME]` for each column;
+    NaN where a value is missing.
+    """
     columns = {str(statistic(COLUMN, name)): values for name, values in benchmark.columns.items()}
     return {**benchmark.structure(spec), **columns}
 
 
 def common_statistics(benchmarks: Sequence[Benchmark]) -> tuple[Formula, ...]:
-    """The statistics that every benchmark knows of each of its architectures: structure, then columns, in order.
+    """Return the statistics that every benchmark knows of each of its architectures: structure, then columns, in order.
 
-    One that lacks a value anywhere is left out, so that no formula is judged on the architectures of its choice. So
-    is a column that repeats the structure.
+    A statistic that lacks a value anywhere is left out, so that no formula chooses the architectures it is judged on.
+    So is a column that repeats the structure.
 
-    Raises BenchmarkError if no column is left.
+    Raises:
+        BenchmarkError: no column is left.
     """
     tables = [known(benchmark) for benchmark in benchmarks]
     complete = [
@@ -55,7 +59,7 @@ def _column(name: str) -> Formula:
 class TabularScorer:
     """Formulas' scores on the architectures of one benchmark, from its columns and structure.
 
-    It stands where a `Scorer` does. The benchmark may have a space: its columns are then read beside the structure
+    The benchmark may have a space: its columns are then read beside the structure
     that the space computes for `network`, one of `Benchmark.networks`.
     """
 
@@ -66,7 +70,11 @@ class TabularScorer:
         self.known = known(benchmark, self.network.spec)
 
     def check(self, formulas: Iterable[Formula]) -> None:
-        """Raise BenchmarkError for a formula that reads something else than the benchmark's table."""
+        """Check that the formulas read nothing but the benchmark's table.
+
+        Raises:
+            BenchmarkError: a formula reads something else.
+        """
         for formula in formulas:
             for terminal in formula.terminals():
                 if str(terminal) not in self.known:
@@ -74,6 +82,15 @@ class TabularScorer:
                         f"'{formula.text:.80}' reads {terminal}, which the table of benchmark {self.benchmark.name} "
                         f"does not have; there are {', '.join(self.known) or 'none'}"
                     )
+
+    @property
+    def kept(self) -> range:
+        """All architectures: a table is read without any network."""
+        return range(len(self.benchmark))
+
+    def held(self, indices: np.ndarray) -> Held | None:
+        """Return None: a table has no networks."""
+        return None
 
     def prepare(
         self,
@@ -86,12 +103,13 @@ class TabularScorer:
         self.check(formulas)
 
     def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Scores, formulas × indices, float64, to 40 bits (see `rounded`).
+        """Return scores, formulas × indices, float64, to 40 bits (see `rounded`).
 
         Numbers are read within ±MAX, the range of the operations. A score is NaN, which is missing, exactly where a
         number that the formula reads is.
 
-        Raises BenchmarkError as `check` does.
+        Raises:
+            BenchmarkError: as for `check`.
         """
         self.check(formulas)
         indices = np.asarray(indices, dtype=int)

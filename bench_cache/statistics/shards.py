@@ -1,9 +1,9 @@
 """Shards: many small networks' statistics held in memory, matrices of one shape as one tensor, scored together.
 
-One operation on one small matrix costs microseconds of Python and little arithmetic. A shard has networks of whatever
-task. It stacks their matrices of equal shape and runs a formula's operations once for each stack, and the arithmetic
-on numbers per layer once for all its networks of one depth. The numbers are those of the network-by-network
-path up to float32's rounding (tested against it, 1e-6 relative).
+One operation on one small matrix costs microseconds of Python and little arithmetic. A shard, whose networks may
+belong to several tasks, stacks their matrices of equal shape. It runs a formula's operations once for each stack, and
+the arithmetic on numbers per layer once for all networks of one depth. Its numbers equal those of networks scored one
+by one up to float32's rounding (a test compares them, 1e-6 relative).
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import STATISTICS, Terminal
 
-#: Networks of one depth that a shard has, at most, and networks of all depths for each shard that is made. Fixed, so
-#: that what is stacked together does not depend on the number of workers.
+#: How many networks of one depth a shard has at most, and how many networks of all depths there are to a shard. Both
+#: are fixed, so that the number of workers does not decide what is stacked together.
 OF_ONE_DEPTH, SIZE = 100, 150
-#: Entries of a stack that are worked on at once: a chunk and what is computed from it stay in cache.
+#: How many entries of a stack are worked on at once: few enough that they and their results fit in the processor's
+#: cache.
 CHUNK = 2**17
-#: Subformulas whose numbers a shard remembers; the oldest are computed again when they are needed.
+#: How many subformulas' numbers a shard remembers; the oldest are computed again when they are needed.
 REMEMBERED = 8_000
 
 
 @dataclass(frozen=True)
 class Stack:
-    """The matrices of one slot and one shape: by (statistic, probe), n × rows × columns, and whose each one is."""
+    """The matrices of one slot and one shape, n × rows × columns by (statistic, probe), and whose each one is."""
 
     networks: np.ndarray
     blocks: np.ndarray
@@ -47,7 +48,7 @@ class Stack:
 
 
 class Shard:
-    """Networks with the statistics that formulas have read so far, and the numbers made of them."""
+    """Networks with the statistics that formulas have read so far, and the numbers computed from them."""
 
     def __init__(self, root: Path, subjects: Sequence[Subject], stride: int = 1) -> None:
         self.root, self.subjects, self.stride = root, tuple(subjects), stride
@@ -59,7 +60,11 @@ class Shard:
         self.values: dict[int, dict[Formula, Tensor]] = {}  # what `finish` remembers of each depth
 
     def scores(self, formulas: Sequence[Formula]) -> np.ndarray:
-        """Scores, formulas × networks, float64. Raises LayerError for a statistic that the networks do not have."""
+        """Return scores, formulas × networks, float64.
+
+        Raises:
+            LayerError: the networks do not have a statistic that a formula reads.
+        """
         self._load(formulas)
         wanted = [part for part in reductions(formulas) if part not in self.numbers]
         for slot, group in by_slot(wanted).items():
@@ -72,7 +77,7 @@ class Shard:
         return result
 
     def _finish(self, formulas: Sequence[Formula], depth: int, at: np.ndarray) -> np.ndarray:
-        """Scores, formulas × networks, of the networks at these places, which have one depth."""
+        """Return scores, formulas × networks, of the networks at these places, which have one depth."""
 
         def layers(node: Formula) -> Tensor:
             return torch.from_numpy(np.stack([self._numbers(part)[at, :depth] for part in slot_parts(node)], axis=-1))
@@ -125,7 +130,7 @@ class Shard:
         self.numbers.update(zip(group, found, strict=True))
 
     def _numbers(self, part: Formula) -> np.ndarray:
-        """A single-slot part's numbers, networks × blocks: a reduction as computed, or a layer statistic as read."""
+        """Return a single-slot part's numbers, networks × blocks, computed from matrices or read as they are."""
         if part not in self.numbers:
             assert isinstance(part.head, Terminal)
             key = part.head.statistic.name, part.head.role
@@ -137,7 +142,7 @@ class Shard:
 
 
 def _places(readings: Sequence[Reading], sized_at: str, sized_by: Sequence[str]) -> list[Stack]:
-    """Empty stacks for the matrices of a slot, one for each size, which follows from statistics of a layer."""
+    """Return empty stacks for the matrices of a slot, one for each size, which follows from statistics of a layer."""
     groups: dict[tuple[float, ...], list[tuple[int, int]]] = {}
     for network, reading in enumerate(readings):
         for block in range(int(reading.net["depth"])):
@@ -157,7 +162,7 @@ def _forget(memo: dict) -> None:
 
 @dataclass(frozen=True)
 class Members:
-    """A shard's networks as they are sent: `packed` is unpacked only where the shard `name` is not yet held."""
+    """A shard's networks as they are sent; a worker that holds the shard `name` already does not unpack them."""
 
     root: str
     name: str
@@ -166,7 +171,7 @@ class Members:
 
     @classmethod
     def of(cls, root: Path, subjects: Sequence[Subject], stride: int) -> Members:
-        """The subjects, under a name that says which they are and how much of them is read."""
+        """Return the subjects under a name that says which they are and how much of them is read."""
         return cls(str(root), shard_name(subjects, stride), pickle.dumps(tuple(subjects)), stride)
 
     def __eq__(self, other: object) -> bool:
@@ -178,7 +183,7 @@ class Members:
 
 @dataclass(frozen=True)
 class ShardTask(Homed):
-    """What one worker does for one shard: formulas travel, packed once for all shards, and statistics stay."""
+    """Formulas to score on one shard: they travel, packed once for all shards; the statistics stay with the worker."""
 
     members: Members
     formulas: bytes | tuple[Formula, ...]  # as they are in one process: packed, a redefined function looks the same
@@ -191,9 +196,9 @@ class ShardTask(Homed):
 
 
 def shards(depths: np.ndarray) -> list[np.ndarray]:
-    """Places of networks in groups of about as many layers in all, two or more; the most work first.
+    """Return two or more groups of networks, by place, with about equally many layers in each; the largest first.
 
-    The networks of one depth are together, if they are not too many: each depth in a group costs time of its own.
+    Networks of one depth stay together unless they are too many, because each depth in a group costs time of its own.
     """
     parts: list[np.ndarray] = []
     for depth in np.unique(depths):
@@ -210,17 +215,20 @@ def shards(depths: np.ndarray) -> list[np.ndarray]:
 
 
 def shard_name(subjects: Sequence[Subject], stride: int) -> str:
-    """The name of the shard that has every stride-th row and column of these networks' matrices."""
+    """Return the name of the shard that has every stride-th row and column of these networks' matrices."""
     return hashlib.sha256("".join(subject.key for subject in subjects).encode()).hexdigest() + f"/{stride}"
 
 
 def packed(formulas: Sequence[Formula]) -> bytes:
-    """The formulas as they are sent."""
+    """Return the formulas as they are sent."""
     return pickle.dumps(tuple(formulas))
 
 
 def score_shard(task: ShardTask) -> np.ndarray:
-    """Scores, formulas × networks of the shard. Runs on one thread, so that workers do not contend for cores."""
+    """Return scores, formulas × networks of the shard.
+
+    Runs on one thread, so that workers do not contend for cores.
+    """
     with one_thread():
         formulas = _unpacked(task.formulas) if isinstance(task.formulas, bytes) else task.formulas
         return _shard(task.members).scores(formulas)
@@ -233,5 +241,5 @@ def _unpacked(formulas: bytes) -> tuple[Formula, ...]:
 
 @lru_cache(maxsize=256)
 def _shard(members: Members) -> Shard:
-    """One for each process, root and group of networks."""
+    """Return the shard of these networks: one for each process and root."""
     return Shard(Path(members.root), pickle.loads(members.packed), members.stride)

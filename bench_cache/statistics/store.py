@@ -34,7 +34,7 @@ SHAPES = frozenset({"tokens", "flops"})
 
 
 class StatisticsCache:
-    """Statistics on disk, under one directory. `read` is all that is needed; it builds what is missing."""
+    """Statistics on disk, under one directory; `read` builds what is missing."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
@@ -48,10 +48,10 @@ class StatisticsCache:
         *,
         keep: bool = True,
     ) -> Reading:
-        """The wanted matrices, as (statistic, probe, slot), and whatever `numbers` (tokens, flops) need a run.
+        """Return the wanted matrices, by (statistic, probe, slot), and those of `numbers` that need a forward pass.
 
-        The other numbers per layer and network are always there. What is not in the cache, or damaged, is read from
-        the network, and kept if `keep`.
+        These are tokens and flops; the other numbers per layer and network are always there. What is missing from the
+        cache, or damaged, is read from the network, and kept if `keep`.
         """
         matrices = list(dict.fromkeys(matrices))
         entry = self._entry(subject)
@@ -78,7 +78,7 @@ class StatisticsCache:
         return found
 
     def prepared(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> bool:
-        """Whether `prepare` would find nothing missing."""
+        """Return whether `prepare` would find nothing missing."""
         return all(self.has(subject, pairs, each) for each in ({1, stride} if keep else {stride}))
 
     def prepare(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int, *, keep: bool = True) -> None:
@@ -93,10 +93,10 @@ class StatisticsCache:
             self._keep_sample(subject, whole, pairs, stride)
 
     def read_sample(self, subject: Subject, pairs: Collection[tuple[str, str]], stride: int) -> Reading:
-        """Every stride-th row and column of the matrices of (statistic, probe) pairs, and all numbers.
+        """Return every stride-th row and column of the matrices of (statistic, probe) pairs, and all numbers.
 
-        Rows are taken sample by sample, so that each keeps as many. What is missing is taken from the matrices, of
-        which no more is kept for it.
+        Rows are taken sample by sample, so that each sample keeps equally many. A sample that is missing is built and
+        kept; the whole matrices that it is taken from are not.
         """
         entry = self._entry(subject)
         found = self._read_structure(entry, SHAPES) or Reading()
@@ -108,7 +108,7 @@ class StatisticsCache:
     def _keep_sample(
         self, subject: Subject, whole: Reading, pairs: Collection[tuple[str, str]], stride: int
     ) -> Reading:
-        """Every stride-th row and column of the matrices, kept with all numbers."""
+        """Keep every stride-th row and column of the matrices, with all numbers, and return them."""
         entry, sampled = self._entry(subject), _sample(whole, stride)
         self._keep_matrices(entry, sampled, set(pairs), stride)
         if self._read_structure(entry, SHAPES) is None:
@@ -139,7 +139,7 @@ class StatisticsCache:
         _write(entry / "structure.json", orjson.dumps(record))
 
     def _read_structure(self, entry: Path, shapes: Iterable[str]) -> Reading | None:
-        """The numbers per layer and network; None if absent, damaged or without the wanted shapes."""
+        """Return the numbers per layer and network; None if absent, damaged or without the wanted shapes."""
         try:
             stored = orjson.loads((entry / "structure.json").read_bytes())
             payload = stored["payload"].encode()
@@ -155,7 +155,7 @@ class StatisticsCache:
     def _read_matrices(
         self, reading: Reading, entry: Path, name: str, probe_name: str, slots: Sequence[str], stride: int = 1
     ) -> bool:
-        """Put the slots' matrices into the reading; whether they were there and sound."""
+        """Put the slots' matrices into the reading, and return whether they were there and sound."""
         path = _matrix_file(entry, name, probe_name, stride)
         try:
             stat = path.stat()
@@ -179,17 +179,17 @@ class StatisticsCache:
         return True
 
     def size(self, subject: Subject) -> int:
-        """Bytes on disk of what is kept of a network."""
+        """Return how many bytes on disk the statistics of a network take."""
         return sum(file.stat().st_size for file in self._entry(subject).glob("*"))
 
     def has(self, subject: Subject, pairs: Iterable[tuple[str, str]], stride: int = 1) -> bool:
-        """Whether files for all the (statistic, probe) pairs are there; their soundness is checked when read."""
+        """Return whether there are files for all the (statistic, probe) pairs; `read` checks that they are sound."""
         entry = self._entry(subject)
         return all(_matrix_file(entry, name, probe_name, stride).exists() for name, probe_name in pairs)
 
 
 def clear(root: Path, *, everything: bool = False) -> int:
-    """Remove the statistics that no current code reads, or everything; the bytes that became free."""
+    """Remove the statistics that no current code reads, or everything, and return the bytes that became free."""
     freed, current = 0, set() if everything else current_versions()
     for folder in root.glob("*"):
         if folder.name not in current:
@@ -204,7 +204,7 @@ def slots_of(name: str) -> tuple[str, ...]:
 
 
 def is_matrix(name: str) -> bool:
-    """Whether a statistic is one matrix for each layer."""
+    """Return whether a statistic is one matrix for each layer."""
     return name in STATISTICS and STATISTICS[name].level == "matrix"  # columns of a table are not in STATISTICS
 
 
@@ -213,7 +213,7 @@ def _everywhere(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str, str]]:
 
 
 def _sample(whole: Reading, stride: int) -> Reading:
-    """The reading with every stride-th row and column of its matrices."""
+    """Return the reading with every stride-th row and column of its matrices."""
     thin: dict[tuple[str, str, str], Sequence[Tensor]] = {
         key: [thinned(matrix, whole.samples[key[:2]], stride) for matrix in blocks]
         for key, blocks in whole.matrices.items()
@@ -222,7 +222,7 @@ def _sample(whole: Reading, stride: int) -> Reading:
 
 
 def thinned(matrix: Tensor, samples: int, stride: int) -> Tensor:
-    """Every stride-th row of each sample, and of these every stride-th column."""
+    """Return every stride-th row of each sample, and of these every stride-th column."""
     return matrix.unflatten(0, (samples, -1))[:, ::stride, ::stride].flatten(0, 1).contiguous()
 
 
@@ -232,7 +232,7 @@ def _matrix_file(entry: Path, name: str, probe_name: str, stride: int = 1) -> Pa
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Put a file into the cache, in place of whatever is there."""
+    """Write a file of the cache, in place of whatever is there."""
     if path.is_dir():
         shutil.rmtree(path)
     with advising("statistics are kept there; make room, or set AUTOPROX_HOME to another folder"):
@@ -246,7 +246,7 @@ def _checksum(tensor: Tensor) -> str:
 
 
 def _seal(facts: Mapping[str, str]) -> str:
-    """The checksum of what a file's metadata say."""
+    """Return the checksum of what a file's metadata say."""
     return xxhash.xxh3_128_hexdigest(f"{facts['samples']} {facts['checksums']}".encode())
 
 

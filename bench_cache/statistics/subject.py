@@ -34,7 +34,7 @@ class Subject:
 
     @cached_property
     def key(self) -> str:
-        """The SHA-256 that names the cache entry, under the code version."""
+        """The SHA-256 that names the cache entry, in the folder of the space's version."""
         facts = {
             "arch": get_space(self.space).key(self.arch),
             "spec": asdict(self.spec),
@@ -48,10 +48,12 @@ class Subject:
         return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
-        """Build the network and read the wanted (statistic, probe) pairs from it, keeping nothing.
+        """Build the network and read the wanted (statistic, probe) pairs from it; keep nothing.
 
-        The FLOPs are the space's closed form, which torch's counter equals and takes ten times as long for.
-        Raises BenchmarkError for the probe `data` where there are no images, or fewer than the batch.
+        The FLOPs come from the space's closed form: torch's counter gives the same number and takes ten times as long.
+
+        Raises:
+            BenchmarkError: the probe `data` is wanted, and there are no images, or fewer than the batch.
         """
         wanted = set(wanted)
         if any(name == "data" for _, name in wanted):

@@ -24,7 +24,7 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.bench_cache.statistics import scorer
-from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
@@ -155,7 +155,7 @@ def test_taus_in_provenance_and_report_are_those_of_the_benchmark(whole: tuple[P
     proxy = Proxy.load(out / PROXY_FILE)
     for split in SPLITS:
         at = BENCHMARK.splits()[split]
-        scores = Scorer(BENCHMARK, home / "statistics", kept=[]).scores([proxy.formula], at)[0]
+        scores = network_scorer(BENCHMARK, home / "statistics", kept=[]).scores([proxy.formula], at)[0]
         for task in ("size_kd", "shape_kd"):
             tau = scipy.stats.kendalltau(scores, BENCHMARK.tasks[task][at]).statistic
             assert result.report.row(FORMULA, split, task, "small").tau == pytest.approx(tau)
@@ -170,7 +170,7 @@ def test_taus_in_provenance_and_report_are_those_of_the_benchmark(whole: tuple[P
 
 def test_validation_chooses_among_the_finalists(whole: tuple[Path, Result], home: Path) -> None:
     out, result = whole
-    judge = Judge([Scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
+    judge = Judge([network_scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
     records = Journal.open(out / JOURNAL).records
     outcomes = {text: outcome for record in records for text, outcome in record["judged"]}
     made = autoprox.evolution.grammar("typed")

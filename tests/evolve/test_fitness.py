@@ -27,6 +27,10 @@ class Given:
     def __init__(self, benchmark: Benchmark, scores: dict[str, np.ndarray]) -> None:
         self.benchmark, self._scores = benchmark, scores
         self.network, self.structure = benchmark.networks()[0], benchmark.structure()
+        self.kept = range(len(benchmark))
+
+    def held(self, indices: np.ndarray) -> None:
+        """Say that no networks are held in memory."""
 
     def scores(self, formulas: Sequence[Formula], indices: np.ndarray) -> np.ndarray:
         return np.array([self._scores[formula.text][indices] for formula in formulas])

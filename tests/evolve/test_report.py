@@ -26,7 +26,11 @@ class Given:
     def __init__(self, benchmark: Benchmark, scores: np.ndarray) -> None:
         self.benchmark, self._scores = benchmark, scores
         self.network, self.structure = benchmark.networks()[0], benchmark.structure()
+        self.kept = range(len(benchmark))
         self.asked: set[int] = set()
+
+    def held(self, indices: np.ndarray) -> None:
+        """Say that no networks are held in memory."""
 
     def scores(self, formulas: Sequence[Formula], indices: np.ndarray) -> np.ndarray:
         self.asked |= {int(i) for i in indices}

@@ -8,8 +8,9 @@ import synthetic
 import torch
 
 from autoprox.bench_cache.statistics import scorer as scoring
-from autoprox.bench_cache.statistics.scorer import STRIDE, Scorer, estimates
+from autoprox.bench_cache.statistics.large import STRIDE, LargeScorer
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of, thinned
+from autoprox.bench_cache.statistics.together import estimates
 from autoprox.evolve import Breeder, Invalid, Judge, Judgement, fitness, grammar
 from autoprox.evolve.fitness import MARGIN, kendalls
 from autoprox.evolve.joint import combined
@@ -43,7 +44,7 @@ def large(root: Path, monkeypatch: pytest.MonkeyPatch) -> Judge:
     return synthetic.judge(root, BENCHMARK)
 
 
-def sampled(scorer: Scorer, index: int, formula: Formula) -> Reading:
+def sampled(scorer: LargeScorer, index: int, formula: Formula) -> Reading:
     """The statistics of a formula, thinned here."""
     pairs = [pair for pair in requirements([formula]) if pair[0] not in ("params", "depth")]
     wanted = [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
@@ -61,7 +62,7 @@ def test_thinned_keeps_every_stride_th_row_of_each_sample_and_column() -> None:
 
 def test_an_estimate_is_the_formula_on_thinned_statistics(large: Judge) -> None:
     scorer = large.scorers[0]
-    assert isinstance(scorer, Scorer)
+    assert isinstance(scorer, LargeScorer)
     at = large.architectures(0, "evolve")[:5]
     (found,) = estimates([scorer], FORMULAS, [at])
     for row, formula in zip(found, FORMULAS, strict=True):
@@ -71,7 +72,7 @@ def test_an_estimate_is_the_formula_on_thinned_statistics(large: Judge) -> None:
 
 def test_what_is_judged_is_exact_and_what_is_not_is_estimated_far_below_the_bar(large: Judge) -> None:
     exact, scorer = large.judge(FORMULAS), large.scorers[0]
-    assert isinstance(scorer, Scorer)
+    assert isinstance(scorer, LargeScorer)
     (scores,) = estimates([scorer], FORMULAS, [large.architectures(0, "evolve")])
     taus = np.array([kendalls(scores, large.accuracies(task, "evolve")) for task in large.tasks])
     estimated = [combined(column, large.weights, large.combination) for column in taus.T.tolist()]
@@ -119,7 +120,7 @@ def test_networks_that_are_not_kept_run_once(root: Path, large: Judge, monkeypat
     rivals = [Judgement((-1.0 - number,), -1.0) for number in range(len(FORMULAS) + 1)]
     large.judge(FORMULAS, rivals=rivals)
     assert asked == [1] * len(FORMULAS)
-    assert isinstance(large.scorers[0], Scorer)
+    assert isinstance(large.scorers[0], LargeScorer)
     large.scorers[0].kept.remove(int(large.architectures(0, "evolve")[0]))
     large.judge(FORMULAS, rivals=rivals)
     assert asked[len(FORMULAS) :] == [len(FORMULAS)]
@@ -131,7 +132,7 @@ def test_what_is_kept_changes_no_outcome(large: Judge, at_once: int, monkeypatch
     twice, rivals = [*FORMULAS, *FORMULAS], [Judgement((-1.0,), -1.0), Judgement((-0.9,), -0.9)]
     kept = large.judge(twice, rivals=rivals)
     scorer = large.scorers[0]
-    assert isinstance(scorer, Scorer)
+    assert isinstance(scorer, LargeScorer)
     scorer.kept.remove(int(large.architectures(0, "evolve")[0]))
     assert large.judge(twice, rivals=rivals) == kept
     assert at_once == 100 or any("too far below" in each.reason for each in kept if isinstance(each, Invalid))
@@ -157,8 +158,7 @@ def test_small_networks_are_judged_at_once(root: Path) -> None:
 
 
 def test_samples_are_kept_and_made_again_when_damaged(large: Judge, tmp_path: Path) -> None:
-    scorer = Scorer(BENCHMARK, tmp_path)
-    scorer.small = False
+    scorer = LargeScorer(BENCHMARK, tmp_path)
     scorer.prepare(FORMULAS, [0])
     files = sorted(tmp_path.rglob(f"*-every{STRIDE}.safetensors"))
     assert [file.name.split("-every")[0] for file in files] == [

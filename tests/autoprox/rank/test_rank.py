@@ -13,7 +13,7 @@ import torch
 from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import get_space
-from autoprox.bench_cache.statistics.scorer import rounded
+from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.evolve import JournalError
 from autoprox.primitives import Formula, parse
 from autoprox.primitives.evaluate import reductions

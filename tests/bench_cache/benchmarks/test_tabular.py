@@ -16,7 +16,7 @@ from tiny_vit import TinyVit, batch
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Settings
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
-from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.cli.root import main
 from autoprox.evolution import JOURNAL, go, start
 from autoprox.evolve import FORMULA, TABULAR, Breeder, Invalid, Judge, Judgement, Task, tabular
@@ -108,7 +108,7 @@ def test_a_model_has_no_columns() -> None:
         export(Proxy.from_formula("column[snip]"), "python")
     small = synthetic.benchmark(24)
     with pytest.raises(BenchmarkError, match=r"column\[snip\] is of a table; the networks of small have none"):
-        Scorer(small, Path("statistics")).scores([parse("column[snip]")], [0])
+        network_scorer(small, Path("statistics")).scores([parse("column[snip]")], [0])
 
 
 # --- scores ---

@@ -22,8 +22,10 @@ import synthetic
 
 from autoprox.bench_cache.runtime.dask_pool import ClusterError, DaskPool, Homes
 from autoprox.bench_cache.runtime.placement import Placed
-from autoprox.bench_cache.statistics.scorer import Scorer, shard_homes
+from autoprox.bench_cache.statistics.large import LargeScorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.shards import ShardTask
+from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.cli.root import FAILED, main
 from autoprox.evolution import JOURNAL, Watch, go, start
 from autoprox.evolve import Journal
@@ -162,9 +164,9 @@ def test_a_cluster_gives_the_same_files(tmp_path: Path, whole: Path, pool: DaskP
 
 def test_large_networks_are_scored_one_by_one_to_the_same_bits(tmp_path: Path, pool: DaskPool) -> None:
     large = synthetic.benchmark(6)
-    expected = Scorer(large, tmp_path / "here").scores(FORMULAS, range(6))
-    chosen = Scorer(large, tmp_path / "there", kept=range(4), executor=pool)
-    assert not chosen.small
+    expected = network_scorer(large, tmp_path / "here").scores(FORMULAS, range(6))
+    chosen = network_scorer(large, tmp_path / "there", kept=range(4), executor=pool)
+    assert isinstance(chosen, LargeScorer)
     chosen.prepare(FORMULAS, range(6))
     np.testing.assert_array_equal(chosen.scores(FORMULAS, range(6)), expected)
 
@@ -333,13 +335,13 @@ class Elsewhere(Executor):
 @pytest.mark.parametrize("built_here", [False, True])
 def test_workers_with_a_disk_of_their_own_build_what_it_lacks(tmp_path: Path, built_here: bool) -> None:
     wanted = np.arange(6)
-    expected = Scorer(BENCHMARK, tmp_path / "own").scores(FORMULAS, wanted)
+    expected = network_scorer(BENCHMARK, tmp_path / "own").scores(FORMULAS, wanted)
     root, seen = tmp_path / "here", list[tuple[int, int]]()
     if built_here:
-        Scorer(BENCHMARK, root).prepare(FORMULAS, wanted)
+        network_scorer(BENCHMARK, root).prepare(FORMULAS, wanted)
     before = sorted(root.rglob("*"))
     with Elsewhere(tmp_path / "there") as executor:
-        chosen = Scorer(BENCHMARK, root, executor=executor)
+        chosen = network_scorer(BENCHMARK, root, executor=executor)
         chosen.prepare(FORMULAS, wanted, lambda *progress: seen.append(progress))
         there = sorted((tmp_path / "there").rglob("*.safetensors"))
         assert len(there) == 2 * len(wanted)
@@ -353,7 +355,7 @@ def test_statistics_are_built_where_their_shard_will_be(tmp_path: Path) -> None:
     wanted = np.arange(8)
     made = synthetic.mini(8)
     with Elsewhere(tmp_path / "there") as executor:
-        scorer = Scorer(made, tmp_path / "here", executor=executor)
+        scorer = network_scorer(made, tmp_path / "here", executor=executor)
         scorer.prepare(FORMULAS, wanted, homes=shard_homes([scorer], [wanted]))
         prepared = {task.home for task in executor.tasks}
         executor.tasks.clear()

@@ -22,7 +22,7 @@ import synthetic
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.files import write_new
-from autoprox.bench_cache.statistics import scorer, shards
+from autoprox.bench_cache.statistics import shards, worker
 from autoprox.cli.root import FAILED, main
 from autoprox.evolution import JOURNAL, Watch, go, start
 from autoprox.evolve import Journal, JournalError
@@ -433,7 +433,7 @@ def one_line(error: str) -> str:
 
 def fresh_process() -> None:
     """Forget what a process remembers of statistics."""
-    scorer._cache.cache_clear()
+    worker.statistics_cache.cache_clear()
     shards._shard.cache_clear()
 
 

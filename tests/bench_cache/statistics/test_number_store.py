@@ -8,9 +8,9 @@ import pytest
 import synthetic
 from torch import Tensor
 
-from autoprox.bench_cache.statistics import number_store, scorer
+from autoprox.bench_cache.statistics import large, number_store
+from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope
-from autoprox.bench_cache.statistics.scorer import Scorer
 from autoprox.primitives import OPERATIONS, Operation, Vocabulary, parse
 
 SHAPE = (3, 2)
@@ -101,14 +101,12 @@ def test_a_scope_is_of_the_subjects_in_their_order() -> None:
 def test_a_second_run_computes_nothing_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark = synthetic.benchmark(12)
     formulas = [parse("sum(fro(weight))"), parse("sum(l1(act[msa, noise])) * depth")]
-    first = Scorer(benchmark, tmp_path)
-    first.small = False
+    first = LargeScorer(benchmark, tmp_path)
     expected = first.scores(formulas, range(12))
     tasks = []
-    plain = scorer.work
-    monkeypatch.setattr(scorer, "work", lambda task: tasks.append(task) or plain(task))
-    second = Scorer(benchmark, tmp_path)
-    second.small = False
+    plain = large.reduce_network
+    monkeypatch.setattr(large, "reduce_network", lambda task: tasks.append(task) or plain(task))
+    second = LargeScorer(benchmark, tmp_path)
     found = second.scores([*formulas, parse("sum(fro(weight[qkv]))")], range(12))
     np.testing.assert_array_equal(found[:2], expected)
     assert all(part.text == "fro(weight[qkv])" or not part.args for task in tasks for part in task.parts)
@@ -128,7 +126,7 @@ def test_a_redefined_operation_is_computed_again_in_the_next_run(tmp_path: Path)
     scores = []
     for function in (single_l1, double_l1):
         operations = OPERATIONS.extended(Operation("mine", "reduce", function, "{0}"))
-        next_run = Scorer(benchmark, tmp_path)
+        next_run = LargeScorer(benchmark, tmp_path)
         next_run.small = False
         scores.append(next_run.scores([parse("sum(mine(weight))", operations)], range(8)))
     np.testing.assert_allclose(scores[1], 2 * scores[0])
@@ -139,7 +137,7 @@ def test_an_operation_that_took_the_name_of_another_does_not_get_its_numbers(tmp
     other = Vocabulary(OPERATIONS["sum"], Operation("l1_mean", "reduce", double_l1, "{0}"), proven=True)
     scores = []
     for operations in (OPERATIONS, other, OPERATIONS):
-        next_run = Scorer(benchmark, tmp_path)
+        next_run = LargeScorer(benchmark, tmp_path)
         next_run.small = False
         scores.append(next_run.scores([parse("sum(l1_mean(weight))", operations)], range(8)))
     np.testing.assert_allclose(scores[1], 2 * scores[0])

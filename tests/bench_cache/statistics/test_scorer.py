@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,15 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool, interrupts_wait, local_pool
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.bench_cache.spaces.registry import AutoFormerArch, InputSpec, get_space
-from autoprox.bench_cache.statistics import scorer
+from autoprox.bench_cache.statistics import large, scorer
+from autoprox.bench_cache.statistics.large import STRIDE
 from autoprox.bench_cache.statistics.number_store import NumberStore
-from autoprox.bench_cache.statistics.scorer import Scorer, Task, rounded
+from autoprox.bench_cache.statistics.protocol import rounded
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.bench_cache.statistics.together import estimates
+from autoprox.bench_cache.statistics.worker import NetworkTask
 from autoprox.evolve import grammar
 from autoprox.evolve.variation import generator, grow
 from autoprox.primitives import Formula, evaluate, parse, requirements
@@ -68,7 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def expected(root: Path) -> np.ndarray:
     """The scores as computed by this process at once."""
-    return Scorer(benchmark(), root).scores(FORMULAS, range(COUNT))
+    return network_scorer(benchmark(), root).scores(FORMULAS, range(COUNT))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +91,7 @@ def pool() -> Iterator[Executor]:
 @pytest.mark.parametrize("space", ["pit-vb101", "autoformer-vb101"])
 def test_scores_are_those_of_one_evaluation_after_another(space: str, root: Path) -> None:
     chosen = benchmark(space)
-    found = Scorer(chosen, root).scores(FORMULAS, range(len(chosen)))
+    found = network_scorer(chosen, root).scores(FORMULAS, range(len(chosen)))
     wanted = requirements(FORMULAS)
     for column, arch in enumerate(chosen.architectures):
         assert chosen.space is not None
@@ -97,7 +102,7 @@ def test_scores_are_those_of_one_evaluation_after_another(space: str, root: Path
 
 
 def test_only_the_networks_asked_for_in_the_order_asked(root: Path, expected: np.ndarray) -> None:
-    chosen = Scorer(benchmark(), root)
+    chosen = network_scorer(benchmark(), root)
     np.testing.assert_array_equal(chosen.scores(FORMULAS[:9], [4, 1, 3]), expected[:9, [4, 1, 3]])
     np.testing.assert_array_equal(chosen.scores(FORMULAS[5:20], np.array([5, 1])), expected[5:20][:, [5, 1]])
     assert chosen.scores([], [0, 1]).shape == (0, 2)
@@ -105,32 +110,32 @@ def test_only_the_networks_asked_for_in_the_order_asked(root: Path, expected: np
 
 
 def test_kept_or_not_the_numbers_are_the_same(tmp_path: Path, expected: np.ndarray) -> None:
-    found = Scorer(benchmark(), tmp_path, kept=[0, 1, 2]).scores(FORMULAS, range(COUNT))
+    found = network_scorer(benchmark(), tmp_path, kept=[0, 1, 2]).scores(FORMULAS, range(COUNT))
     np.testing.assert_array_equal(found, expected)
     assert len(list(tmp_path.glob("*/*/"))) == 3
 
 
 def test_one_formula_at_a_time_gives_the_same_bits(root: Path, expected: np.ndarray) -> None:
-    chosen = Scorer(benchmark(), root)
+    chosen = network_scorer(benchmark(), root)
     for row in range(0, len(FORMULAS), 4):
         np.testing.assert_array_equal(chosen.scores([FORMULAS[row]], range(COUNT)), expected[[row]])
 
 
 def test_two_processes_give_the_same_bits(root: Path, expected: np.ndarray, pool: Executor) -> None:
-    found = Scorer(benchmark(), root, executor=pool).scores(FORMULAS, range(COUNT))
+    found = network_scorer(benchmark(), root, executor=pool).scores(FORMULAS, range(COUNT))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_any_executor_will_do(tmp_path: Path, expected: np.ndarray) -> None:
     with ThreadPoolExecutor(3) as threads:
-        chosen = Scorer(benchmark(), tmp_path, kept=range(3), executor=threads)
+        chosen = network_scorer(benchmark(), tmp_path, kept=range(3), executor=threads)
         np.testing.assert_array_equal(chosen.scores(FORMULAS, range(COUNT)), expected)
 
 
 def test_weights_and_batch_are_the_scorers(root: Path, expected: np.ndarray) -> None:
     rows = [FORMULAS.index(parse("params")), 0, 1, 2, 3]
     formulas = [FORMULAS[row] for row in rows]
-    for other in (Scorer(benchmark(), root, seed=3), Scorer(benchmark(), root, batch=4)):
+    for other in (network_scorer(benchmark(), root, seed=3), network_scorer(benchmark(), root, batch=4)):
         found = other.scores(formulas, range(COUNT))
         np.testing.assert_array_equal(found[0], expected[rows[0]])
         assert (found[1:] != expected[rows[1:]]).any()
@@ -145,7 +150,7 @@ def test_networks_that_are_equal_to_a_formula_tie_wherever_they_stand(root: Path
         for part in ("sigmoid(fan_in[qkv] / 150)", "position[all] * fan_out[all]", "log(fan_in[msa])")
         for power in (0.37, 1.7, -2.3)
     ]
-    scores = Scorer(made, root).scores(formulas, range(len(twins)))
+    scores = network_scorer(made, root).scores(formulas, range(len(twins)))
     np.testing.assert_array_equal(scores, np.repeat(scores[:, :1], len(twins), axis=1))
 
 
@@ -160,22 +165,22 @@ def test_rounding_keeps_twelve_digits_of_any_number() -> None:
 
 
 @pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[NetworkTask]:
     """The tasks that are worked on, in order; what earlier scorers stored is not found."""
-    seen: list[Task] = []
-    plain = scorer.work
+    seen: list[NetworkTask] = []
+    plain = large.reduce_network
 
-    def recorded(task: Task) -> object:
+    def recorded(task: NetworkTask) -> object:
         seen.append(task)
         return plain(task)
 
-    monkeypatch.setattr(scorer, "work", recorded)
+    monkeypatch.setattr(large, "reduce_network", recorded)
     monkeypatch.setattr(NumberStore, "read", lambda *_: {})
     return seen
 
 
-def test_each_part_is_computed_once_for_each_network(root: Path, tasks: list[Task]) -> None:
-    chosen = Scorer(benchmark(), root)
+def test_each_part_is_computed_once_for_each_network(root: Path, tasks: list[NetworkTask]) -> None:
+    chosen = network_scorer(benchmark(), root)
     for formulas in (FORMULAS[:20], FORMULAS[10:40], FORMULAS):
         for indices in ([0, 1, 2], range(COUNT)):
             chosen.scores(formulas, indices)
@@ -188,8 +193,8 @@ def test_each_part_is_computed_once_for_each_network(root: Path, tasks: list[Tas
     assert len(tasks) == done
 
 
-def test_roles_share_their_layers(root: Path, tasks: list[Task]) -> None:
-    chosen = Scorer(benchmark(), root)
+def test_roles_share_their_layers(root: Path, tasks: list[NetworkTask]) -> None:
+    chosen = network_scorer(benchmark(), root)
     chosen.scores([parse("sum(fro(weight))")], [0])
     chosen.scores([parse("sum(fro(weight[mlp]))"), parse("max(fro(weight[qkv]))")], [0])
     assert len(tasks) == 1
@@ -201,10 +206,10 @@ def test_roles_share_their_layers(root: Path, tasks: list[Task]) -> None:
 
 
 def test_what_is_remembered_is_bounded(
-    root: Path, expected: np.ndarray, tasks: list[Task], monkeypatch: pytest.MonkeyPatch
+    root: Path, expected: np.ndarray, tasks: list[NetworkTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scorer, "REMEMBERED", 20_000)
-    chosen, often = Scorer(benchmark(), root), parse("sum(fro(weight[qkv]))")
+    monkeypatch.setattr(large, "REMEMBERED", 20_000)
+    chosen, often = network_scorer(benchmark(), root), parse("sum(fro(weight[qkv]))")
     for row in range(25):
         np.testing.assert_array_equal(chosen.scores([FORMULAS[row]], range(COUNT)), expected[[row]])
         chosen.scores([often], range(COUNT))
@@ -219,7 +224,7 @@ def test_what_is_remembered_is_bounded(
 
 def test_preparing_builds_what_is_kept_once(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    chosen = Scorer(benchmark(), tmp_path, kept=[0, 1, 2, 3])
+    chosen = network_scorer(benchmark(), tmp_path, kept=[0, 1, 2, 3])
     formulas = [parse("sum(fro(weight[qkv]))"), parse("sum(fro(act[noise]))")]
     for _ in range(2):
         chosen.prepare(formulas, [1, 2, 3, 5], lambda done, of: seen.append((done, of)))
@@ -231,9 +236,9 @@ def test_preparing_builds_what_is_kept_once(tmp_path: Path) -> None:
 
 
 def test_no_room_on_the_disk_is_said_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorer.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(BenchmarkError, match=r"mini need another 0\.0 GB .* set AUTOPROX_HOME to a folder on a larger"):
-        Scorer(synthetic.mini(6), tmp_path).prepare([parse("sum(fro(weight))")], range(6))
+        network_scorer(synthetic.mini(6), tmp_path).prepare([parse("sum(fro(weight))")], range(6))
 
 
 def test_large_networks_for_which_there_is_no_room_are_read_again_each_time(
@@ -245,26 +250,26 @@ def test_large_networks_for_which_there_is_no_room_are_read_again_each_time(
         tmp_path / "little",
         range(COUNT),
     )
-    plenty = Scorer(benchmark(), tmp_path / "much")
+    plenty = network_scorer(benchmark(), tmp_path / "much")
     plenty.prepare(formulas, indices)
     one = StatisticsCache(plenty.root).size(plenty.subjects[0])
 
     def usage(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=6 * one - sum(file.stat().st_size for file in root.rglob("*.*")))
 
-    monkeypatch.setattr(scorer.shutil, "disk_usage", usage)
-    little = Scorer(benchmark(), root)
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    little = network_scorer(benchmark(), root)
     little.prepare(formulas, indices)
     assert little.kept == {0, 1, 2}
-    little = Scorer(benchmark(), root)  # as when a run goes on; the others being smaller, another may fit
+    little = network_scorer(benchmark(), root)  # as when a run goes on; the others being smaller, another may fit
     little.prepare(formulas, indices)
     assert {0, 1, 2} <= little.kept < set(indices)
     np.testing.assert_array_equal(little.scores(formulas, indices), plenty.scores(formulas, indices))
-    (found,), (expected,) = (scorer.estimates([each], formulas, [np.arange(COUNT)]) for each in (little, plenty))
+    (found,), (expected,) = (estimates([each], formulas, [np.arange(COUNT)]) for each in (little, plenty))
     np.testing.assert_array_equal(found, expected)
     cache, pairs = StatisticsCache(root), [("weight", ""), ("act", "noise")]
     assert [cache.has(subject, pairs) for subject in little.subjects] == [i in little.kept for i in indices]
-    assert all(cache.has(subject, pairs, scorer.STRIDE) for subject in little.subjects)
+    assert all(cache.has(subject, pairs, STRIDE) for subject in little.subjects)
 
 
 # --- what cannot be ---
@@ -273,12 +278,12 @@ def test_large_networks_for_which_there_is_no_room_are_read_again_each_time(
 def test_a_tabular_benchmark_has_no_networks(tmp_path: Path) -> None:
     table = Benchmark("table", None, None, "made up", (Settings((("a", 1),)),), {"task": np.ones(1)})
     with pytest.raises(BenchmarkError, match=r"^benchmark table is tabular: its networks cannot be built and probed$"):
-        Scorer(table, tmp_path)
+        network_scorer(table, tmp_path)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_probe_that_needs_images_is_one_clear_error(root: Path, pool: Executor, workers: int) -> None:
-    chosen = Scorer(benchmark(), root, executor=pool if workers == 2 else None)
+    chosen = network_scorer(benchmark(), root, executor=pool if workers == 2 else None)
     with pytest.raises(BenchmarkError, match=r"no images for the probe 'data'; use the probe 'noise'"):
         chosen.scores([parse("sum(fro(weight_grad))")], range(COUNT))
     assert np.isfinite(chosen.scores(FORMULAS[:2], range(COUNT))).all()  # and it works on
@@ -288,7 +293,7 @@ def test_a_dead_worker_is_one_clear_error(root: Path) -> None:
     pool = local_pool(2)
     assert isinstance(pool, LocalPool)
     with pool:
-        chosen = Scorer(benchmark(), root, executor=pool)
+        chosen = network_scorer(benchmark(), root, executor=pool)
         chosen.scores(FORMULAS[:2], range(2))
         for process in pool.pids:
             os.kill(process, signal.SIGKILL)

@@ -10,8 +10,9 @@ from torch import Tensor
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics import scorer as scoring
-from autoprox.bench_cache.statistics.scorer import Scorer
+from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, shards
+from autoprox.bench_cache.statistics.small import SmallScorer
 from autoprox.evolve import grammar
 from autoprox.evolve.variation import generator, grow
 from autoprox.primitives import OPERATIONS, Operation, apply, parse, statistic
@@ -24,12 +25,10 @@ def mini() -> Benchmark:
 
 
 @pytest.fixture(scope="module")
-def pair(mini: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorer, Scorer]:
+def pair(mini: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallScorer, LargeScorer]:
     """Two scorers of all networks on the same statistics: from memory, and network by network."""
     root = tmp_path_factory.mktemp("statistics")
-    fast, slow = Scorer(mini, root), Scorer(mini, root)
-    slow.small = False
-    return fast, slow
+    return SmallScorer(mini, root), LargeScorer(mini, root)
 
 
 def formulas(count: int) -> list:
@@ -58,7 +57,7 @@ def test_groups_have_as_much_work_and_depths_are_not_torn_apart() -> None:
     assert [len(at) for at in shards(np.array([7]))] == [1]
 
 
-def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Scorer, Scorer]) -> None:
+def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[SmallScorer, LargeScorer]) -> None:
     fast, slow = pair
     everything = np.arange(len(fast.subjects))
     chosen = formulas(60)
@@ -68,7 +67,7 @@ def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[Score
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale, err_msg=formula.text)
 
 
-def test_each_reduction_is_that_of_the_plain_path(pair: tuple[Scorer, Scorer]) -> None:
+def test_each_reduction_is_that_of_the_plain_path(pair: tuple[SmallScorer, LargeScorer]) -> None:
     fast, slow = pair
     everything = np.arange(len(fast.subjects))
     reduce = [o for o in OPERATIONS.values() if o.family in ("reduce", "spectrum") and not o.per_sample]
@@ -86,7 +85,7 @@ def test_each_reduction_is_that_of_the_plain_path(pair: tuple[Scorer, Scorer]) -
         )
 
 
-def test_order_and_further_formulas_change_nothing(pair: tuple[Scorer, Scorer]) -> None:
+def test_order_and_further_formulas_change_nothing(pair: tuple[SmallScorer, LargeScorer]) -> None:
     fast, _ = pair
     order = np.array(Random(0).sample(range(len(fast.subjects)), len(fast.subjects)))
     chosen = formulas(12)
@@ -95,12 +94,12 @@ def test_order_and_further_formulas_change_nothing(pair: tuple[Scorer, Scorer]) 
     np.testing.assert_array_equal(whole, fast.scores(chosen, np.arange(len(order)))[:, order])
 
 
-def test_workers_change_nothing(mini: Benchmark, pair: tuple[Scorer, Scorer]) -> None:
+def test_workers_change_nothing(mini: Benchmark, pair: tuple[SmallScorer, LargeScorer]) -> None:
     fast, _ = pair
     everything = np.arange(len(mini))
     pool = local_pool(2)
     try:
-        found = Scorer(mini, fast.root, executor=pool).scores(formulas(12), everything)
+        found = SmallScorer(mini, fast.root, executor=pool).scores(formulas(12), everything)
     finally:
         close_pool(pool)
     np.testing.assert_array_equal(found, fast.scores(formulas(12), everything))
@@ -115,9 +114,11 @@ def whole(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_redefined_operation_is_not_remembered(mini: Benchmark, pair: tuple[Scorer, Scorer], workers: int) -> None:
+def test_a_redefined_operation_is_not_remembered(
+    mini: Benchmark, pair: tuple[SmallScorer, LargeScorer], workers: int
+) -> None:
     pool = local_pool(workers) if workers else None
-    scorer, scores = Scorer(mini, pair[0].root, executor=pool), []
+    scorer, scores = SmallScorer(mini, pair[0].root, executor=pool), []
     try:
         for function in (half, whole, half):
             operations = OPERATIONS.extended(Operation("mine", "reduce", function, "{0}"))
@@ -130,7 +131,7 @@ def test_a_redefined_operation_is_not_remembered(mini: Benchmark, pair: tuple[Sc
     np.testing.assert_array_equal(scores[2], scores[0])
 
 
-def test_a_function_of_the_same_name_is_not_remembered_either(pair: tuple[Scorer, Scorer]) -> None:
+def test_a_function_of_the_same_name_is_not_remembered_either(pair: tuple[SmallScorer, LargeScorer]) -> None:
     """As in a notebook, where a cell is run again."""
     scores = []
     for value in (1.0, 2.0):

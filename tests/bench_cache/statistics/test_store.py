@@ -500,7 +500,7 @@ _BASE = """
 import random, resource, sys
 import torch
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.bench_cache.statistics.scorer import Task, prepare, work
+from autoprox.bench_cache.statistics.worker import NetworkTask, build, reduce_network
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.evolve.grammar import terminals
 from autoprox.primitives import parse
@@ -510,10 +510,10 @@ parts = reductions([parse(f"sum(sum(square({mark})))") for mark in marks])
 space = get_space("autoformer-base")
 for seed in range(4):
     subject = Subject(space.name, space.sample(random.Random(seed)), InputSpec())
-    task = Task(sys.argv[1], subject, tuple(parts), ("flops",), keep=seed < 2)
+    task = NetworkTask(sys.argv[1], subject, tuple(parts), ("flops",), keep=seed < 2)
     if task.keep:
-        prepare(task)
-    work(task)
+        build(task)
+    reduce_network(task)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
