@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,16 @@ from autoprox.primitives import (
     from_json,
     parse,
 )
-from autoprox.scoring import ProxyError, Reads, formula_reads, formula_score
+from autoprox.scoring import (
+    AnyProxy,
+    Layers,
+    ProxyError,
+    Reads,
+    formula_probes,
+    formula_reads,
+    formula_score,
+    halves_batch,
+)
 from autoprox.zoo import ZOO
 
 #: The name of the proxy's file in a run directory.
@@ -81,12 +90,23 @@ class Proxy:
         return cls(parsed, name, provenance or {})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> Proxy:
-        """The proxy that `save` wrote; `formula` alone, without `graph`, will do in a file written by hand.
+    def load(cls, ref: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> Proxy:
+        """Return the formula that a user means by PROXY: see `resolve`. A `Path` is always a file or run directory.
 
-        Raises ProxyError, one line with the path and the reason, for anything that is not a proxy of this version;
-        OSError where the file cannot be read.
+        Raises:
+            ProxyError: one line with the reason, for what is no proxy of this version, and for a function of the zoo,
+                which `resolve` returns.
+            FormulaError: for a formula that cannot be read; it points at the place.
+            OSError: where the file cannot be read.
         """
+        found = resolve(ref, operations)
+        if not isinstance(found, Proxy):
+            raise ProxyError(f"'{found.name}' is a function and not a formula: autoprox.resolve('{found.name}') scores")
+        return found
+
+    @classmethod
+    def _from_file(cls, path: str | os.PathLike[str], operations: Mapping[str, Operation]) -> Proxy:
+        """Read the file that `save` wrote; `formula` alone, without `graph`, will do in one written by hand."""
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES + 1)
         try:
@@ -135,6 +155,31 @@ class Proxy:
         write_atomically(Path(path), self.to_json())
 
     @property
+    def text(self) -> str:
+        """What records call it: the formula's text."""
+        return self.formula.text
+
+    @property
+    def as_formula(self) -> Formula:
+        """The formula; a proxy that is a function has none."""
+        return self.formula
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """The probes that the formula runs a network under."""
+        return formula_probes(self.formula)
+
+    @property
+    def halves_batch(self) -> bool:
+        """Whether the batch must have an even number of samples."""
+        return halves_batch(self.formula)
+
+    @property
+    def training_free(self) -> bool:
+        """True: no formula takes a step of training."""
+        return True
+
+    @property
     def reads(self) -> Reads:
         """What the formula reads from a model, in order of first use."""
         return formula_reads(self.formula)
@@ -145,7 +190,7 @@ class Proxy:
         inputs: Tensor | None = None,
         targets: Tensor | None = None,
         *,
-        layers: Sequence[Mapping[str, object]] | None = None,
+        layers: Layers = None,
         seed: int = 0,
     ) -> float:
         """The formula's value on a model, which is left bit for bit as it was; higher is better.
@@ -163,7 +208,7 @@ class Proxy:
         inputs: Tensor | None = None,
         targets: Tensor | None = None,
         *,
-        layers: Sequence[Mapping[str, object]] | None = None,
+        layers: Layers = None,
         seed: int = 0,
     ) -> list[tuple[Any, float]]:
         """`(key, score)` of every model, best first, equal scores in the given order.
@@ -185,25 +230,28 @@ class Proxy:
         return sorted(scores, key=lambda item: -item[1])
 
 
-def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> Proxy:
-    """The proxy that a user means: a shipped name, a run directory, a proxy file, or the formula itself.
+def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> AnyProxy:
+    """Return the proxy that a user means: a shipped name, a run directory, a proxy file, or the formula itself.
 
     They are tried in this order, so that a name means the same in every directory; write `./snip` for a file called
-    snip. Raises ProxyError, one line with the closest name, or FormulaError, which points at the place.
+    snip. A formula is returned as a `Proxy`, a function of the zoo as its record; both score models in the same way.
+
+    Raises:
+        ProxyError: one line, with the closest name.
+        FormulaError: points at the place.
+        OSError: where a file cannot be read, or a `Path` leads nowhere.
     """
     text = os.fspath(ref)
     if isinstance(ref, str) and ref in ZOO:
         entry = ZOO[ref]
-        if not entry.formula:
-            raise ProxyError(f"'{ref}' is a function and not a formula: score with autoprox.zoo.ZOO['{ref}'].score")
-        return Proxy.from_formula(entry.formula, ref, {"source": entry.source, "note": entry.note})
+        return Proxy.from_formula(entry.formula, ref, entry.provenance) if entry.formula else entry
     path = os.path.expanduser(text)
     if os.path.isdir(path):
         if not os.path.exists(os.path.join(path, PROXY_FILE)):
             raise ProxyError(f"{text}: this directory holds no {PROXY_FILE}; is it one that `autoprox evolve` made?")
-        return Proxy.load(os.path.join(path, PROXY_FILE), operations)
-    if os.path.exists(path):
-        return Proxy.load(path, operations)
+        return Proxy._from_file(os.path.join(path, PROXY_FILE), operations)
+    if os.path.exists(path) or not isinstance(ref, str):
+        return Proxy._from_file(path, operations)
     try:
         return Proxy.from_formula(text, operations=operations)
     except FormulaError:

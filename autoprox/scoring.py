@@ -1,13 +1,16 @@
-"""Scoring: a formula's value on a model, with what it reads checked first."""
+"""Scoring: what every proxy can do, and a formula's value on a model, with what it reads checked first."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.primitives import (
     Block,
     Formula,
@@ -23,6 +26,45 @@ from autoprox.primitives.kinds import role_slots
 #: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
 Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
 
+#: The layers of each block where `find_blocks` does not find them; None lets it look.
+Layers = Sequence[Mapping[str, object]] | None
+
+
+class AnyProxy(Protocol):
+    """What every command takes as a PROXY: a formula or a function that scores models, and what is known of it.
+
+    `text` names it in records: the formula, or the name in the zoo. `as_formula` is the formula, None for a function.
+    `probes` are those that it runs networks under; `data` among them means that it reads the batch and its classes.
+    `halves_batch` means that it needs an even number of samples, `training_free` that it takes no step of training.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def as_formula(self) -> Formula | None: ...
+    @property
+    def probes(self) -> tuple[str, ...]: ...
+    @property
+    def halves_batch(self) -> bool: ...
+    @property
+    def training_free(self) -> bool: ...
+    @property
+    def provenance(self) -> Mapping[str, object]: ...
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Layers = None,
+        seed: int = 0,
+    ) -> float:
+        """Return the model's score, higher for better models; the model is left bit for bit as it was."""
+        ...
+
 
 class ProxyError(ValueError):
     """A proxy that cannot be made, found or read, or that has no score for a model; one line says why."""
@@ -31,6 +73,16 @@ class ProxyError(ValueError):
 def formula_reads(formula: Formula) -> Reads:
     """What the formula reads from a model, in order of first use."""
     return tuple((t.statistic.name, t.probe, role_slots(t.role) if t.role else ()) for t in formula.terminals())
+
+
+def formula_probes(formula: Formula) -> tuple[str, ...]:
+    """Return the probes that a formula runs a network under, in order of first use."""
+    return tuple(dict.fromkeys(terminal.probe for terminal in formula.terminals() if terminal.probe))
+
+
+def halves_batch(formula: Formula) -> bool:
+    """Return whether a formula reads gradients of both halves of the batch, which then needs an even size."""
+    return any(terminal.statistic.name == "weight_grad_batches" for terminal in formula.terminals())
 
 
 def formula_score(
@@ -78,3 +130,14 @@ def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
                         f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
                         "look at the model's initial weights and at the inputs"
                     )
+
+
+def gaussian_batch(spec: InputSpec, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what networks run on where there are no images: Gaussian inputs (float32) and random classes.
+
+    Classes come twice where the batch has room for two of them, because some proxies compare samples of one class.
+    """
+    rng = np.random.default_rng((seed, 0))
+    inputs = rng.standard_normal((samples, spec.in_channels, spec.image_size, spec.image_size), dtype=np.float32)
+    distinct = min(max((samples + 1) // 2, 2), spec.num_classes)
+    return inputs, np.resize(rng.choice(spec.num_classes, distinct, replace=False), samples)

@@ -179,7 +179,7 @@ def _stored_choices(plan: Plan) -> dict[str, Any]:
 def _comparable(name: str, choice: Any) -> Any:
     """An option's value as `_stored_choices` has it."""
     if name == "proxy":
-        return resolve(choice).formula.text
+        return resolve(choice).text
     if name == "bench":
         benchmark = load_benchmark(choice)
         return [benchmark.name, hashlib.sha256(benchmark.to_bytes()).hexdigest()]
@@ -196,10 +196,13 @@ def _heading(plan: Plan, out: Path | None) -> str:
     else:
         assert plan.spec is not None
         where = f"space {plan.space} ({describe_spec(plan.spec)})"
-    name = f"{plan.proxy.name}: " if plan.proxy.name else ""
+    named = plan.proxy.name not in ("", plan.proxy.text)
+    name = f"{plan.proxy.name}: " if named else ""
+    gaussian = plan.proxy.as_formula is None and "data" in plan.proxy.probes and plan.batch.images is None
+    ran_on = f", on {plan.samples} Gaussian samples with random classes" if gaussian else ""
     return (
         f"autoprox search{f' → {out}' if out else ''}\n"
-        f"proxy {name}{plan.proxy.formula.text}\n"
+        f"proxy {name}{plan.proxy.text}{ran_on}\n"
         f"{where}, {settings.limits}\n"
         f"strategy {settings.strategy}, budget {settings.budget}, seed {settings.seed}"
     )

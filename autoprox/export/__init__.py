@@ -9,10 +9,11 @@ from autoprox.export.drawing import to_svg
 from autoprox.export.standalone import to_python
 from autoprox.primitives import Operation
 from autoprox.proxy import Proxy
+from autoprox.scoring import AnyProxy
 
 
 class ExportError(ValueError):
-    """A format that does not exist."""
+    """A format that does not exist, or a proxy that cannot be written in it."""
 
 
 def to_text(proxy: Proxy) -> str:
@@ -67,12 +68,17 @@ FORMATS: Mapping[str, Callable[[Proxy], str]] = MappingProxyType(
 )
 
 
-def export(proxy: Proxy, to: str) -> str:
+def export(proxy: AnyProxy, to: str) -> str:
     """The proxy in one of FORMATS; the same proxy gives the same text, byte for byte.
 
-    Raises ExportError for an unknown format, DrawingError for `svg` without matplotlib, and SourceError where
-    `python` cannot have the source of an operation.
+    Raises ExportError for an unknown format and for a function of the zoo, DrawingError for `svg` without matplotlib,
+    and SourceError where `python` cannot have the source of an operation.
     """
     if to not in FORMATS:
         raise ExportError(f"cannot export to '{to:.40}': the formats are {', '.join(FORMATS)}")
+    if not isinstance(proxy, Proxy):
+        raise ExportError(
+            f"'{proxy.name}' is a function and not a formula, so that there is nothing to export: "
+            f"call autoprox.resolve('{proxy.name}').score(model, inputs, targets)"
+        )
     return FORMATS[to](proxy)

@@ -101,7 +101,7 @@ def function_score(
     """A function of the zoo on a model. Its seconds have those in them that something it uses took before."""
     began, saved = time.perf_counter(), common.saved
     try:
-        value = ZOO[name].score(model, inputs, targets, seed)
+        value = ZOO[name].score(model, inputs, targets, seed=seed)
     except _REFUSALS as error:
         return Score(None, _reason(error, name), time.perf_counter() - began + common.saved - saved)
     return _score(value, time.perf_counter() - began + common.saved - saved)

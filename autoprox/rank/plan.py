@@ -16,12 +16,12 @@ from autoprox import __version__
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, TaskInput
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
-from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.primitives import parse
-from autoprox.proxy import resolve
+from autoprox.proxy import Proxy
 from autoprox.rank.network import Setting
 from autoprox.rank.stats import FEWEST
+from autoprox.scoring import gaussian_batch
 from autoprox.zoo import ZOO
 
 #: Which architectures are ranked: those of a split, or all.
@@ -164,7 +164,7 @@ def _contender(benchmark: Benchmark, ref: str) -> Contender:
     if ref in ZOO:
         entry = ZOO[ref]
         return Contender(ref, function=ref) if entry.function else Contender(ref, formula=parse(entry.formula).text)
-    proxy = resolve(ref)
+    proxy = Proxy.load(ref)
     text = proxy.formula.text
     if any(terminal.statistic.column for terminal in proxy.formula.terminals()):
         raise RankError(f"'{text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks")
@@ -178,8 +178,7 @@ def settings_of(plan: Plan) -> tuple[Setting, ...]:
 
     A task that comes with images has a network of its own, which runs on the first of these. The others have one
     network, and one Gaussian batch with classes at random. It is not the batch of the probe `noise`, which has a seed
-    of its own. Classes come twice where the batch has room for two of them, because some proxies compare samples of
-    one class.
+    of its own.
 
     Raises RankError for a batch larger than the images that there are.
     """
@@ -187,7 +186,11 @@ def settings_of(plan: Plan) -> tuple[Setting, ...]:
     for network in plan.benchmark.networks():
         tasks = tuple(task for task in plan.tasks if task in network.tasks)
         if network.spec is not None and tasks:
-            images = _gaussian(plan, network.spec) if network.input is None else _images(plan, network.input)
+            images = (
+                gaussian_batch(network.spec, plan.batch, plan.seed)
+                if network.input is None
+                else _images(plan, network.input)
+            )
             found.append(Setting(network.spec, *images, tasks))
     return tuple(found)
 
@@ -198,12 +201,3 @@ def _images(plan: Plan, given: TaskInput) -> tuple[np.ndarray, np.ndarray]:
             f"a batch of {plan.batch} images, but the benchmark has {len(given.images)}; use a smaller --batch"
         )
     return given.images[: plan.batch].copy(), given.targets[: plan.batch].copy()
-
-
-def _gaussian(plan: Plan, spec: InputSpec) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng((plan.seed, 0))
-    shape = (plan.batch, spec.in_channels, spec.image_size, spec.image_size)
-    inputs = rng.standard_normal(shape, dtype=np.float32)
-    distinct = min(max((plan.batch + 1) // 2, 2), spec.num_classes)
-    targets = np.resize(rng.choice(spec.num_classes, distinct, replace=False), plan.batch)
-    return inputs, targets

@@ -13,12 +13,11 @@ from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer
-from autoprox.proxy import Proxy
+from autoprox.scoring import AnyProxy
 from autoprox.search.rating import (
     Batch,
     Candidate,
     Rater,
-    ScoreFunction,
     Scoring,
     SearchError,
     reads_columns,
@@ -130,11 +129,11 @@ def search_benchmark(
     def propose(history: Sequence[Candidate]) -> list[Candidate]:
         return order[len(history) : len(history) + DRAWN_TOGETHER]
 
-    budget, score = min(settings.budget, len(order)), scoring(score, batch)
-    if reads_columns(score):
-        return explore(propose, table_rating(benchmark, score), budget, known, on_scored, on_progress)
+    budget, proxy = min(settings.budget, len(order)), scoring(score, batch)
+    if proxy.as_formula is not None and reads_columns(proxy):
+        return explore(propose, table_rating(benchmark, proxy.as_formula), budget, known, on_scored, on_progress)
     space = None if benchmark.space is None else get_space(benchmark.space)
-    with Rater(score, space, benchmark.spec, batch, workers) as rate:
+    with Rater(proxy, space, benchmark.spec, batch, workers) as rate:
         return explore(propose, rate, budget, known, on_scored, on_progress)
 
 
@@ -150,20 +149,21 @@ def check_benchmark(
     return offered(benchmark, split, settings.limits)
 
 
-def _check_computable(benchmark: Benchmark, score: Proxy | ScoreFunction) -> None:
-    if reads_columns(score):
-        TabularScorer(benchmark).check([score.formula])
+def _check_computable(benchmark: Benchmark, proxy: AnyProxy) -> None:
+    formula = proxy.as_formula
+    if formula is not None and reads_columns(proxy):
+        TabularScorer(benchmark).check([formula])
         return
     if benchmark.space is not None:
         return
     facts = ", ".join(benchmark.structure()) or "none of them"
-    if not isinstance(score, Proxy) or not reads_structure_only(score):
-        read = score.formula.text if isinstance(score, Proxy) else "a function"
+    if formula is None or not reads_structure_only(proxy):
+        read = formula.text if formula is not None else "a function"
         raise SearchError(
             f"benchmark {benchmark.name} is tabular: its networks cannot be built to score '{read:.80}' on them; "
             f"a formula may read {facts}"
         )
-    for terminal in score.formula.terminals():
+    for terminal in formula.terminals():
         if terminal.statistic.name not in benchmark.structure():
             raise SearchError(
                 f"benchmark {benchmark.name} is tabular and has no {terminal.statistic.name}; "

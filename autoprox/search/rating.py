@@ -7,10 +7,10 @@ import math
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +29,11 @@ from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.primitives import Formula, Reading, evaluate, statistic
 from autoprox.primitives.statistics import Terminal
 from autoprox.proxy import Proxy, ProxyError, resolve
+from autoprox.scoring import AnyProxy, Layers, gaussian_batch
 
 #: What can be scored by: a proxy, what `resolve` finds one by, or any function of an untrained network.
 ScoreFunction = Callable[[torch.nn.Module], float]
-Scoring = Proxy | Formula | ScoreFunction | str | os.PathLike
+Scoring = AnyProxy | Formula | ScoreFunction | str | os.PathLike
 
 #: Gives candidates their scores, each as soon as it and those before it are known; see `Rater`.
 Rating = Callable[[Sequence["Candidate"]], Iterator["Candidate"]]
@@ -137,33 +138,86 @@ class Batch:
                 f"but the networks have the classes 0 to {spec.num_classes - 1}"
             )
 
-    def tensors(self, spec: InputSpec) -> tuple[Tensor, Tensor | None]:
-        """Inputs and targets for `Proxy.score`; without images only the shape of the inputs counts."""
+    def tensors(self, spec: InputSpec) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets for a proxy: the images with their classes, or what `gaussian_batch` draws."""
         if self.images is None or self.targets is None:
-            return torch.zeros(self.samples, spec.in_channels, spec.image_size, spec.image_size), None
-        return torch.from_numpy(self.images), torch.from_numpy(self.targets.astype(np.int64))
+            inputs, targets = gaussian_batch(spec, self.samples, WEIGHTS_SEED)
+        else:
+            inputs, targets = self.images, self.targets
+        return torch.from_numpy(inputs), torch.from_numpy(targets.astype(np.int64))
 
 
-def scoring(score: Scoring, batch: Batch) -> Proxy | ScoreFunction:
-    """The proxy that is meant, or the function as it is.
+@dataclass(frozen=True)
+class PlainFunction:
+    """A function of an untrained network that gives a number, as a proxy."""
 
-    Raises ProxyError or FormulaError where `resolve` does, and SearchError for a formula that the batch is not for:
-    it reads the probe `data`, and there are no images, or halves of the batch, and there is no half.
+    function: ScoreFunction
+    probes: tuple[str, ...] = ()
+    as_formula: None = None
+    halves_batch: bool = False
+    training_free: bool = True
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def text(self) -> str:
+        """The function's name, which is all there is to record."""
+        return self.name
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """Nothing is known of it."""
+        return {}
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Layers = None,
+        seed: int = 0,
+    ) -> float:
+        """Return what the function gives. Raises ProxyError unless it is finite."""
+        found = self.function(model)
+        score = float(found.detach() if isinstance(found, Tensor) else found)
+        if not math.isfinite(score):
+            raise ProxyError(f"the score is {score}")
+        return score
+
+
+def scoring(score: Scoring, batch: Batch) -> AnyProxy:
+    """Return the proxy that is meant.
+
+    A formula can say `noise` where there are no images, so that one that reads `data` is refused without; a function
+    cannot, and reads the Gaussian samples and random classes of `Batch.tensors`.
+
+    Raises:
+        ProxyError, FormulaError: where `resolve` does.
+        SearchError: for a formula that the batch is not for: it reads the probe `data`, and there are no images, or
+            halves of the batch, and there is no half.
     """
-    if isinstance(score, Formula):
-        score = Proxy(score)
-    if not isinstance(score, Proxy):
-        if callable(score):
-            return score
-        score = resolve(score)
-    if batch.images is None and any(t.probe == "data" for t in score.formula.terminals()):
+    proxy = _meant(score)
+    formula = proxy.as_formula
+    if formula is not None and batch.images is None and "data" in proxy.probes:
         raise SearchError(
             "the formula reads images (the probe 'data'), which a search does not have. Use Gaussian noise instead: "
-            f"{_on_noise(score.formula)}; or give it a batch of images (--batch-file)"
+            f"{_on_noise(formula)}; or give it a batch of images (--batch-file)"
         )
-    if batch.samples % 2 and any(t.statistic.name == "weight_grad_batches" for t in score.formula.terminals()):
+    if proxy.halves_batch and batch.samples % 2:
         raise SearchError(f"weight_grad_batches halves the batch: it needs an even number, not {batch.samples}")
-    return score
+    return proxy
+
+
+def _meant(score: Scoring) -> AnyProxy:
+    if isinstance(score, Formula):
+        return Proxy(score)
+    if isinstance(score, str | os.PathLike):
+        return resolve(score)
+    return PlainFunction(score) if callable(score) else score
 
 
 def _on_noise(formula: Formula) -> Formula:
@@ -176,22 +230,24 @@ def _on_noise(formula: Formula) -> Formula:
     return formula.rebuilt(replaced)
 
 
-def reads_structure_only(score: Proxy | ScoreFunction) -> bool:
-    """Whether a score follows from params, FLOPs, depth and width, so that no network is needed."""
-    return isinstance(score, Proxy) and all(t.statistic.name in STRUCTURE for t in score.formula.terminals())
+def reads_structure_only(proxy: AnyProxy) -> bool:
+    """Return whether a score follows from params, FLOPs, depth and width, so that no network is needed."""
+    formula = proxy.as_formula
+    return formula is not None and all(t.statistic.name in STRUCTURE for t in formula.terminals())
 
 
-def reads_columns(score: Proxy | ScoreFunction) -> TypeGuard[Proxy]:
-    """Whether a score is a formula over columns of a table."""
-    return isinstance(score, Proxy) and any(t.statistic.column for t in score.formula.terminals())
+def reads_columns(proxy: AnyProxy) -> bool:
+    """Return whether a score is a formula over columns of a table."""
+    formula = proxy.as_formula
+    return formula is not None and any(t.statistic.column for t in formula.terminals())
 
 
-def table_rating(benchmark: Benchmark, proxy: Proxy) -> Rating:
+def table_rating(benchmark: Benchmark, formula: Formula) -> Rating:
     """Scores of a benchmark's architectures from its table; where a number is missing, there is a problem instead.
 
     Raises BenchmarkError for a formula that reads something else.
     """
-    found = TabularScorer(benchmark).scores([proxy.formula], np.arange(len(benchmark)))[0]
+    found = TabularScorer(benchmark).scores([formula], np.arange(len(benchmark)))[0]
     scores = {benchmark.key(arch): float(score) for arch, score in zip(benchmark.architectures, found, strict=True)}
 
     def rate(candidates: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -213,7 +269,7 @@ class Rater:
 
     def __init__(
         self,
-        score: Proxy | ScoreFunction,
+        score: AnyProxy,
         space: Space | None,
         spec: InputSpec | None,
         batch: Batch,
@@ -238,8 +294,8 @@ class Rater:
 
     def __call__(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """The candidates with their scores, each as soon as it and those before it are known."""
-        if isinstance(self.score, Proxy) and reads_structure_only(self.score):
-            yield from (_rated_by_structure(self.score, entry) for entry in candidates)
+        if self.score.as_formula is not None and reads_structure_only(self.score):
+            yield from (_rated_by_structure(self.score.as_formula, entry) for entry in candidates)
             return
         jobs = [_Job(self.score, self.space, entry.arch, self.spec, self.batch) for entry in candidates]
         outcomes = results_in_order(self.executor, _rate_network, jobs, GO_ON)
@@ -247,7 +303,7 @@ class Rater:
             yield replace(entry, score=score, problem=problem)
 
 
-def _check_sendable(score: Proxy | ScoreFunction) -> None:
+def _check_sendable(score: AnyProxy) -> None:
     try:
         pickle.dumps(score)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -257,19 +313,19 @@ def _check_sendable(score: Proxy | ScoreFunction) -> None:
         ) from None
 
 
-def _rated_by_structure(proxy: Proxy, entry: Candidate) -> Candidate:
+def _rated_by_structure(formula: Formula, entry: Candidate) -> Candidate:
     facts = {name: float(getattr(entry, name)) for name in STRUCTURE}
-    missing = [t.statistic.name for t in proxy.formula.terminals() if math.isnan(facts[t.statistic.name])]
+    missing = [t.statistic.name for t in formula.terminals() if math.isnan(facts[t.statistic.name])]
     if missing:
         return replace(entry, problem=f"its {missing[0]} is missing")
-    return replace(entry, score=evaluate(proxy.formula, Reading(net=facts)))
+    return replace(entry, score=evaluate(formula, Reading(net=facts)))
 
 
 @dataclass(frozen=True)
 class _Job:
     """What one worker does for one architecture."""
 
-    score: Proxy | ScoreFunction
+    score: AnyProxy
     space: Space | None
     arch: Any
     spec: InputSpec | None
@@ -283,13 +339,9 @@ def _rate_network(job: _Job) -> tuple[float | None, str]:
     with one_thread():
         model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
         try:
-            if isinstance(job.score, Proxy):
-                return job.score.score(model, *job.batch.tensors(job.spec)), ""
-            found = job.score(model)
-            score = float(found.detach() if isinstance(found, Tensor) else found)
+            return job.score.score(model, *job.batch.tensors(job.spec)), ""
         except ProxyError as error:
             return None, str(error)
         finally:
             del model
             give_back_memory()
-    return (score, "") if math.isfinite(score) else (None, f"the score is {score}")

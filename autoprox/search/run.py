@@ -23,9 +23,11 @@ from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.proxy import PROXY_FILE, Proxy
+from autoprox.scoring import AnyProxy
 from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, one_network, search_benchmark
 from autoprox.search.rating import Batch, Candidate, SearchError
 from autoprox.search.strategies import Known, Limits, Progress, SearchResult, SearchSettings, check_space, search
+from autoprox.zoo import ZOO
 
 JOURNAL = "journal.jsonl"
 BENCHMARK_FILE = "benchmark.json"
@@ -60,7 +62,7 @@ class Plan:
     before they score anything: a plan that is made can be begun.
     """
 
-    proxy: Proxy
+    proxy: AnyProxy
     settings: SearchSettings
     space: str | None = None
     spec: InputSpec | None = None
@@ -107,7 +109,7 @@ class Plan:
             "benchmark": None if benchmark is None else [benchmark.name, _sha256(benchmark.to_bytes())],
             "tasks": list(self.tasks),
             "split": self.split,
-            "proxy": self.proxy.formula.text,
+            "proxy": self.proxy.text,
             "samples": self.samples,
             "batch": None if self.batch_data is None else _sha256(self.batch_data),
             "settings": asdict(self.settings),
@@ -128,7 +130,8 @@ def start(plan: Plan, out: Path) -> None:
         held = "a search" if (out / JOURNAL).exists() else "other files"
         resume = "go on with --resume, or " if (out / JOURNAL).exists() else ""
         raise SearchError(f"{out} already holds {held}; {resume}choose another --out")
-    plan.proxy.save(out / PROXY_FILE)
+    if isinstance(plan.proxy, Proxy):  # a function of the zoo is known by its name
+        plan.proxy.save(out / PROXY_FILE)
     if plan.benchmark is not None:
         plan.benchmark.save(out / BENCHMARK_FILE)
     if plan.batch_data is not None:
@@ -145,7 +148,7 @@ def read_plan(out: Path) -> Plan:
         limits = Limits(**choices.pop("limits"))
         spec, benchmark, batch = stored["spec"], stored["benchmark"], stored["batch"]
         plan = Plan(
-            proxy=Proxy.load(out / PROXY_FILE),
+            proxy=_stored_proxy(out, stored["proxy"]),
             settings=SearchSettings(limits=limits, **choices),
             space=stored["space"],
             spec=None if spec is None else InputSpec(**spec),
@@ -162,6 +165,13 @@ def read_plan(out: Path) -> Plan:
         if now[name] != stored[name]:
             raise SearchError(f"{out / file} is not what the search was started with; start again with another --out")
     return plan
+
+
+def _stored_proxy(out: Path, text: str) -> AnyProxy:
+    """Return the function of the zoo that the journal names, or else the formula in the directory's proxy file."""
+    if text in ZOO and ZOO[text].as_formula is None:
+        return ZOO[text]
+    return Proxy.load(out / PROXY_FILE)
 
 
 def go(

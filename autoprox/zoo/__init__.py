@@ -1,6 +1,6 @@
 """The zoo: every proxy of the literature by name, those that are formulas of our language first.
 
-`ZOO[name].score(model, inputs, targets, seed)` scores a model; `tvt(teacher)` makes the one entry that needs more.
+`ZOO[name].score(model, inputs, targets, seed=…)` scores a model; `tvt(teacher)` makes the one entry that needs more.
 To add a proxy, write its record in formulas.py or, where the language cannot say it, in functions.py.
 """
 

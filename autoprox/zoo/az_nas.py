@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import forward, probe_batch, untouched
+from autoprox.scoring import Layers
 from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached
 
 
 def residual_stream(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int, layers: Layers = None
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """Of every block: its input, the residual stream after attention (what `norm2` takes), and the block's output."""
     modules = dict(model.named_modules())
-    paths = block_paths(find_blocks(model))
+    paths = block_paths(find_blocks(model, layers))
     middle = [f"{path}.norm2" for path in paths]
     missing = [path for path in middle if path not in modules]
     if missing:
@@ -48,14 +49,14 @@ def _keeper(results: dict[str, Tensor], path: str):
     return keep
 
 
-def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ entropy of the normalised eigenvalues of the tokens' covariance, over the stream after attention and after MLP.
 
     Gaussian input; natural logarithm (AZ-NAS, CVPR 2024, expressivity score).
     """
     with untouched(model), torch.no_grad():
         noise, _ = probe_batch("noise", inputs, None, seed)
-        stream = residual_stream(model, detached(model), noise, seed)
+        stream = residual_stream(model, detached(model), noise, seed, layers)
     score = 0.0
     for x in (state for block in stream for state in block[1:]):
         rows = x.flatten(0, -2).double()
@@ -67,7 +68,7 @@ def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     return score
 
 
-def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """mean (2 − s − 1/s), s the largest singular value of g_inᵀ g_out / (samples · tokens).
 
     Over every block's attention and every block's MLP, each with its skip connection: g_out is a random sign for each
@@ -77,7 +78,7 @@ def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     terms = []
     with untouched(model):
         noise, _ = probe_batch("noise", inputs, None, seed)
-        stream = residual_stream(model, detached(model), noise.requires_grad_(), seed)
+        stream = residual_stream(model, detached(model), noise.requires_grad_(), seed, layers)
         for entry, result in (pair for block in stream for pair in pairwise(block)):
             signs = torch.randint(0, 2, result.shape, generator=generator).to(result) * 2 - 1
             (arriving,) = torch.autograd.grad(result, entry, signs)

@@ -1,8 +1,8 @@
 """Proxies of the zoo from what passes the network: on/off patterns, correlations, entropies, distances.
 
-Every function takes (model, inputs, targets, seed), returns a score that is higher for better networks, and leaves the
-model as it was. The inputs of the GELUs are the outputs of fc1: hooks on GELU modules would miss networks that call
-the function, and a GELU is "on" where its input is positive.
+Every function takes (model, inputs, targets, seed, layers), returns a score that is higher for better networks, and
+leaves the model as it was. The inputs of the GELUs are the outputs of fc1: hooks on GELU modules would miss networks
+that call the function, and a GELU is "on" where its input is positive.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import forward, logits_of, probe_batch, untouched
+from autoprox.scoring import Layers
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
@@ -52,7 +53,12 @@ def _packed(on: Tensor) -> Tensor:
 
 
 def patterns(
-    model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, chosen: Callable[[int, int], bool] | None = None
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    seed: int,
+    layers: Layers = None,
+    chosen: Callable[[int, int], bool] | None = None,
 ) -> float:
     """Ψ: the number of distinct patterns over the samples of all neurons at the GELUs' inputs, all blocks together.
 
@@ -61,14 +67,14 @@ def patterns(
     """
     enough_samples(inputs, 2)
     with untouched(model):
-        paths = slot_linears(model, "fc1")
+        paths = slot_linears(model, "fc1", layers)
         kept = [path for number, path in enumerate(paths) if chosen is None or chosen(number, len(paths))]
         if not kept:
             raise ZooError(f"none of the {len(paths)} blocks is in the range")
         return float(union_of_patterns([(x > 0).flatten(1) for x in outputs(model, kept, inputs, seed)]))
 
 
-def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """log |det K|, K_ij how many neurons at the GELUs' inputs, over all blocks, agree in samples i and j.
 
     (NWOT, arXiv 2006.04647.) Raises ZooError where K is singular, as two samples of one code make it.
@@ -76,7 +82,7 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
     enough_samples(inputs, 2)
     with untouched(model):
         kernel = torch.zeros(len(inputs), len(inputs), dtype=torch.float64)
-        for x in outputs(model, slot_linears(model, "fc1"), inputs, seed):
+        for x in outputs(model, slot_linears(model, "fc1", layers), inputs, seed):
             signs = (x > 0).flatten(1).float() * 2 - 1
             kernel += ((signs @ signs.mT).double() + signs.shape[1]).cpu() / 2
     values = torch.linalg.eigvalsh(kernel)
@@ -85,11 +91,11 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
     return float(values.log().sum())
 
 
-def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """mean_l ‖X_l‖_F², X_l the input of linear l of the blocks under Gaussian input (EZNAS, arXiv 2209.07413, code)."""
     with untouched(model), torch.no_grad():
         noise, _ = probe_batch("noise", inputs, None, seed)
-        paths = block_linears(find_blocks(model))
+        paths = block_linears(find_blocks(model, layers))
         with captured_inputs(model, paths) as seen:
             forward(model, detached(model), noise, seed)
         return sum(float(seen[path].double().square().sum()) for path in paths) / len(paths)
@@ -99,7 +105,7 @@ def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float
 MIXUP = 0.01
 
 
-def zen(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def zen(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """log mean |f(x) − f(x + 0.01 ε)|, x and ε Gaussian of the batch's shape, f the class scores.
 
     What is left of Zen-score (arXiv 2102.01063, Alg. 1) without batch normalisation, whose variances it adds.
@@ -118,7 +124,7 @@ def zen(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
 CHANNELS = 8
 
 
-def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ_l (C_l / k) λ_min(corr X_l), X_l k of the C_l channels of layer l on one Gaussian input, as rows over tokens.
 
     (MeCo_opt, NeurIPS 2023, code.) Layers are the blocks' linears; k = 8, or one less than the tokens, since more
@@ -128,7 +134,7 @@ def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
     score = 0.0
     with untouched(model):
         noise, _ = probe_batch("noise", inputs[:1], None, seed)
-        for x in outputs(model, block_linears(find_blocks(model)), noise, seed):
+        for x in outputs(model, block_linears(find_blocks(model, layers)), noise, seed):
             rows = x.reshape(-1, x.shape[-1]).T.double()
             count = min(CHANNELS, rows.shape[1] - 1, rows.shape[0])
             if count < 2:
@@ -139,27 +145,27 @@ def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
     return score
 
 
-def entropic(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def entropic(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """mean over blocks and neurons of H(p) = −p log p − (1 − p) log(1 − p), p how often a neuron is on at the GELU.
 
     p is taken over tokens and samples. After the entropic score (arXiv 2310.04179), whose exact form is not known to
     us; like it, the score does not grow with the network.
     """
     with untouched(model):
-        seen = outputs(model, slot_linears(model, "fc1"), inputs, seed)
+        seen = outputs(model, slot_linears(model, "fc1", layers), inputs, seed)
     rates = [(x > 0).flatten(0, -2).double().mean(0) for x in seen]
     entropies = [(torch.special.entr(p) + torch.special.entr(1 - p)).mean() for p in rates]
     return float(torch.stack(entropies).mean())
 
 
-def teacher_attention(model: nn.Module, teacher: nn.Module, inputs: Tensor, seed: int) -> float:
+def teacher_attention(model: nn.Module, teacher: nn.Module, inputs: Tensor, seed: int, layers: Layers = None) -> float:
     """−mean (s − t)², s and t the channel-mean-square maps of student's and teacher's last feature, each of norm 1.
 
     (TVT, arXiv 2311.14337, code.) The teacher gives samples × channels × height × width, resized to the student's
     grid; the student's feature is its last block's output without the class token.
     """
     with untouched(model):
-        tokens = outputs(model, block_paths(find_blocks(model))[-1:], inputs, seed)[0].double()
+        tokens = outputs(model, block_paths(find_blocks(model, layers))[-1:], inputs, seed)[0].double()
     with untouched(teacher), torch.no_grad():
         features = forward(teacher, detached(teacher), inputs, seed)
     if not isinstance(features, Tensor) or features.ndim != 4 or len(features) != len(inputs):

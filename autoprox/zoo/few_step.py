@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import captured, forward, logits_of, untouched
+from autoprox.scoring import Layers
 from autoprox.zoo.tools import (
     ZooError,
     block_paths,
@@ -34,7 +35,7 @@ WARMUP_STEPS = 3
 WARMUP_RATE = 0.01
 
 
-def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """−mean squared error of regressing three blocks' tokens onto 2-D sine waves, after REGRESSION_STEPS steps of Adam.
 
     From GenNAS (arXiv 2108.01899): the features of three stages, a linear head on each, synthetic targets instead of
@@ -44,7 +45,7 @@ def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> floa
     """
     generator = torch.Generator().manual_seed(seed)
     with untouched(model):
-        paths = block_paths(find_blocks(model))
+        paths = block_paths(find_blocks(model, layers))
         stages = [paths[math.ceil(len(paths) * third / 3) - 1] for third in (1, 2, 3)]
         trained = {name: p.clone().requires_grad_() for name, p in detached(model).items()}
         features = _stage_features(model, trained, stages, inputs, seed)
@@ -96,7 +97,7 @@ def _regression_loss(features: Sequence[Tensor], heads: Sequence[Tensor], waves:
     return torch.stack(errors).mean()
 
 
-def sigeo(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def sigeo(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """log mean_i ‖∇ L_i‖² − L after WARMUP_STEPS steps of gradient descent, L_i the loss of sample i, L their mean.
 
     From SiGeo (arXiv 2311.13169): a warm-up on little data, then a term of the Fisher information and the loss. Of its

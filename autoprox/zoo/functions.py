@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from autoprox.primitives import find_blocks
 from autoprox.primitives.find_blocks.named import weight_of
+from autoprox.scoring import Layers
 from autoprox.zoo.az_nas import az_expressivity, az_trainability
 from autoprox.zoo.features import entropic, eznas, meco, nwot, patterns, teacher_attention, zen
 from autoprox.zoo.few_step import gennas, sigeo
@@ -308,9 +309,11 @@ def tvt(teacher: nn.Module) -> ZooProxy:
     )
 
 
-def tvt_score(teacher: nn.Module, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def tvt_score(
+    teacher: nn.Module, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
+) -> float:
     """−MSE(maps) + Σ ‖W‖₂ over the blocks' linears: `teacher_attention` plus the norms of the weights."""
     norms = 0.0
-    for path in block_linears(find_blocks(model)):
+    for path in block_linears(find_blocks(model, layers)):
         norms += float(weight_of(model.get_submodule(path)).double().norm())
-    return teacher_attention(model, teacher, inputs, seed) + norms
+    return teacher_attention(model, teacher, inputs, seed, layers) + norms

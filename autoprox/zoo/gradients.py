@@ -1,7 +1,8 @@
 """Proxies of the zoo from gradients: of every layer's weights, of the input, of single samples, of gradients.
 
-Every function takes (model, inputs, targets, seed), returns a score that is higher for better networks, and leaves the
-model as it was. "All weights" are those of every linear and convolution: the blocks', patch embedding, pooling, head.
+Every function takes (model, inputs, targets, seed, layers), returns a score that is higher for better networks, and
+leaves the model as it was. "All weights" are those of every linear and convolution: the blocks', patch embedding,
+pooling, head.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import captured, forward, logits_of, untouched
+from autoprox.scoring import Layers
 from autoprox.zoo.sharing import shared
 from autoprox.zoo.tools import (
     ZooError,
@@ -59,39 +61,39 @@ def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Te
         return shared("synflow pairs", (model, inputs, seed), compute)
 
 
-def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ ‖W‖₂ over all weights (arXiv 2101.08134, code)."""
     weights = detached(model)
     return sum(float(weights[name].double().norm()) for name in network_weights(model))
 
 
-def plain_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def plain_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ W ∂L/∂W over all weights (arXiv 2101.08134, code)."""
     return sum(float((w * g).double().sum()) for w, g in _pairs(model, inputs, targets, seed))
 
 
-def grad_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def grad_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ ‖∂L/∂W‖₂ over all weights (arXiv 2101.08134)."""
     return sum(float(g.double().norm()) for _, g in _pairs(model, inputs, targets, seed))
 
 
-def snip_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def snip_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ |W ∂L/∂W| over all weights (SNIP, arXiv 1810.02340; as a proxy, arXiv 2101.08134)."""
     return sum(float((w * g).double().abs().sum()) for w, g in _pairs(model, inputs, targets, seed))
 
 
-def synflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def synflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ |W| |∂R/∂|W|| over all weights (SynFlow, arXiv 2006.05467; as a proxy, arXiv 2101.08134)."""
     return sum(float((w * g).double().abs().sum()) for w, g in _synflow_pairs(model, inputs, seed))
 
 
-def logsynflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def logsynflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ |W| |log(∂R/∂|W| + 1)| over all weights; what is not positive counts as 1e-30 (arXiv 2207.05135)."""
     pairs = _synflow_pairs(model, inputs, seed)
     return sum(float((w.double() * (g.double() + 1).clamp(min=1e-30).log()).abs().sum()) for w, g in pairs)
 
 
-def zico_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def zico_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ_l log Σ_w mean_b |g_b| / std_b g_b over all weights and the batch's two halves b (ZiCo, arXiv 2301.11300).
 
     Weights whose gradient does not vary are left out, and so are layers where none does.
@@ -110,7 +112,7 @@ def zico_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> fl
     return score
 
 
-def grasp(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def grasp(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ −W ⊙ H g over all weights, g = ∂L/∂W and H the Hessian of L for them (GraSP, arXiv 2002.07376; 2101.08134).
 
     H g is the gradient of gᵀ stop(g). Attention runs on the kernel that can be differentiated twice.
@@ -127,7 +129,7 @@ def grasp(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float
         )
 
 
-def gradsign(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def gradsign(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ_w |Σ_i sign ∂L_i/∂w| over all weights, L_i the loss of sample i (GradSign, arXiv 2110.08616)."""
     enough_samples(inputs, 2)
     with untouched(model):
@@ -141,7 +143,7 @@ def gradsign(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> fl
     return sum(float(total.abs().double().sum()) for total in signs)
 
 
-def jacov(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def jacov(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """−Σ [log(v + ε) + 1/(v + ε)], v the eigenvalues of the correlations of the samples' input gradients.
 
     The gradient is that of the summed outputs; ε = 1e-5. Reads no targets (NWOT's first version, arXiv 2006.04647v1).
@@ -153,7 +155,7 @@ def jacov(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float
     return -float((values.log() + 1 / values).sum())
 
 
-def epe_nas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def epe_nas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Correlation of input gradients within each class: s_c = Σ_ij log(|ρ_ij| + ε) over the samples of class c.
 
     Up to 100 classes Σ_c |s_c|; beyond, Σ |s_c − s_c'| over ordered pairs / number of classes (EPE-NAS, arXiv
@@ -183,7 +185,7 @@ def _number_of_classes(model: nn.Module, inputs: Tensor, seed: int) -> int:
     return logits_of(output).shape[-1]
 
 
-def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """−λ_max / λ_min of the neural tangent kernel Θ_ij = ⟨∇ f(x_i), ∇ f(x_j)⟩ (TE-NAS, arXiv 2102.11535, code).
 
     f is the sum of the outputs and ∇ over every parameter that is called weight, norms' included. The kernel is
@@ -214,7 +216,7 @@ WEIGHT_STEP = 0.01
 INPUT_STEP = 8 / 255
 
 
-def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Σ_l |(1 + cos(g', W)) · |cos(g', g)| · (1 + cos(f', f))| over the blocks' linears (CRoZe, NeurIPS 2023, code).
 
     f, g are output and weight gradient of layer l, f', g' those of the perturbed network on the perturbed input:
@@ -222,7 +224,7 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float
     perturbed network's gradient. Both sizes are our choice.
     """
     with untouched(model):
-        paths = block_linears(find_blocks(model))
+        paths = block_linears(find_blocks(model, layers))
         names = [f"{path}.weight" for path in paths]
         clean = detached(model, names)
         f, g = _outputs_and_gradients(model, paths, names, clean, inputs, targets, seed)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from autoprox.primitives import find_blocks, parse, read_statistics, requirements
 from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
-from autoprox.scoring import formula_score
+from autoprox.scoring import Layers, formula_score
 from autoprox.zoo.features import patterns
 from autoprox.zoo.record import ZooProxy
 from autoprox.zoo.sharing import shared
@@ -86,17 +86,24 @@ def lswag_formula(chosen: DepthRange = FULL_DEPTH) -> str:
     return f"{lambda_formula(chosen)} * {_summed(PSI, chosen, 'fc1')}"
 
 
-def lswag_score(chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def lswag_score(
+    chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
+) -> float:
     """Λ × Ψ over the blocks in the range (Eq. 1), Ψ of all these blocks together."""
-    psi = patterns(model, inputs, targets, seed, chosen.contains)
+    psi = patterns(model, inputs, targets, seed, layers, chosen.contains)
     formula = parse(lambda_formula(chosen))
-    subjects = (model, inputs, targets, seed)
-    return shared(formula, subjects, lambda: formula_score(formula, model, inputs, targets, seed=seed)) * psi
+
+    def compute() -> float:
+        return formula_score(formula, model, inputs, targets, layers=layers, seed=seed)
+
+    return (compute() if layers else shared(formula, (model, inputs, targets, seed), compute)) * psi
 
 
-def psi_score(chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> float:
+def psi_score(
+    chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
+) -> float:
     """Ψ over the blocks in the range: see `features.patterns`."""
-    return patterns(model, inputs, targets, seed, chosen.contains)
+    return patterns(model, inputs, targets, seed, layers, chosen.contains)
 
 
 def gradient_profile(

@@ -10,10 +10,10 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives import LayerError, parse
+from autoprox.primitives import Formula, LayerError, parse
 from autoprox.primitives.probe import checked_batch
-from autoprox.scoring import ProxyError, formula_score
-from autoprox.zoo.tools import ZooError
+from autoprox.scoring import Layers, ProxyError, formula_probes, formula_score, halves_batch
+from autoprox.zoo.tools import ZooError, random_classes
 
 #: cost class → what it takes, cheapest first.
 COSTS: Mapping[str, str] = MappingProxyType(
@@ -28,8 +28,8 @@ COSTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-#: (model, inputs, targets, seed) → score, higher for better networks; leaves the model exactly as it was.
-ZooFunction = Callable[[nn.Module, Tensor, Tensor, int], float]
+#: (model, inputs, targets, seed, layers) → score, higher for better networks; leaves the model exactly as it was.
+ZooFunction = Callable[[nn.Module, Tensor, Tensor, int, Layers], float]
 
 
 @dataclass(frozen=True)
@@ -64,25 +64,63 @@ class ZooProxy:
         if self.formula:
             formula = parse(self.formula)
             object.__setattr__(self, "latex", formula.latex)
-            object.__setattr__(self, "probes", tuple(dict.fromkeys(t.probe for t in formula.terminals() if t.probe)))
+            object.__setattr__(self, "probes", formula_probes(formula))
         if not (self.latex and self.source and self.reads and self.note):
             raise ZooError(f"'{self.name}' lacks its LaTeX, its source, what it reads or its note")
         if self.cost not in COSTS or self.direction not in (1, -1):
             raise ZooError(f"'{self.name}' has cost {self.cost!r} and direction {self.direction!r}")
 
-    def score(self, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int = 0) -> float:
-        """The score of an untrained model on a batch and its class numbers; higher is better.
+    @property
+    def text(self) -> str:
+        """What records call it: its formula, or the name of the function."""
+        return self.formula or self.name
 
-        The model is left bit for bit as it was. Raises ZooError, one line, where the proxy is undefined for this
-        network: a value that is not finite, a singular matrix, too few samples, layers that are not there.
+    @property
+    def as_formula(self) -> Formula | None:
+        """The formula, None for a function."""
+        return parse(self.formula) if self.formula else None
+
+    @property
+    def halves_batch(self) -> bool:
+        """Whether the batch must have an even number of samples; a function says itself what it cannot do."""
+        return self.as_formula is not None and halves_batch(self.as_formula)
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """Where it was published, and what to know of it."""
+        return {"source": self.source, "note": self.note}
+
+    def score(
+        self,
+        model: nn.Module,
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Layers = None,
+        seed: int = 0,
+    ) -> float:
+        """Return the score of an untrained model on a batch and its class numbers; higher is better.
+
+        Without targets the classes are drawn at random from `seed`. The model is left bit for bit as it was.
+
+        Raises:
+            ZooError: one line, where the proxy is undefined for this network: a value that is not finite, a singular
+                matrix, too few samples, layers that are not there.
         """
         try:
-            if self.function is None:
-                value = formula_score(parse(self.formula), model, inputs, targets, seed=seed)
-            else:
-                value = float(self.function(model, checked_batch(inputs, targets, False), targets, seed))
-        except (LayerError, ProxyError, ZooError, torch.linalg.LinAlgError) as error:
+            value = self._value(model, inputs, targets, layers, seed)
+        except (LayerError, ProxyError, torch.linalg.LinAlgError) as error:
             raise ZooError(f"{self.name}: {error}") from error
         if not math.isfinite(value):
             raise ZooError(f"{self.name}: the score is {value}; look at the initial weights and at the inputs")
         return value
+
+    def _value(
+        self, model: nn.Module, inputs: Tensor | None, targets: Tensor | None, layers: Layers, seed: int
+    ) -> float:
+        if self.function is None:
+            return formula_score(parse(self.formula), model, inputs, targets, layers=layers, seed=seed)
+        batch = torch.empty(0) if inputs is None and not self.probes else checked_batch(inputs, targets, False)
+        if targets is None:
+            targets = random_classes(model, batch, seed) if self.probes else torch.empty(0)
+        return float(self.function(model, batch, targets, seed, layers))

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from autoprox.primitives import Block, LayerError, find_blocks
 from autoprox.primitives.find_blocks.named import SLOTS
-from autoprox.primitives.probe import captured, forward, loss_of
+from autoprox.primitives.probe import captured, forward, logits_of, loss_of, untouched
+from autoprox.scoring import Layers, ProxyError
 from autoprox.zoo.sharing import shared
 
 
-class ZooError(ValueError):
+class ZooError(ProxyError):
     """A proxy that is undefined for this network or batch; one line says why."""
 
 
@@ -38,9 +39,9 @@ def block_linears(blocks: Sequence[Block]) -> list[str]:
     return [path for block in blocks for slot in SLOTS for path in block.linears.get(slot, ())]
 
 
-def slot_linears(model: nn.Module, slot: str) -> list[str]:
+def slot_linears(model: nn.Module, slot: str, layers: Layers = None) -> list[str]:
     """The path of one slot's linear in every block, in forward order."""
-    blocks = find_blocks(model)
+    blocks = find_blocks(model, layers)
     if not all(len(block.linears.get(slot, ())) == 1 for block in blocks):
         raise LayerError(f"not every block has one '{slot}'")
     return [block.linears[slot][0] for block in blocks]
@@ -65,6 +66,14 @@ def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str
 def class_loss(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int) -> Tensor:
     """Cross-entropy of the model with these parameters, mean over the samples."""
     return loss_of(forward(model, parameters, x, seed), "data", y)
+
+
+def random_classes(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
+    """Draw a class of the model for each sample from the seed: the ones that a formula without targets reads."""
+    with untouched(model), torch.no_grad():
+        classes = logits_of(forward(model, detached(model), inputs[:1], seed)).shape[-1]
+    generator = torch.Generator().manual_seed(seed + 1)
+    return (torch.rand(len(inputs), generator=generator) * classes).long().to(inputs.device)
 
 
 def output_sum(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> Tensor:

@@ -7,6 +7,7 @@ import pickle
 import random
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -378,10 +379,34 @@ def test_a_typo_is_one_line_with_the_closest_name(ref: str, says: str) -> None:
     assert len(str(caught.value)) < 250
 
 
-def test_a_function_of_the_zoo_is_no_formula() -> None:
+def test_a_function_of_the_zoo_resolves_and_scores_as_a_formula_does() -> None:
+    proxy, (inputs, targets) = resolve("grasp"), batch()
+    assert proxy.as_formula is None
+    assert isinstance(proxy.score(TinyVit(), inputs, targets, layers=None, seed=0), float)
+    drawn = proxy.score(TinyVit(), inputs, seed=3)  # without targets, random classes
+    assert drawn == proxy.score(TinyVit(), inputs, seed=3)
+
+
+def test_functions_read_the_layers_that_are_named() -> None:
+    model, (inputs, targets) = TinyVit(), batch()
+    slots = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+    named = [{slot: f"blocks.{n}.{path}" for slot, path in slots.items()} for n in range(len(model.blocks))]
+    for name in ("swap", "croze"):
+        proxy = resolve(name)
+        assert proxy.score(model, inputs, targets, layers=named) == proxy.score(model, inputs, targets)
+        with pytest.raises(ProxyError, match=f"^{name}: .*nothing"):
+            proxy.score(model, inputs, targets, layers=[{"fc1": "nothing"}])
+
+
+def test_load_takes_what_a_user_means_and_refuses_a_function(tmp_path: Path) -> None:
+    proxy = Proxy.from_formula("mean(std(weight))", "mine")
+    proxy.save(tmp_path / "run" / PROXY_FILE)
+    assert Proxy.load(tmp_path / "run") == Proxy.load(str(tmp_path / "run")) == proxy
+    assert Proxy.load("snip").formula == resolve("snip").as_formula
+    assert Proxy.load("params / depth").formula.text == "params / depth"
     with pytest.raises(ProxyError, match=r"'grasp' is a function and not a formula") as caught:
-        resolve("grasp")
-    assert "ZOO['grasp'].score" in one_line(caught.value)
+        Proxy.load("grasp")
+    assert "resolve('grasp') scores" in one_line(caught.value)
 
 
 @pytest.mark.parametrize("ref", ["", "weight", "sum(l1(weigt))", "params +", "depth-wdith", "\0", '__import__("os")'])

@@ -518,3 +518,9 @@ def _forget_exported_modules() -> Iterator[None]:
     yield
     sys.modules.pop("exported_proxy", None)
     linecache.cache.pop("<cell>", None)
+
+
+def test_a_function_of_the_zoo_cannot_be_exported_and_one_line_says_so() -> None:
+    with pytest.raises(ExportError, match=r"'grasp' is a function and not a formula.*resolve\('grasp'\)") as caught:
+        export(resolve("grasp"), "python")
+    assert "\n" not in str(caught.value)

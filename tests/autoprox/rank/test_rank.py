@@ -48,7 +48,9 @@ def tabular(count: int = 12) -> Benchmark:
     return Benchmark("table", None, None, "made up", architectures, {"oa": 50 + rng.normal(size=count)}, columns)
 
 
-def fails_on_deep(model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, seed: int) -> float:
+def fails_on_deep(
+    model: torch.nn.Module, inputs: torch.Tensor, targets: torch.Tensor, seed: int, layers: object
+) -> float:
     depth = len(rank_network.find_blocks(model))
     if depth > 12:
         raise ZooError(f"{depth} blocks are too many")
@@ -395,7 +397,7 @@ def test_functions_share_and_have_the_scores_that_they_have_alone() -> None:
     together = score_network(job)[0]
     model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)
     for name in names:
-        assert together[name].value == rounded(np.array(ZOO[name].score(model, inputs, targets, 0))), name
+        assert together[name].value == rounded(np.array(ZOO[name].score(model, inputs, targets, seed=0))), name
     assert together["snip-all"].seconds > 0.5 * together["plain-all"].seconds  # charged for what was there already
     assert together["lswag"].seconds > together["lswag-lambda"].seconds
 

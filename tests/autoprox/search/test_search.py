@@ -654,3 +654,12 @@ def test_tasks_with_networks_of_their_own_are_searched_one_at_a_time() -> None:
     assert large.architectures == bench.architectures
     whole = synthetic.benchmark(6)
     assert one_network(whole, ("size_kd",)).to_bytes() == whole.to_bytes()
+
+
+def test_a_function_of_the_zoo_searches_with_any_number_of_workers() -> None:
+    choices = SearchSettings(strategy="random", budget=4, limits=SMALL)
+    alone, both = (search(PIT, "grasp", choices, spec=SPEC, workers=workers) for workers in (1, 2))
+    assert alone == both
+    assert len({entry.score for entry in alone.candidates}) == 4
+    with pytest.raises(ProxyError, match="did you mean"):
+        search(PIT, "grsp", choices, spec=SPEC)

@@ -25,7 +25,7 @@ LN2, LN3 = math.log(2), math.log(3)
 
 def score(name: str, model: nn.Module, inputs: Tensor, targets: Tensor | None = None, seed: int = 0) -> float:
     targets = torch.zeros(len(inputs), dtype=torch.long) if targets is None else targets
-    return ZOO[name].score(model, inputs, targets, seed)
+    return ZOO[name].score(model, inputs, targets, seed=seed)
 
 
 def linear(weight: list[list[float]], bias: list[float] | None = None) -> nn.Linear:
