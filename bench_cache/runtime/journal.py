@@ -51,7 +51,7 @@ class Journal:
         begun_with: Mapping[str, str] | None = None,
     ) -> None:
         self.path, self.settings, self.records, self.begun_with = path, settings, records, begun_with or {}
-        self._synced = 0.0
+        self._synced, self._unsynced = 0.0, False
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, Any]) -> Self:
@@ -111,7 +111,9 @@ class Journal:
             try:
                 yield journal
             finally:
-                os.fsync(file.fileno())
+                if journal._unsynced:
+                    with naming(path):
+                        os.fsync(file.fileno())
 
     def version_notice(self) -> str:
         """Return one line on what may differ because the run goes on with other versions; "" if they are the same."""
@@ -128,7 +130,8 @@ class Journal:
         with naming(self.path), open(self.path, "ab") as file:
             file.write(_line(record))
             file.flush()
-            if time.monotonic() - self._synced >= self.SYNC_EVERY:
+            self._unsynced = time.monotonic() - self._synced < self.SYNC_EVERY
+            if not self._unsynced:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
 
