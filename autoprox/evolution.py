@@ -73,12 +73,17 @@ class Watch:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended. `report` has the splits that were looked at: without test if the run was interrupted."""
+    """How a run ended.
+
+    `report` has the splits that were looked at: without test if the run was interrupted. `fittest` is the best formula
+    on the evolve split; validation may have chosen another of the best.
+    """
 
     proxy: Proxy
     report: Report
     finished: bool
     generations: int
+    fittest: str
 
 
 def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any) -> EvolutionSettings:
@@ -211,7 +216,7 @@ def _carry_on(out: Path, settings: EvolutionSettings, journal: Journal, breeder:
     proxy = _proxy(settings, chosen, verdict, len(records) - 1)
     proxy.save(out / PROXY_FILE)
     save_report(out, settings, chosen, verdict)
-    return Result(proxy, verdict, finished, len(records) - 1)
+    return Result(proxy, verdict, finished, len(records) - 1, records[-1]["best"]["formula"])
 
 
 def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: Watch) -> None:
@@ -225,7 +230,7 @@ def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: Watch) -> None:
 
 
 def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
-    """Of the best by fitness, the formula with the highest joint tau on the validation split."""
+    """Return, of the best by fitness, the formula with the highest joint tau on the validation split."""
     finalists = [individual.canonical for individual in best_distinct(population, FINALISTS)]
     outcomes = judge.judge(finalists, "validation")
     ranked = [outcome.joint if isinstance(outcome, Judgement) else -2.0 for outcome in outcomes]

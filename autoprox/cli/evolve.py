@@ -23,7 +23,7 @@ from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
 from autoprox.cli.root import INTERRUPTED
-from autoprox.evolution import JOURNAL, Result, Watch, go, read_settings, start
+from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, go, read_settings, start
 from autoprox.evolve import (
     COMBINATIONS,
     FORMULA,
@@ -288,10 +288,22 @@ def _duration(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def _why_chosen(result: Result) -> list[str]:
+    """Return a line that says why the formula is not the last best that was shown; none if it is."""
+    if result.proxy.formula.text == result.fittest:
+        return []
+    return [
+        f"It has the highest validation τ of the {FINALISTS} best on the evolve split; the very best there was "
+        f"{result.fittest}"
+    ]
+
+
 def _print_result(console: Console, result: Result, settings: EvolutionSettings, out: Path) -> None:
     console.print()
     console.print("[bold]formula[/]  ", end="")
     _say(console, result.proxy.formula.text)
+    for line in _why_chosen(result):
+        _say(console, line)
     for split in dict.fromkeys(row.split for row in result.report.rows):
         console.print(_report_table(result.report, split, settings))
     split = "test" if result.finished else "validation"
