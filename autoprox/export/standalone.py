@@ -2,119 +2,122 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+import re
 import textwrap
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import torch
-from torch import Tensor
-
 from autoprox import __version__
+from autoprox.export.needs import LAYER, NET, Needs, matrix_text, samples_text
+from autoprox.export.snippets import functions, reading_lines
 from autoprox.export.sources import Definition, Import, SourceError, bundle, call_text
-from autoprox.primitives import Formula, Operation, Reading, Terminal, find_blocks, read_statistics
+from autoprox.primitives import Formula, Operation, Terminal
 from autoprox.primitives.evaluate import matrix_reductions
 from autoprox.primitives.kinds import role_slots
-from autoprox.primitives.probe import _read_structure
 from autoprox.proxy import Proxy
-from autoprox.scoring import require
 
 _LINE = 120  # width of the file
 _CALL = 80  # longest call on one line
 _INLINE = 40  # longest argument that stays inside its call
 
 _SIGNATURE = '''\
-def score(
-    model: torch.nn.Module,
-    inputs: Tensor | None = None,
-    targets: Tensor | None = None,
-    layers: Sequence[Mapping[str, object]] | None = None,
-    seed: int = 0,
-) -> float:
-    """The proxy's value on an untrained model, which is left as it was; higher is better.
+def score(model: torch.nn.Module, inputs=None, targets=None, layers=None, seed: int = 0) -> float:
+    """Return the proxy's value on an untrained model, which is left as it was; higher is better.
 
 '''
 
 _LAYERS_DOC = '''\
-    `layers` names the linear layers of each transformer block where `find_blocks` does not find them.
+    `layers` names each block's layers, [{"qkv": PATH, "proj": PATH, "fc1": PATH, "fc2": PATH}, ...]; timm's are found.
     """
-    blocks = find_blocks(model, layers)
 '''
 
-_RUN = (
-    """\
-    `inputs` is a batch, samples first, and `targets` its class numbers; without targets the loss is against random
-    classes drawn from `seed`.
-""",
-    """\
-    reading = read_statistics(model, blocks, {(name, probe) for name, probe, _ in READS}, inputs, targets, seed)
-    require(reading, blocks, READS)
-""",
-)
+_RUN = """\
+    `inputs` is a batch, samples first; `targets` its class numbers, or else random ones are drawn from `seed`.
+"""
 
-_NO_RUN = (
-    """\
+_NO_RUN = """\
     The network is not run: `inputs`, `targets` and `seed` are not used.
-""",
-    """\
-    reading = Reading()
-    _read_structure(reading, model, blocks, {name for name, _, _ in READS})
-    require(reading, blocks, READS)
-""",
-)
-
-_IMPORTS = (
-    Import("__future__", "annotations", "annotations"),
-    Import("collections.abc", "Mapping", "Mapping"),
-    Import("collections.abc", "Sequence", "Sequence"),
-    Import("torch", "", "torch"),
-    Import("torch", "Tensor", "Tensor"),
-)
+"""
 
 
 def to_python(proxy: Proxy) -> str:
-    """The source of a module whose `score(model, inputs, targets, layers, seed)` gives the scores of the proxy.
+    """Return the source of a module whose `score(model, inputs, targets, layers, seed)` gives the proxy's scores.
 
-    It imports torch and the standard library. Raises SourceError for an operation whose source cannot be had, and for
-    a formula over the columns of a table.
+    It imports torch and the standard library.
+
+    Raises:
+        SourceError: for an operation whose source cannot be had, and for a formula over the columns of a table.
     """
-    terminals = proxy.formula.terminals()
-    for terminal in terminals:
+    for terminal in proxy.formula.terminals():
         if terminal.statistic.column:
             raise SourceError(
                 f"the formula reads {terminal}, which is of a benchmark's table: a file cannot compute it from a "
                 "model; export it to text, latex, json, dot or svg"
             )
-    runs = any(t.statistic.probed or t.statistic.name == "flops" for t in terminals)
-    parts = [find_blocks, require, *([read_statistics] if runs else [Reading, _read_structure])]
-    if any(t.kind.level == "layer" for t in terminals):
-        parts.append(layer_table)
+    needs = Needs(proxy.formula)
+    helpers = functions(needs)
+    named = {
+        node.name
+        for text in helpers
+        for node in ast.parse(text).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
     operations = [node.head.function for node in proxy.formula.nodes() if isinstance(node.head, Operation)]
-    sources = bundle([*parts, *operations], _IMPORTS, taken=("READS", "score"))
-    about, read = _RUN if runs else _NO_RUN
-    score = _SIGNATURE + about + _LAYERS_DOC + read + "\n".join(_body(proxy.formula, sources.names))
-    head = [_docstring(proxy, runs), _import_lines(sources.imports), _reads(proxy)]
-    note = "# What follows is the part of autoprox that this formula needs, as it is written there."
-    first, *others = _definitions(sources.definitions)
+    taken = ("score", "SLOTS", *sorted(named))
+    sources = bundle(operations, _imports("\n".join(helpers)), taken=taken)
+    lines = [f"    {line}" for line in reading_lines(needs)]
+    body = "\n".join([*lines, *_body(proxy.formula, sources.names)])
+    if "SLOTS" not in body + "".join(helpers):
+        needs.slots = ()
+    score = _SIGNATURE + (_RUN if needs.batch else _NO_RUN) + _LAYERS_DOC + body
+    head = [_docstring(proxy, needs.batch), _import_lines(sources.imports)]
+    if needs.slots:
+        head.append(f"# The linear layers of a block that the formula reads.\nSLOTS = {_tuple(needs.slots)}")
+    note = "# What follows finds and reads the layers, and then come the operations of the formula."
+    first, *others = [*helpers, *_definitions(sources.definitions)]
     return "\n\n\n".join(["\n\n".join(head), score, f"{note}\n\n\n{first}", *others]) + "\n"
 
 
-def layer_table(reading: Reading, name: str, slots: Sequence[str]) -> Tensor:
-    """A statistic of layers as numbers, blocks × slots."""
-    return torch.tensor([reading.layers[name, slot] for slot in slots], dtype=torch.float64).T.contiguous()
-
-
-def _reads(proxy: Proxy) -> str:
-    rows = [f"({_quoted(name)}, {_quoted(probe)}, {_tuple(slots)})," for name, probe, slots in proxy.reads]
-    value = rows[0] if len(rows) == 1 else "\n" + "".join(f"    {row}\n" for row in rows)
-    return f"# What the formula reads: statistic, probe, layers of a block.\nREADS = ({value})"
+def _imports(code: str) -> Iterator[Import]:
+    """Yield the imports that the file's own functions need."""
+    yield Import("__future__", "annotations", "annotations")
+    yield Import("torch", "", "torch")
+    for name, module in (
+        ("Tensor", "torch"),
+        ("Callable", "collections.abc"),
+        ("Iterator", "collections.abc"),
+        ("contextmanager", "contextlib"),
+        ("FlopCounterMode", "torch.utils.flop_counter"),
+        ("SDPBackend", "torch.nn.attention"),
+        ("sdpa_kernel", "torch.nn.attention"),
+    ):
+        if re.search(rf"\b{name}\b", code):
+            yield Import(module, name, name)
+    if "random.seed(" in code:
+        yield Import("random", "", "random")
 
 
 def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:
     """The lines of `score` that compute the formula from the reading: numbers of layers, then of the network."""
-    names = _Names({*taken, "model", "inputs", "targets", "layers", "seed", "blocks", "reading"})
-    names.taken |= {"column", "slot", "row"}
+    names = _Names({*taken, "model", "inputs", "targets", "layers", "seed", "blocks"})
+    names.taken |= {
+        "column",
+        "slot",
+        "row",
+        "block",
+        "x",
+        "y",
+        "linears",
+        "softmaxes",
+        "weights",
+        "halves",
+        "_",
+        "half",
+    }
+    names.taken |= {f"{probe}{end}" for probe in ("data", "noise", "synflow") for end in ("", "_halves")}
     tables: dict[Formula, str] = {}
     reductions = matrix_reductions(formula)
     if reductions:
@@ -127,7 +130,7 @@ def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:
             tables[reduction] = names.fresh(_stem(reduction))
             yield f"    {tables[reduction]} = torch.empty(len(blocks), {len(slots)}, dtype=torch.float64)"
         yield f"    for column, slot in enumerate({_tuple(slots)}):"
-        yield "        for row in range(len(blocks)):"
+        yield "        for row, block in enumerate(blocks):"
         yield from (f"            {line}" for line in _matrix_lines(group, tables, names))
     yield ""
     yield "    # One number for the network."
@@ -144,8 +147,8 @@ def _matrix_lines(group: Sequence[Formula], tables: Mapping[Formula, str], names
     for node in dict.fromkeys(node for reduction in group for node in reduction.nodes()):
         if isinstance(node.head, Terminal):
             name, probe = node.head.statistic.name, node.head.probe
-            read = f"reading.matrices[{_quoted(name)}, {_quoted(probe)}, slot][row]"
-            lines.assign(node, names.usable(name if probe in ("", "data") else f"{name}_{probe}"), read)
+            stem = name if probe in ("", "data") else f"{name}_{probe}"
+            lines.assign(node, names.usable(stem), matrix_text(node.head))
     lines.device = next(iter(lines.names.values()))
     for reduction in group:
         text = lines.call(reduction)
@@ -159,14 +162,27 @@ def _network_lines(formula: Formula, tables: Mapping[Formula, str], names: _Name
     for node in formula.nodes():
         if isinstance(node.head, Terminal) and node.kind.level == "layer":
             name, role = node.head.statistic.name, node.head.role
-            table = f"layer_table(reading, {_quoted(name)}, {_tuple(role_slots(role))})"
-            lines.assign(node, names.usable(name if role == "all" else f"{name}_{role}"), table)
+            slots = _tuple(role_slots(role))
+            variable = names.usable(name if role == "all" else f"{name}_{role}")
+            number = f"lambda row, block, slot: {LAYER[name]}"
+            lines.assign(node, variable, _fitting(variable, "per_layer", ["blocks", slots, number]))
         elif isinstance(node.head, Terminal) and node.kind.level == "net":
             name = node.head.statistic.name
-            lines.assign(node, names.usable(name), f"torch.tensor(reading.net[{_quoted(name)}], dtype=torch.float64)")
+            variable = names.usable(name)
+            lines.assign(node, variable, _fitting(variable, "torch.tensor", [NET[name], "dtype=torch.float64"]))
     text = lines.names.get(formula) or lines.call(formula)
     yield from lines.taken()
     yield f"return float({text})"
+
+
+def _fitting(variable: str, function: str, arguments: Sequence[str]) -> str:
+    """Return a call that is assigned to a variable of `score`, on as many lines as the formatter gives it."""
+    inside = ", ".join(arguments)
+    if len(f"    {variable} = {function}({inside})") <= _LINE:
+        return f"{function}({inside})"
+    if len(inside) + 8 <= _LINE:
+        return f"{function}(\n        {inside}\n    )"
+    return f"{function}(\n" + "".join(f"        {argument},\n" for argument in arguments) + "    )"
 
 
 class _Names:
@@ -226,8 +242,7 @@ class _Lines:
             if sum(map(len, texts)) > _CALL and arg not in self.names and not arg.is_constant:
                 texts[place] = self.assign(arg, self.variables.fresh(_stem(arg)), texts[place])
         if node.head.per_sample:
-            first = node.terminals()[0]
-            texts.append(f"reading.samples[{_quoted(first.statistic.name)}, {_quoted(first.probe)}]")
+            texts.append(samples_text(node.terminals()[0]))
         return f"{function}({', '.join(texts)})"
 
     def argument(self, node: Formula) -> str:

@@ -1,0 +1,128 @@
+"""Needs: what the exported file of a formula must read from a model, and the expressions by which it reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autoprox.export.sources import SourceError
+from autoprox.primitives import Formula, Terminal
+from autoprox.primitives.kinds import role_slots
+
+#: Statistic of the network → the expression for it in `score`.
+NET = {
+    "params": "sum(p.numel() for p in model.parameters())",
+    "depth": "len(blocks)",
+    "width": 'sum(weights["weight", block["qkv"][0]].shape[1] for block in blocks) / len(blocks)',
+    "flops": "flops",
+}
+
+#: Statistic of layers → the expression in `score` for layer `slot` of `block`, which is block number `row`.
+LAYER = {
+    "fan_in": 'weights["weight", block[slot][0]].shape[1]',
+    "fan_out": 'sum(weights["weight", path].shape[0] for path in block[slot])',
+    "heads": 'block["heads"]',
+    "tokens": "tokens[block[slot][0]]",
+    "position": "(row + 1) / len(blocks)",
+}
+
+#: Statistic that is a matrix for each layer → whether it takes a backward pass.
+MATRIX = {
+    "weight": False,
+    "weight_grad": True,
+    "weight_grad_batches": True,
+    "act": False,
+    "act_grad": True,
+    "attn": False,
+}
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """One run of the network: its probe, and the statistics that it reads, from the batch or from each half of it."""
+
+    probe: str
+    names: tuple[str, ...]
+    halves: bool = False
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether the run goes backwards too."""
+        return any(MATRIX[name] for name in self.names)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the loss is taken against class numbers."""
+        return self.differentiates and self.probe != "synflow"
+
+    @property
+    def function(self) -> str:
+        """The function of the file that does it; runs that differ in their batch only share one."""
+        return f"read_{'_and_'.join(self.names)}" + ("_synflow" if self.probe == "synflow" else "")
+
+    @property
+    def variable(self) -> str:
+        """The variable of `score` that holds the result."""
+        return f"{self.probe}_halves" if self.halves else self.probe
+
+
+class Needs:
+    """What the file of a formula must read. Raises SourceError for a statistic that no exported file can read."""
+
+    def __init__(self, formula: Formula) -> None:
+        terminals = formula.terminals()
+        self.names = {terminal.statistic.name for terminal in terminals}
+        unknown = self.names - {*NET, *LAYER, *MATRIX}
+        if unknown:
+            raise SourceError(f"an exported file cannot read '{min(unknown)}'; export to text, latex, json, dot or svg")
+        slots = {slot for t in terminals if t.role for slot in role_slots(t.role)}
+        slots |= {"qkv"} if "width" in self.names else set()
+        self.slots = tuple(slot for slot in role_slots("all") if slot in slots)
+        weighed = {s for t in terminals if t.statistic.name == "weight" for s in role_slots(t.role)}
+        self.weight_slots = tuple(slot for slot in role_slots("all") if slot in weighed)
+        self.matrices = any(t.statistic.name in MATRIX for t in terminals)
+        self.runs = tuple(_runs(terminals))
+
+    @property
+    def counts(self) -> bool:
+        """Whether tokens or multiply-adds are counted, which takes a run of its own."""
+        return bool(self.names & {"tokens", "flops"})
+
+    @property
+    def batch(self) -> bool:
+        """Whether the file takes a batch of inputs."""
+        return bool(self.runs) or self.counts
+
+    @property
+    def weights(self) -> bool:
+        """Whether the file reads weights, or their shapes."""
+        return bool(self.names & {"weight", "fan_in", "fan_out", "width"})
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a loss is taken against class numbers."""
+        return any(run.labelled for run in self.runs)
+
+
+def _runs(terminals: Sequence[Terminal]) -> Iterator[NetworkRun]:
+    for probe in ("data", "noise", "synflow"):
+        names = {t.statistic.name for t in terminals if t.statistic.name in MATRIX and t.probe == probe}
+        if plain := sorted(names - {"weight_grad_batches"}):
+            yield NetworkRun(probe, tuple(plain))
+        if "weight_grad_batches" in names:
+            yield NetworkRun(probe, ("weight_grad",), halves=True)
+
+
+def matrix_text(terminal: Terminal) -> str:
+    """The expression in `score` for the matrix of layer `slot` of `block`."""
+    name = terminal.statistic.name
+    if name == "weight_grad_batches":
+        return f'torch.cat([matrix("weight_grad", block[slot], half) for half in {terminal.probe}_halves])'
+    return f'matrix("{name}", block[slot], {terminal.probe or "weights"})'
+
+
+def samples_text(terminal: Terminal) -> str:
+    """The expression in `score` for how many samples or mini-batches are stacked in the rows of a statistic."""
+    if terminal.statistic.name == "weight_grad_batches":
+        return "2"
+    return "len(x)" if terminal.statistic.name in ("act", "act_grad", "attn") and terminal.probe != "synflow" else "1"

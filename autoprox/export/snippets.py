@@ -1,0 +1,336 @@
+"""Snippets: the functions of an exported file that find layers and read statistics, each with no more than needed.
+
+They do for one formula, in few lines, what `primitives` does for any. The tests compare the scores of both, bit for
+bit, on every statistic and probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autoprox.export.needs import Needs, NetworkRun
+
+_LAYER_ERROR = '''\
+class LayerError(ValueError):
+    """A model or a batch that lacks what the formula reads."""
+'''
+
+_PROXY_ERROR = '''\
+class ProxyError(ValueError):
+    """A model that has no score."""
+'''
+
+_FOUND = """\
+    modules = dict(model.named_modules())
+    if layers is None:
+        names = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
+        found = [{slot: f"{path}.{name}".lstrip(".") for slot, name in names.items()} for path in modules]
+        layers = [block for block in found if all(isinstance(modules.get(p), torch.nn.Linear) for p in block.values())]
+"""
+
+_FOUND_ATTENTION = """\
+        for block in layers:
+            attention = block["qkv"].removesuffix(".qkv")
+            block |= {"softmax": f"{attention}.softmax", "heads": getattr(modules[attention], "num_heads", 0)}
+"""
+
+_NONE_FOUND = """\
+    if not layers:
+        raise LayerError(
+            f"found no transformer block in {type(model).__name__}: no module is named like '*.attn.qkv'; "
+            "pass layers=[{'qkv': NAME, 'proj': NAME, 'fc1': NAME, 'fc2': NAME}, ...], one item a block"
+        )
+"""
+
+_LINEARS = """\
+        for slot in SLOTS:
+            paths = given.get(slot, ())
+            block[slot] = [paths] if isinstance(paths, str) else list(paths)
+            if not block[slot] or not all(isinstance(modules.get(path), torch.nn.Linear) for path in block[slot]):
+                raise LayerError(f"the formula reads '{slot}' of every block; {paths!r} names no linear layer")
+"""
+
+_SOFTMAX = """\
+        block["attn"] = [given.get("softmax")]
+        if block["attn"][0] not in modules:
+            raise LayerError(
+                "attn: this model does not show its attention probabilities: its blocks have no softmax module; "
+                "if they have one of another name, pass layers=[{..., 'softmax': NAME}, ...]"
+            )
+"""
+
+_HEADS = """\
+        block["heads"] = given.get("heads", 0)
+        if not block["heads"]:
+            raise LayerError(
+                "heads: this model does not show its number of heads; pass layers=[{..., 'heads': NUMBER}, ...]"
+            )
+"""
+
+_MATRIX = '''\
+def matrix(name: str, paths: list[str], read: dict) -> Tensor:
+    """Return a statistic of one layer, checked; where several linears make up the layer, they are joined."""
+    parts = [read[name, path].reshape(-1, read[name, path].shape[-1]) for path in paths]
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts, 0 if name.startswith("weight") else 1)
+    whole = whole if whole.dtype == torch.float64 else whole.float()
+    wrong = whole.numel() - int(torch.isfinite(whole).sum())
+    if wrong:
+        raise ProxyError(
+            f"no score: {wrong} of {whole.numel()} entries of '{name}' of {', '.join(paths)} are NaN or infinite; "
+            "look at the model's initial weights and at the inputs"
+        )
+    return whole
+'''
+
+_UNTOUCHED = '''\
+@contextmanager
+def untouched(model: torch.nn.Module, seed: int) -> Iterator[None]:
+    """Use evaluation mode and seeded random generators inside; afterwards put modes and generators back."""
+    modes, state = [(module, module.training) for module in model.modules()], random.getstate()
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices), torch.inference_mode(False), torch.enable_grad():
+            random.seed(seed)
+            torch.default_generator.manual_seed(seed)
+            for device in devices:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            for module, _ in modes:
+                module.training = False
+            yield
+    finally:
+        random.setstate(state)
+        for module, mode in modes:
+            module.training = mode
+'''
+
+_COPIED = '''\
+def copied(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Return the parameters, detached, and copies of the buffers: a run with them leaves the model's own alone."""
+    parameters = {name: p.clone() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
+    return parameters | {name: buffer.clone() for name, buffer in model.named_buffers()}
+'''
+
+_OUTPUTS = '''\
+class Outputs(dict[str, Tensor]):
+    """The outputs of modules by path, as a forward pass inside the context produces them."""
+
+    def __init__(self, model: torch.nn.Module, paths: list[str]) -> None:
+        self.hooks = [model.get_submodule(path).register_forward_hook(self.keeper(path)) for path in paths]
+
+    def keeper(self, path: str):
+        def keep(module: torch.nn.Module, args: tuple, output: Tensor) -> Tensor:
+            if torch.is_grad_enabled() and not output.requires_grad:
+                output.requires_grad_()
+            self[path] = output
+            return output.clone()  # what follows might change it in place
+
+        return keep
+
+    def __missing__(self, path: str) -> Tensor:
+        raise LayerError(f"layer '{path}' does not run in the model's forward pass, so it has no output to read")
+
+    def __enter__(self) -> Outputs:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+'''
+
+_NOISE = '''\
+def noise_like(x: Tensor, seed: int) -> Tensor:
+    """Return Gaussian noise in the shape of a batch."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(x.shape, generator=generator, dtype=torch.float32, device="cpu").to(x)
+'''
+
+_RANDOM_CLASSES = '''\
+def random_classes(x: Tensor, seed: int) -> Tensor:
+    """Return a number in [0, 1) for each sample, which `cross_entropy` takes for a class."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    return torch.rand(len(x), generator=generator, dtype=torch.float32, device="cpu")
+'''
+
+_LOGITS = '''\
+def logits_of(output: object) -> Tensor:
+    """Return the class scores in what a model returns."""
+    logits = getattr(output, "logits", output)
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    if not isinstance(logits, Tensor) or not logits.requires_grad:
+        raise LayerError("the model must return class scores (samples × classes) that depend on its layers")
+    return logits
+'''
+
+_CROSS_ENTROPY = '''\
+def cross_entropy(output: object, y: Tensor) -> Tensor:
+    """Return the loss against class numbers, or against numbers in [0, 1) that stand for random classes."""
+    logits = logits_of(output)
+    y = (y * logits.shape[-1] if y.is_floating_point() else y).to(logits.device).long()
+    if logits.ndim != 2 or logits.shape[:1] != y.shape or not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
+        raise LayerError("the model must return class scores (samples × classes), and targets be its class numbers")
+    return torch.nn.functional.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), y)
+'''
+
+_PER_LAYER = '''\
+def per_layer(blocks: list[dict], slots: tuple[str, ...], number: Callable[[int, dict, str], float]) -> Tensor:
+    """Return a number for each layer, blocks × slots."""
+    rows = [[float(number(row, block, slot)) for slot in slots] for row, block in enumerate(blocks)]
+    return torch.tensor(rows, dtype=torch.float64)
+'''
+
+_COUNTED = '''\
+def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) -> tuple[dict[str, float], float]:
+    """Return the tokens of each layer, and the multiply-adds of the network on one sample of zeros."""
+    counter = FlopCounterMode(display=False)
+    with untouched(model, seed), Outputs(model, linears) as outputs:
+        # The counter does not know the fused attention of every device, but it does know the products in it.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            torch.func.functional_call(model, copied(model), (torch.zeros_like(x[:1]),))
+        tokens = {path: outputs[path].numel() / outputs[path].shape[-1] for path in linears}
+    return tokens, counter.get_total_flops() / 2
+'''
+
+
+def find_blocks(needs: Needs) -> str:
+    """Return the function that finds the layers."""
+    attention = bool(needs.names & {"attn", "heads"})
+    lines = [
+        "def find_blocks(model: torch.nn.Module, layers) -> list[dict]:\n",
+        '    """Return the paths of each block\'s layers: those in `layers`, or else those with timm\'s names."""\n',
+        _FOUND,
+        _FOUND_ATTENTION if attention else "",
+        _NONE_FOUND,
+        "    blocks = []\n    for given in layers:\n        block = {}\n" if needs.slots or attention else "",
+        _LINEARS if needs.slots else "",
+        _SOFTMAX if "attn" in needs.names else "",
+        _HEADS if "heads" in needs.names else "",
+        "        blocks.append(block)\n    return blocks\n"
+        if needs.slots or attention
+        else "    return list(layers)\n",
+    ]
+    return "".join(lines)
+
+
+def arguments(run: NetworkRun) -> list[str]:
+    """Return the lists of paths that the function of a run takes."""
+    return ["linears"] * bool(set(run.names) - {"attn"}) + ["softmaxes"] * ("attn" in run.names)
+
+
+def run_function(run: NetworkRun, needs: Needs) -> str:
+    """Return the function that runs the network once."""
+    parameters = ["model: torch.nn.Module", *(f"{name}: list[str]" for name in arguments(run)), "x: Tensor"]
+    parameters += ["y: Tensor"] * run.labelled + ["seed: int"]
+    hooked = [name for name in arguments(run) if name == "softmaxes" or set(run.names) & {"act", "act_grad"}]
+    contexts = ["untouched(model, seed)"]
+    if hooked:
+        contexts.append(f"Outputs(model, {' + '.join(hooked)}) as outputs")
+    ways = "forwards and backwards" if run.differentiates else "forwards"
+    if not run.differentiates:
+        contexts.append("torch.no_grad()")
+    lines = [
+        f"def {run.function}({', '.join(parameters)}) -> dict:",
+        f'    """Run the network {ways}; return what is read by (statistic, path of the layer)."""',
+        f"    with {', '.join(contexts)}:",
+        "        own = copied(model)",
+    ]
+    if run.probe == "synflow":
+        lines.append("        own |= {name: own[name].abs() for name, _ in model.named_parameters()}")
+    lines += [f"        {line}" for line in (_backward(run) if run.differentiates else _forward(run))]
+    *others, last = lines  # what is assigned last is returned instead
+    value = last.strip().removeprefix("read = ").replace("read |= ", "read | ")
+    return "\n".join([*others, f"    return {value}"]) + "\n"
+
+
+def _forward(run: NetworkRun) -> Iterator[str]:
+    yield "torch.func.functional_call(model, own, (x.detach().clone(),))"
+    yield from _kept(run, "read = ")
+
+
+def _backward(run: NetworkRun) -> Iterator[str]:
+    yield "names = {id(p): name for name, p in model.named_parameters()}"
+    yield "of = {path: names.get(id(model.get_submodule(path).weight)) for path in linears}"
+    yield "for name in filter(None, of.values()):"
+    yield "    own[name].requires_grad_()"
+    if "weight_grad" in run.names:
+        yield "if None in of.values():"
+        yield '    raise LayerError("weight_grad: the weight of a layer is computed from others, not a parameter")'
+    yield "output = torch.func.functional_call(model, own, (x.detach().clone(),))"
+    yield f"loss = {'cross_entropy(output, y)' if run.labelled else 'logits_of(output).sum()'}"
+    first = "sources = "
+    if "weight_grad" in run.names:
+        yield 'sources = {("weight_grad", path): own[name] for path, name in of.items()}'
+        first = "sources |= "
+    if "act_grad" in run.names:
+        yield first + '{("act_grad", path): outputs[path] for path in linears}'
+    yield "grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)"
+    yield "pairs = zip(sources.items(), grads, strict=True)"
+    yield "read = {key: torch.zeros_like(source) if grad is None else grad for (key, source), grad in pairs}"
+    yield from _kept(run, "read |= ")
+
+
+def _kept(run: NetworkRun, first: str) -> Iterator[str]:
+    if "act" in run.names:
+        yield first + '{("act", path): outputs[path].detach() for path in linears}'
+        first = "read |= "
+    if "attn" in run.names:
+        yield first + '{("attn", path): outputs[path].detach() for path in softmaxes}'
+
+
+def functions(needs: Needs) -> list[str]:
+    """Return the functions and classes that the file of a formula needs, besides `score` and the operations."""
+    runs = {run.function: run for run in needs.runs}
+    hooks = needs.counts or any(set(run.names) - {"weight_grad"} for run in needs.runs)
+    per_layer = bool(needs.names & {"fan_in", "fan_out", "heads", "tokens", "position"})
+    random_y = needs.labelled
+    chosen = [
+        (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, find_blocks(needs)), (needs.matrices, _MATRIX),
+        (per_layer, _PER_LAYER), *((True, run_function(run, needs)) for run in runs.values()),
+        (needs.counts, _COUNTED), (random_y, _CROSS_ENTROPY), (any(r.differentiates for r in needs.runs), _LOGITS),
+        (random_y, _RANDOM_CLASSES), (any(r.probe == "noise" for r in needs.runs), _NOISE),
+        (needs.batch, _COPIED), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
+    ]  # fmt: skip
+    return [text.rstrip("\n") for wanted, text in chosen if wanted]
+
+
+def reading_lines(needs: Needs) -> Iterator[str]:
+    """Yield the lines of `score` that find the layers and run the network."""
+    yield ("" if needs.names <= {"params", "flops"} else "blocks = ") + "find_blocks(model, layers)"
+    if needs.slots and (needs.weights or needs.batch):
+        yield "linears = [path for block in blocks for slot in SLOTS for path in block[slot]]"
+    elif needs.counts:
+        yield "linears: list[str] = []"
+    if "attn" in needs.names:
+        yield 'softmaxes = [block["attn"][0] for block in blocks]'
+    if needs.weights:
+        yield 'weights = {("weight", path): model.get_submodule(path).weight.detach() for path in linears}'
+    if needs.batch:
+        yield "if inputs is None:"
+        yield '    raise LayerError("this formula runs the network: give it a batch of inputs")'
+        yield "x = inputs.detach()"
+    if "weight_grad_batches" in needs.names:
+        yield "if len(x) % 2:"
+        yield '    raise LayerError("weight_grad_batches halves the batch: give an even number of samples")'
+    if any(run.probe == "data" and run.labelled for run in needs.runs):
+        yield "y = random_classes(x, seed) if targets is None else targets"
+    if needs.counts:
+        names = ["tokens" if "tokens" in needs.names else "_", "flops" if "flops" in needs.names else "_"]
+        yield f"{', '.join(names)} = counted(model, linears, x, seed)"
+    if needs.runs and needs.weight_slots:
+        slots = ", ".join(f'"{slot}"' for slot in needs.weight_slots)
+        yield "for block in blocks:  # a weight that is not finite is named before it spreads"
+        yield f"    for slot in ({slots}{',' * (len(needs.weight_slots) == 1)}):"
+        yield '        matrix("weight", block[slot], weights)'
+    for run in needs.runs:
+        yield from _run_lines(run)
+
+
+def _run_lines(run: NetworkRun) -> Iterator[str]:
+    x = {"data": "x", "noise": "noise_like(x, seed)", "synflow": "torch.ones_like(x[:1])"}[run.probe]
+    y = {"data": "y", "noise": "random_classes(x, seed)"}.get(run.probe, "")
+    model = ", ".join(["model", *arguments(run)])
+    if run.halves:
+        yield f"halves = zip({x}.chunk(2), {y}.chunk(2), strict=True)"
+        yield f"{run.variable} = [{run.function}({model}, *half, seed) for half in halves]"
+    else:
+        yield f"{run.variable} = {run.function}({', '.join([model, x, *([y] if run.labelled else []), 'seed'])})"
