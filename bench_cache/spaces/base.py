@@ -153,6 +153,8 @@ class Space(ABC, Generic[Arch]):
 
 def is_choice(value: object, choice: object) -> bool:
     """Tell whether a gene's value is this choice, where True is not 1, 192.0 is not 192, but 4 is 4.0."""
+    if isinstance(choice, str):
+        return isinstance(value, str) and value == choice
     if isinstance(choice, tuple):
         return isinstance(value, tuple) and len(value) == len(choice) and all(map(is_choice, value, choice))
     return (is_int(value) if is_int(choice) else is_number(value)) and value == choice

@@ -97,12 +97,12 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linears with a GELU between them: width → hidden → width."""
+    """Two linears with an activation between them, a GELU unless given: width → hidden → width."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, activation: nn.Module | None = None) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
-        self.act = nn.GELU()
+        self.act = nn.GELU() if activation is None else activation
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from autoprox.bench_cache.spaces.autoformer import AutoFormerArch, AutoFormerSpace
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, listed, suggestion
+from autoprox.bench_cache.spaces.micro_vit import MicroVitArch, MicroVitSpace
 from autoprox.bench_cache.spaces.pit import PitArch, PitSpace
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "AutoFormerArch",
     "AutoFormerSpace",
     "InputSpec",
+    "MicroVitArch",
+    "MicroVitSpace",
     "PitArch",
     "PitSpace",
     "Space",
@@ -75,6 +78,7 @@ _SPACES: tuple[Space[Any], ...] = (
         norm_eps=1e-6,
         linear="torch",
     ),
+    MicroVitSpace("micro-vit", embed_dim=24, blocks=4, ratio=2, skips=(0.0, 0.5, 1.0), layer_scales=(0.01, 0.1, 1.0)),
 )
 
 SPACES: Mapping[str, Space[Any]] = MappingProxyType({space.name: space for space in _SPACES})

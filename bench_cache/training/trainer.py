@@ -73,8 +73,9 @@ def train(
     networks = [space.build(arch, spec, seed) for seed in seeds]
     parameters, _ = stack_module_state(networks)
     parameters = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
+    constants = dict(networks[0].named_buffers())  # the same for all seeds
     shell = networks[0].to("meta")
-    logits = vmap(lambda weights, images: functional_call(shell, weights, (images,)))
+    logits = vmap(lambda weights, images: functional_call(shell, {**weights, **constants}, (images,)))
     optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     batch = min(recipe.batch, len(data.train_labels))
     per_epoch = len(data.train_labels) // batch

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox.bench_cache.spaces.blocks import REACH, Attention, RelativePosition2D, initialised
-from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, AutoFormerArch, InputSpec, PitArch, Space
+from autoprox.bench_cache.spaces.registry import (
+    SPACES,
+    ArchitectureError,
+    AutoFormerArch,
+    InputSpec,
+    MicroVitArch,
+    PitArch,
+    Space,
+)
 
 SPECS = [
     InputSpec(image_size=64, num_classes=10),
@@ -292,8 +300,8 @@ def test_microsofts_heads_have_64_channels_and_vit_bench_101s_share_the_width() 
 @every_space
 def test_an_architecture_outside_the_space_is_not_built(space: Space[Any]) -> None:
     arch = sampled(space)
-    gene = "base_dim" if isinstance(arch, PitArch) else "embed_dim"
-    with pytest.raises(ArchitectureError, match=f"{gene} 7 is not one of"):
+    gene = {PitArch: "base_dim", AutoFormerArch: "embed_dim", MicroVitArch: "mixer"}[type(arch)]
+    with pytest.raises(ArchitectureError, match=f"{gene} 7 is not"):
         space.build(replace(arch, **{gene: 7}), SMALL)
 
 

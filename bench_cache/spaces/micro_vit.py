@@ -1,0 +1,472 @@
+"""micro-vit: vision transformers of one size, which differ in how they work; made for the benchmark of that name.
+
+All have the same depth, width, parameters and multiply-adds, so that none of these can tell a good one from a bad one.
+Every block chooses how its tokens are mixed, its activation, where it normalises, its skip connections, the first
+value of its LayerScale, and how its four linears start. See `MIXERS`, `ACTIVATIONS`, `NORMS` and `INITS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from random import Random
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, ratio_text, shown
+from autoprox.bench_cache.spaces.blocks import Mlp, initialised
+
+EPS = 1e-6
+
+# --- token mixers ---
+
+
+class TokenMixer(nn.Module):
+    """What mixes the tokens of a block: proj(mix(q, k, v)), with q, k and v from one linear, in heads of channels.
+
+    Every mixer has the same two linears and does two products of a tokens × tokens matrix, so that all cost the same.
+    `softmax` is the module whose output is the matrix that the values are multiplied with, (batch, heads, tokens,
+    tokens): what the statistic `attn` reads. It has that name because layers are found by it, also where it is none.
+    """
+
+    def __init__(self, width: int, num_heads: int, softmax: nn.Module) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.softmax = softmax
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (batch, tokens, width) to the same shape."""
+        query, key, value = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(self.mix(query, key, value).transpose(1, 2).flatten(2))
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Map three tensors (batch, heads, tokens, channels of a head) to one of that shape."""
+        raise NotImplementedError
+
+
+class Attention(TokenMixer):
+    """A(q kᵀ / (τ √d)) v, with A a softmax or what takes its place, and τ the temperature."""
+
+    def __init__(self, width: int, num_heads: int, softmax: nn.Module, temperature: float = 1.0) -> None:
+        super().__init__(width, num_heads, softmax)
+        self.scale = (width // num_heads) ** -0.5 / temperature
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self.softmax(query * self.scale @ key.transpose(2, 3)) @ value
+
+
+class LocalAttention(Attention):
+    """Softmax attention of a patch to itself and its up to eight neighbours."""
+
+    far: Tensor
+
+    def __init__(self, width: int, num_heads: int, grid: int) -> None:
+        super().__init__(width, num_heads, nn.Softmax(dim=-1))
+        near = _neighbours(grid) > 0
+        far = torch.zeros(near.shape, device="cpu").masked_fill(near.logical_not(), -math.inf)
+        self.register_buffer("far", far, persistent=False)
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self.softmax(query * self.scale @ key.transpose(2, 3) + self.far) @ value
+
+
+class LinearAttention(TokenMixer):
+    """φ(q) φ(k)ᵀ v, each row divided by its sum over the keys; φ(x) = elu(x) + 1 (Katharopoulos et al., 2006.16236)."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__(width, num_heads, RowShare())
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key = functional.elu(query) + 1, functional.elu(key) + 1
+        return self.softmax(query @ key.transpose(2, 3)) @ value
+
+
+class KeyGate(TokenMixer):
+    """σ(q) ⊙ softmax(1 kᵀ / √d) v: all tokens get the same mean of the values, weighted by the keys, and gate it."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__(width, num_heads, nn.Softmax(dim=-1))
+        self.scale = (width // num_heads) ** -0.5
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        logits = torch.full_like(query, self.scale) @ key.transpose(2, 3)
+        return query.sigmoid() * (self.softmax(logits) @ value)
+
+
+class Pooling(TokenMixer):
+    """P v − σ(P q) ⊙ k, with P the mean over a patch and its neighbours (Yu et al., 2111.11418, with a gate)."""
+
+    def __init__(self, width: int, grid: int) -> None:
+        near = _neighbours(grid)
+        super().__init__(width, 1, Fixed((near / near.sum(1, keepdim=True))[None]))
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        mean = self.softmax(value)
+        return mean @ value - (mean @ query).sigmoid() * key
+
+
+class Convolution(TokenMixer):
+    """S v + k + Sᵀ q: a convolution of three taps, along the rows in one half of the channels, else along the columns.
+
+    S moves every patch by one place; what would come from outside of the image is 0.
+    """
+
+    def __init__(self, width: int, grid: int) -> None:
+        super().__init__(width, 2, Fixed(torch.stack([_moved(grid, 0, 1), _moved(grid, 1, 0)])))
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        moved = self.softmax(value)
+        return moved @ value + key + moved.transpose(2, 3) @ query
+
+
+class GatedShift(TokenMixer):
+    """g ⊙ S v + (1 − g) ⊙ Sᵀ k with g = σ(q): each token chooses between two opposite neighbours.
+
+    S moves every patch by one place, right, left, down or up, in a quarter of the channels each; outside is 0.
+    """
+
+    def __init__(self, width: int, grid: int) -> None:
+        places = ((0, 1), (0, -1), (1, 0), (-1, 0))
+        super().__init__(width, 4, Fixed(torch.stack([_moved(grid, *place) for place in places])))
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        moved, gate = self.softmax(value), query.sigmoid()
+        return gate * (moved @ value) + (1 - gate) * (moved.transpose(2, 3) @ key)
+
+
+class RowShare(nn.Module):
+    """In place of a softmax: every entry's share of its row's sum; entries are positive."""
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Map (batch, heads, tokens, tokens) to the same shape."""
+        return weights / weights.sum(-1, keepdim=True)
+
+
+class TokenSigmoid(nn.Module):
+    """In place of a softmax: σ(x − ln tokens); a row sums to about 1 at first (Ramapuram et al., 2409.04431)."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map (batch, heads, tokens, tokens) to the same shape."""
+        return (logits - math.log(logits.shape[-1])).sigmoid()
+
+
+class TokenMean(nn.Module):
+    """In place of a softmax: x / tokens, so that nothing bounds the weights."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map (batch, heads, tokens, tokens) to the same shape."""
+        return logits / logits.shape[-1]
+
+
+class Fixed(nn.Module):
+    """In place of a softmax: the same matrix for every image, one for each head."""
+
+    matrix: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("matrix", matrix, persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Map (batch, heads, tokens, channels) to (batch, heads, tokens, tokens)."""
+        return self.matrix.expand(len(value), *self.matrix.shape)
+
+
+# These are values, not weights to be drawn: on the CPU also while the rest is built on the meta device.
+
+
+def _places(grid: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns of every patch of a grid, each (tokens)."""
+    every = torch.arange(grid**2, device="cpu")
+    return every // grid, every % grid
+
+
+def _neighbours(grid: int) -> Tensor:
+    """1 where two patches touch or are the same, else 0: tokens × tokens."""
+    row, column = _places(grid)
+    apart = torch.maximum((row[:, None] - row).abs(), (column[:, None] - column).abs())
+    return (apart <= 1).float()
+
+
+def _moved(grid: int, down: int, right: int) -> Tensor:
+    """S of S x = the patches of x moved by so many rows and columns: tokens × tokens."""
+    row, column = _places(grid)
+    return ((row[:, None] == row + down) & (column[:, None] == column + right)).float()
+
+
+#: How the tokens of a block are mixed: name → mixer, for a width and a grid of patches. The number is of heads.
+MIXERS: Mapping[str, Callable[[int, int], TokenMixer]] = MappingProxyType(
+    {
+        "softmax1": lambda width, grid: Attention(width, 1, nn.Softmax(dim=-1)),
+        "softmax4": lambda width, grid: Attention(width, 4, nn.Softmax(dim=-1)),
+        "softmax8": lambda width, grid: Attention(width, 8, nn.Softmax(dim=-1)),
+        "sharp4": lambda width, grid: Attention(width, 4, nn.Softmax(dim=-1), temperature=0.125),
+        "flat4": lambda width, grid: Attention(width, 4, nn.Softmax(dim=-1), temperature=8.0),
+        "local4": lambda width, grid: LocalAttention(width, 4, grid),
+        "linear4": lambda width, grid: LinearAttention(width, 4),
+        "sigmoid4": lambda width, grid: Attention(width, 4, TokenSigmoid()),
+        "product4": lambda width, grid: Attention(width, 4, TokenMean()),
+        "gate4": lambda width, grid: KeyGate(width, 4),
+        "pool": Pooling,
+        "conv": Convolution,
+        "shift": GatedShift,
+    }
+)
+
+#: The function between the two linears of a block's MLP.
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
+)
+
+# --- blocks and network ---
+
+#: Where a block normalises: before each of its two branches, after each skip connection, or nowhere.
+NORMS = ("pre", "post", "none")
+
+
+class Block(nn.Module):
+    """Two branches f, the mixer and the MLP, each with a skip connection of weight a and a LayerScale s:
+
+    pre: x ← a x + s ⊙ f(LN x);  post: x ← LN(a x + s ⊙ f(x));  none: x ← a x + s ⊙ f(x)
+
+    LN has no weights of its own, so that blocks with and without are of one size; s is learned (Touvron et al.,
+    2103.17239), a is not.
+    """
+
+    def __init__(self, mixer: TokenMixer, mlp: Mlp, norm: str, skip: float) -> None:
+        super().__init__()
+        width = mixer.proj.out_features
+        before, after = norm == "pre", norm == "post"
+        self.skip = skip
+        self.before = nn.LayerNorm(width, EPS, elementwise_affine=False) if before else nn.Identity()
+        self.attn = mixer
+        self.scale1 = nn.Parameter(torch.empty(width))
+        self.mlp = mlp
+        self.scale2 = nn.Parameter(torch.empty(width))
+        self.after = nn.LayerNorm(width, EPS, elementwise_affine=False) if after else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (batch, tokens, width) to the same shape."""
+        x = self.after(self.skip * x + self.scale1 * self.attn(self.before(x)))
+        return self.after(self.skip * x + self.scale2 * self.mlp(self.before(x)))
+
+
+class MicroVit(nn.Module):
+    """Patches, learned positions, blocks, LN, mean over the patches, linear head; no class token."""
+
+    def __init__(self, blocks: list[Block], grid: int, spec: InputSpec) -> None:
+        super().__init__()
+        width, patch = blocks[0].attn.proj.out_features, spec.patch_size
+        self.patch_embed = nn.Conv2d(spec.in_channels, width, kernel_size=patch, stride=patch)
+        self.pos_embed = nn.Parameter(torch.empty(1, grid**2, width))
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.head = nn.Linear(width, spec.num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (batch, channels, size, size) to logits (batch, classes)."""
+        x = self.patch_embed(images).flatten(2).transpose(1, 2) + self.pos_embed
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x).mean(dim=1))
+
+
+# --- first weights ---
+
+
+def _normal(gain: float) -> Callable[[Tensor, Generator], Tensor]:
+    """Draw from N(0, gain² / fan-in)."""
+    return lambda weight, generator: weight.normal_(0, gain * weight.shape[1] ** -0.5, generator=generator)
+
+
+#: How the weights of a block's four linears start: with N(0, gain² / fan-in) or orthogonal; their biases are 0.
+INITS: Mapping[str, Callable[[Tensor, Generator], Tensor]] = MappingProxyType(
+    {
+        "small": _normal(0.125),
+        "fan_in": _normal(1.0),
+        "large": _normal(2.0),
+        "orthogonal": lambda weight, generator: nn.init.orthogonal_(weight, generator=generator),
+    }
+)
+
+
+@torch.no_grad()
+def _start(block: Block, init: str, layer_scale: float, generator: Generator) -> None:
+    for linear in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
+        INITS[init](linear.weight, generator)
+        linear.bias.zero_()
+    for scale in (block.scale1, block.scale2):
+        scale.fill_(layer_scale)
+
+
+# --- architectures and space ---
+
+
+@dataclass(frozen=True)
+class MicroVitArch:
+    """How each block works, one value a block: see `MIXERS`, `ACTIVATIONS`, `NORMS`, `Block` and `INITS`.
+
+    `skip` is the weight of the skip connections (0: there are none), `layer_scale` the first value of LayerScale.
+    """
+
+    mixer: tuple[str, ...]
+    activation: tuple[str, ...]
+    norm: tuple[str, ...]
+    skip: tuple[float, ...]
+    layer_scale: tuple[float, ...]
+    init: tuple[str, ...]
+
+
+GENES = tuple(field.name for field in fields(MicroVitArch))
+
+
+@dataclass(frozen=True)
+class MicroVitSpace(Space[MicroVitArch]):
+    """Networks of `blocks` blocks of one width, with an MLP of `ratio` times that width; every block works its own way.
+
+    Parameters, multiply-adds, depth and width are the same for all.
+    """
+
+    name: str
+    embed_dim: int
+    blocks: int
+    ratio: int
+    skips: tuple[float, ...]
+    layer_scales: tuple[float, ...]
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Return the allowed values of each gene, the same in every block."""
+        return {
+            "mixer": tuple(MIXERS),
+            "activation": tuple(ACTIVATIONS),
+            "norm": NORMS,
+            "skip": self.skips,
+            "layer_scale": self.layer_scales,
+            "init": tuple(INITS),
+        }
+
+    def sample(self, rng: Random) -> MicroVitArch:
+        """Draw every gene of every block uniformly."""
+        return MicroVitArch(
+            **{gene: tuple(rng.choice(values) for _ in range(self.blocks)) for gene, values in self.choices().items()}
+        )
+
+    def mutate(self, arch: MicroVitArch, rng: Random) -> MicroVitArch:
+        """Give one gene of one block another value; kinds of gene, blocks and values have equal chances."""
+        gene = rng.choice(GENES)
+        block, values = rng.randrange(self.blocks), getattr(arch, gene)
+        other = rng.choice([choice for choice in self.choices()[gene] if choice != values[block]])
+        return replace(arch, **{gene: (*values[:block], other, *values[block + 1 :])})
+
+    def crossover(self, a: MicroVitArch, b: MicroVitArch, rng: Random) -> MicroVitArch:
+        """Take each gene of each block from either parent."""
+        return MicroVitArch(
+            **{
+                gene: tuple(rng.choice(pair) for pair in zip(getattr(a, gene), getattr(b, gene), strict=True))
+                for gene in GENES
+            }
+        )
+
+    def validate(self, arch: MicroVitArch) -> None:
+        """Refuse genes that are no choice of the space, and lists that do not have one value per block."""
+        self._require_type(arch, MicroVitArch)
+        for gene, choices in self.choices().items():
+            values = getattr(arch, gene)
+            if not isinstance(values, tuple) or len(values) != self.blocks:
+                raise ArchitectureError(
+                    f"{self.name}: {gene} {shown(values)} is not a sequence of {self.blocks} values, one per block"
+                )
+            for block, value in enumerate(values):
+                self._require_choice(f"{gene}[{block}]", value, choices)
+
+    def depth(self, arch: MicroVitArch) -> int:
+        """Return the number of blocks, the same for all."""
+        return self.blocks
+
+    def width(self, arch: MicroVitArch) -> float:
+        """Return the embedding dimension, the same for all."""
+        return float(self.embed_dim)
+
+    def to_json(self, arch: MicroVitArch) -> dict[str, Any]:
+        """Return each gene as an array with one value per block."""
+        return {gene: list(getattr(self._exact(arch), gene)) for gene in GENES}
+
+    def from_json(self, record: Mapping[str, Any]) -> MicroVitArch:
+        """Return the architecture that `to_json` wrote, checked."""
+        arch = MicroVitArch(*self._read_fields(record, GENES))
+        self.validate(arch)
+        return self._exact(arch)
+
+    def _exact(self, arch: MicroVitArch) -> MicroVitArch:
+        """Return the architecture with its numbers as floats."""
+        return replace(arch, skip=tuple(map(float, arch.skip)), layer_scale=tuple(map(float, arch.layer_scale)))
+
+    def key(self, arch: MicroVitArch) -> str:
+        """Return `name:` and the genes in the order of `GENES`, each gene's values with commas, bars between genes."""
+        genes = [
+            ",".join(value if isinstance(value, str) else ratio_text(value) for value in getattr(arch, gene))
+            for gene in GENES
+        ]
+        return f"{self.name}:{'|'.join(genes)}"
+
+    def params(self, arch: MicroVitArch, spec: InputSpec) -> int:
+        """Return the number of parameters, in closed form; equals that of the built network, and is one for all."""
+        width, hidden = self.embed_dim, self.ratio * self.embed_dim
+        ends = width * (spec.in_channels * spec.patch_size**2 + 1) + width * self._grid(spec) ** 2
+        linears = (width + 1) * 4 * width + (width + 1) * hidden + (hidden + 1) * width
+        return ends + self.blocks * (linears + 2 * width) + 2 * width + (width + 1) * spec.num_classes
+
+    def flops(self, arch: MicroVitArch, spec: InputSpec) -> int:
+        """Return the multiply-adds of one forward pass on one image, each counted once; one number for all.
+
+        Counted are the convolution, the linears, and the two products of every mixer with a tokens × tokens matrix.
+        What works element by element is not counted.
+        """
+        width, tokens = self.embed_dim, self._grid(spec) ** 2
+        block = tokens * (4 + 2 * self.ratio) * width**2 + 2 * tokens**2 * width
+        patches = tokens * spec.in_channels * spec.patch_size**2 * width
+        return patches + self.blocks * block + width * spec.num_classes
+
+    def min_params(self, spec: InputSpec) -> int:
+        """Return `params`, which is one number for all architectures."""
+        return self.params(self.sample(Random(0)), spec)
+
+    def min_flops(self, spec: InputSpec) -> int:
+        """Return `flops`, which is one number for all architectures."""
+        return self.flops(self.sample(Random(0)), spec)
+
+    def _grid(self, spec: InputSpec) -> int:
+        """Return the patches along one side of the image."""
+        if spec.image_size % spec.patch_size:
+            raise ArchitectureError(
+                f"{self.name}: image_size {spec.image_size} is not a multiple of patch_size {spec.patch_size}"
+            )
+        return spec.image_size // spec.patch_size
+
+    def build(self, arch: MicroVitArch, spec: InputSpec, seed: int = 0) -> nn.Module:
+        """Return the untrained network; its weights follow from `seed` and `key(arch)` alone.
+
+        What is outside of the blocks starts as in `blocks.initialised` with linear="torch".
+        """
+        self.validate(arch)
+        grid, width, generator = self._grid(spec), self.embed_dim, self.weight_generator(arch, seed)
+
+        def construct() -> nn.Module:
+            genes = zip(arch.mixer, arch.activation, arch.norm, arch.skip, strict=True)
+            blocks = [
+                Block(MIXERS[mixer](width, grid), Mlp(width, self.ratio * width, ACTIVATIONS[act]()), norm, skip)
+                for mixer, act, norm, skip in genes
+            ]
+            return MicroVit(blocks, grid, spec)
+
+        network = initialised(construct, generator, linear="torch")
+        for block, init, layer_scale in zip(network.blocks, arch.init, arch.layer_scale, strict=True):
+            _start(block, init, layer_scale, generator)
+        return network
