@@ -353,10 +353,16 @@ class MicroVitSpace(Space[MicroVitArch]):
         }
 
     def sample(self, rng: Random) -> MicroVitArch:
-        """Draw every gene of every block uniformly."""
-        return MicroVitArch(
-            **{gene: tuple(rng.choice(values) for _ in range(self.blocks)) for gene, values in self.choices().items()}
-        )
+        """Draw every gene uniformly: by even chances once for all blocks, or for each block on its own.
+
+        With every block on its own, the blocks of a network make up for each other, and networks are much alike.
+        """
+        return MicroVitArch(**{gene: self._drawn(values, rng) for gene, values in self.choices().items()})
+
+    def _drawn(self, values: tuple[Any, ...], rng: Random) -> tuple[Any, ...]:
+        if rng.random() < 0.5:
+            return (rng.choice(values),) * self.blocks
+        return tuple(rng.choice(values) for _ in range(self.blocks))
 
     def mutate(self, arch: MicroVitArch, rng: Random) -> MicroVitArch:
         """Give one gene of one block another value; kinds of gene, blocks and values have equal chances."""

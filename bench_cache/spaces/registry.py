@@ -78,7 +78,9 @@ _SPACES: tuple[Space[Any], ...] = (
         norm_eps=1e-6,
         linear="torch",
     ),
-    MicroVitSpace("micro-vit", embed_dim=24, blocks=4, ratio=2, skips=(0.0, 0.5, 1.0), layer_scales=(0.01, 0.1, 1.0)),
+    MicroVitSpace(
+        "micro-vit", embed_dim=24, blocks=4, ratio=2, skips=(0.0, 0.5, 1.0), layer_scales=(0.015625, 0.125, 1.0)
+    ),
 )
 
 SPACES: Mapping[str, Space[Any]] = MappingProxyType({space.name: space for space in _SPACES})

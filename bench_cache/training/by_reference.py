@@ -6,6 +6,7 @@ What needs a package that autoprox does not depend on (scikit-learn, tensorly, P
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | N
     kept for the test. Its images are made square by scaling, `image_size` pixels wide. An .npz file holds `x_train`,
     `y_train`, `x_test`, `y_test`, or `images` and `labels`; images are n × size × size (one channel), n × size × size ×
     channels, or n × channels × size × size. `patch_size` is a quarter of the size, rounded to what divides it, unless
-    given (built-in sets have their own).
+    given (built-in sets have their own). With `probe_images` and `probe_labels`, an .npz file brings images that a
+    benchmark made of it shows in place of its own, for sets that may be trained on and not passed on.
 
     Raises:
         BenchmarkError: there is no such data set, or it cannot be trained on; says why, and what to do.
@@ -79,8 +81,37 @@ def _npz(path: Path) -> Dataset:
         raise BenchmarkError(
             f"{path}: it has {', '.join(arrays) or 'no arrays'}; needed are {', '.join(split)}, or {', '.join(whole)}"
         )
-    _, numbers = np.unique(labels, return_inverse=True)
-    return normalised(_task_name(path), images, numbers, train, test, _quarter(images.shape[2]), source=f"{path.name}")
+    kinds, numbers = np.unique(labels, return_inverse=True)
+    return normalised(
+        _task_name(path),
+        images,
+        numbers,
+        train,
+        test,
+        _quarter(images.shape[2]),
+        source=f"{path.name}",
+        drawn=_shown(path, arrays, images.shape[1:], kinds),
+    )
+
+
+def _shown(
+    path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...], kinds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The images and class numbers that an .npz file has for showing in place of its own, if it has any."""
+    names = {"probe_images", "probe_labels"}
+    if not names & set(arrays):
+        return None
+    if not names <= set(arrays):
+        raise BenchmarkError(f"{path}: it has one of probe_images and probe_labels; they go together")
+    images, labels = _channels_first(path, arrays["probe_images"]), _classes_of(path, arrays["probe_labels"])
+    if images.shape[1:] != shape or len(images) != len(labels) or not np.isfinite(images).all():
+        raise BenchmarkError(
+            f"{path}: probe_images of shape {images.shape}, finite, one for each of {len(labels)} probe_labels, are "
+            f"needed, each {' x '.join(map(str, shape))}"
+        )
+    if unknown := set(labels.tolist()) - set(kinds.tolist()):
+        raise BenchmarkError(f"{path}: probe label {min(unknown)} is no class of the set")
+    return images, np.searchsorted(kinds, labels)
 
 
 def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:

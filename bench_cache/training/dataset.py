@@ -132,15 +132,20 @@ def normalised(
     *,
     balanced: bool = False,
     source: str = "",
+    drawn: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Dataset:
-    """The data set of these images, each channel with mean 0 and deviation 1 over the training ones."""
+    """The data set of these images, each channel with mean 0 and deviation 1 over the training ones.
+
+    `drawn` images are on the scale of the others; they are moved and scaled as these are.
+    """
     if not len(train) or not len(test):
         raise BenchmarkError(f"{name}: there are no images")
     if not np.isfinite(images).all():
         raise BenchmarkError(f"{name}: some images have entries that are NaN or infinite")
     mean = images[train].mean((0, 2, 3), keepdims=True, dtype=np.float64)
     deviation = images[train].std((0, 2, 3), keepdims=True, dtype=np.float64)
-    normal = torch.from_numpy(((images - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32))
+    scale = np.where(deviation > 0, deviation, 1.0)
+    normal = torch.from_numpy(((images - mean) / scale).astype(np.float32))
     classes = torch.from_numpy(np.asarray(labels, dtype=np.int64))
     return Dataset(
         name=name,
@@ -152,6 +157,7 @@ def normalised(
         patch_size=patch_size,
         balanced=balanced,
         source=source,
+        drawn=None if drawn is None else (((drawn[0] - mean) / scale).astype(np.float32), drawn[1]),
     )
 
 

@@ -149,7 +149,7 @@ def test_pooling_equals_torchs_own() -> None:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("skip", [0.0, 0.5])
 def test_a_block_is_its_formula(norm: str, skip: float) -> None:
-    block = SPACE.build(uniform(norm=norm, skip=skip, layer_scale=0.1), DIGITS).blocks[0]
+    block = SPACE.build(uniform(norm=norm, skip=skip, layer_scale=0.125), DIGITS).blocks[0]
     x = torch.randn(2, 16, 24, generator=torch.Generator().manual_seed(1))
 
     def normal(y: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def test_a_block_is_its_formula(norm: str, skip: float) -> None:
 
     y = x
     for branch in (block.attn, block.mlp):
-        y = skip * y + 0.1 * branch(normal(y) if norm == "pre" else y)
+        y = skip * y + 0.125 * branch(normal(y) if norm == "pre" else y)
         y = normal(y) if norm == "post" else y
     torch.testing.assert_close(block(x), y)
 
@@ -191,7 +191,7 @@ def test_a_seed_gives_one_network_and_every_architecture_its_own() -> None:
     [
         *({"mixer": mixer} for mixer in MIXERS),
         *({"activation": activation} for activation in ACTIVATIONS),
-        *({"norm": norm, "skip": skip, "layer_scale": 0.01} for norm in NORMS for skip in (0.0, 1.0)),
+        *({"norm": norm, "skip": skip, "layer_scale": 0.015625} for norm in NORMS for skip in (0.0, 1.0)),
         *({"init": init} for init in INITS),
     ],
     ids=lambda genes: "-".join(map(str, genes.values())),

@@ -135,6 +135,13 @@ ARRAYS: list[tuple[dict[str, object], str]] = [
     ({"x_train": IMAGES[:20], "y_train": LABELS[:20], "x_test": IMAGES[20:, :4, :4], "y_test": LABELS[20:]},
      r"training images of shape \(1, 8, 8\), test images of \(1, 4, 4\)"),
     ({"x_train": IMAGES[:20], "y_train": LABELS[:20], "x_test": IMAGES[:0], "y_test": LABELS[:0]}, "no images"),
+    ({"images": IMAGES, "labels": LABELS, "probe_images": IMAGES}, "one of probe_images and probe_labels"),
+    ({"images": IMAGES, "labels": LABELS, "probe_images": IMAGES[:2], "probe_labels": LABELS[:3]},
+     "one for each of 3 probe_labels"),
+    ({"images": IMAGES, "labels": LABELS, "probe_images": IMAGES[:2, :4, :4], "probe_labels": LABELS[:2]},
+     "each 1 x 8 x 8"),
+    ({"images": IMAGES, "labels": LABELS, "probe_images": IMAGES[:2], "probe_labels": LABELS[:2] + 9},
+     "probe label 9 is no class"),
 ]  # fmt: skip
 
 
@@ -281,3 +288,15 @@ def test_fashion_mnist_that_is_not_here_is_said_with_where_to_put_it(
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path))
     monkeypatch.setattr(builtin_datasets, "Path", lambda folder: tmp_path / "none")  # nor where Debian puts it
     refused("fashion", f"put the four .gz files of Fashion-MNIST into {tmp_path}/datasets/fashion-mnist")
+
+
+def test_an_npz_file_may_bring_images_to_show_in_place_of_its_own(tmp_path: Path) -> None:
+    pictures = np.full((3, 8, 8), 7.0)
+    path = save(tmp_path, images=IMAGES, labels=LABELS, probe_images=pictures, probe_labels=LABELS[:3])
+    found = load_dataset(path)
+    images, classes = found.probe_images(16)
+    assert images.shape == (3, 1, 8, 8)
+    assert classes.tolist() == [np.unique(LABELS).tolist().index(label) for label in LABELS[:3]]
+    plain = load_dataset(save(tmp_path, images=IMAGES, labels=LABELS))
+    assert found.digest == plain.digest
+    assert not any(np.array_equal(image, own) for image in images for own in plain.train_images.numpy())
