@@ -35,6 +35,7 @@ _RECIPE = Recipe()
 @click.option("--archs", type=int, default=200, show_default=True, help="Architectures, the same on every data set.")
 @click.option("--epochs", type=int, default=_RECIPE.epochs, show_default=True)
 @click.option("--seeds", type=int, default=4, show_default=True, help="Trainings of each architecture.")
+@click.option("--first-seed", type=int, default=0, show_default=True, help="Of the trainings; the others count up.")
 @click.option("--batch", type=int, default=_RECIPE.batch, show_default=True, help="Images of a training step.")
 @click.option("--lr", type=float, default=_RECIPE.lr, show_default=True, help="Highest learning rate of AdamW.")
 @click.option("--train-images", type=int, help="About so many, classes in proportion.  [default: all]")
@@ -51,6 +52,7 @@ def train(
     archs: int,
     epochs: int,
     seeds: int,
+    first_seed: int,
     batch: int,
     lr: float,
     train_images: int | None,
@@ -74,7 +76,7 @@ def train(
         load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
         for ref in datasets
     ]
-    plan = Plan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed)
+    plan = Plan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
     called = check_output(out, name)
     journal = out.with_name(out.name + ".journal")
     done, total = begin(journal, plan), archs * len(loaded)

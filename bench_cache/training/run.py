@@ -25,6 +25,8 @@ Progress = Callable[[int, int], None]
 
 #: How many images come with a task, for the probe `data`.
 PROBE_IMAGES = 16
+#: What journals from before a choice was there were begun with.
+_UNSAID = {"first_seed": 0}
 #: How to go on after a worker was lost.
 GO_ON = "call the same command again"
 
@@ -40,7 +42,7 @@ class TrainingJournal(Journal):
 class Plan:
     """What is trained: `archs` architectures drawn from the space by `sample_seed`, each on every data set.
 
-    `seeds` are the seeds of the trainings, 0 to seeds − 1.
+    `seeds` are how many trainings there are of each, with the seeds `first_seed` to first_seed + seeds − 1.
 
     Raises:
         BenchmarkError: a number that cannot be, two data sets of one name, a space that has fewer architectures or
@@ -53,9 +55,10 @@ class Plan:
     seeds: int
     recipe: Recipe
     sample_seed: int = 0
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, lowest in (("archs", 1), ("seeds", 1), ("sample_seed", 0)):
+        for name, lowest in (("archs", 1), ("seeds", 1), ("sample_seed", 0), ("first_seed", 0)):
             if getattr(self, name) < lowest:
                 raise BenchmarkError(f"{name} is {getattr(self, name)}; it must be at least {lowest}")
         names = [data.name for data in self.datasets]
@@ -83,6 +86,7 @@ class Plan:
             "archs": self.archs,
             "seeds": self.seeds,
             "sample_seed": self.sample_seed,
+            "first_seed": self.first_seed,
             "recipe": asdict(self.recipe),
             "datasets": {
                 data.name: {
@@ -121,14 +125,15 @@ class Job:
     data: Dataset
     recipe: Recipe
     seeds: int
+    first_seed: int = 0
 
 
 def run_job(job: Job) -> tuple[list[float], float]:
-    """The accuracy for each seed, and the seconds it took. Runs on one thread, so that workers do not contend."""
-    began = time.perf_counter()
+    """The accuracy for each seed, and the seconds of one core. Runs on one thread, so that workers do not contend."""
+    began, seeds = time.process_time(), range(job.first_seed, job.first_seed + job.seeds)
     with one_thread():
-        accuracies = train(get_space(job.space), job.arch, job.data.spec, job.data, job.recipe, range(job.seeds))
-    return accuracies, time.perf_counter() - began
+        accuracies = train(get_space(job.space), job.arch, job.data.spec, job.data, job.recipe, seeds)
+    return accuracies, time.process_time() - began
 
 
 def begin(path: Path, plan: Plan) -> int:
@@ -146,7 +151,7 @@ def begin(path: Path, plan: Plan) -> int:
 
 def _check_same(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
-        if stored.get(name) != value and name != "versions":  # of which `carry_out` gives notice
+        if stored.get(name, _UNSAID.get(name)) != value and name != "versions":  # of which `carry_out` gives notice
             raise JournalError(
                 f"{path} was begun with another {name} ({stored.get(name)!r:.80}, now {value!r:.80}); "
                 "go on with the same options, or choose another --out"
@@ -171,7 +176,10 @@ def carry_out(
         done = {(record["arch"], record["dataset"]): record for record in journal.records}
         data = {each.name: each for each in plan.datasets}
         missing = [key for key in wanted if key not in done]
-        jobs = [Job(plan.space, architectures[n], data[name], plan.recipe, plan.seeds) for n, name in missing]
+        jobs = [
+            Job(plan.space, architectures[n], data[name], plan.recipe, plan.seeds, plan.first_seed)
+            for n, name in missing
+        ]
         with opened_pool(workers) as pool:
             for number, (accuracies, seconds) in results(pool, run_job, jobs, GO_ON):
                 arch, name = missing[number]

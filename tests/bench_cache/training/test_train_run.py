@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,28 @@ def test_a_journal_of_another_plan_is_refused(plan: Plan, unbroken: tuple[bytes,
         begin(tmp_path / "x.journal", fewer)
 
 
+def test_seeds_may_begin_where_those_of_another_run_end(
+    plan: Plan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    second = replace(plan, seeds=1, first_seed=1)
+    begin(tmp_path / "second.journal", second)
+    found = carry_out(tmp_path / "second.journal", second, 1)
+    np.testing.assert_array_equal(found.accuracies["toy"][:, 0], unbroken[1]["toy"][:, 1])
+    with pytest.raises(JournalError, match="begun with another first_seed"):
+        begin(tmp_path / "second.journal", replace(second, first_seed=0))
+
+
+def test_a_journal_from_before_there_was_a_first_seed_began_at_0(
+    plan: Plan, unbroken: tuple[bytes, dict], tmp_path: Path
+) -> None:
+    before = unbroken[0].replace(b'"first_seed":0,', b"")
+    assert before != unbroken[0]
+    (tmp_path / "x.journal").write_bytes(before)
+    assert begin(tmp_path / "x.journal", plan) == plan.archs
+    with pytest.raises(JournalError, match="begun with another first_seed"):
+        begin(tmp_path / "x.journal", replace(plan, first_seed=1))
+
+
 def test_fewer_architectures_are_the_first_of_more(plan: Plan) -> None:
     more = Plan(plan.space, plan.datasets, 9, 1, plan.recipe)
     assert more.architectures()[:4] == plan.architectures()
@@ -93,7 +116,12 @@ def test_the_benchmark_has_every_seed_images_and_a_card(plan: Plan, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("choice", "message"),
-    [({"archs": 0}, "archs is 0"), ({"seeds": 0}, "seeds is 0"), ({"sample_seed": -1}, "sample_seed is -1")],
+    [
+        ({"archs": 0}, "archs is 0"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"sample_seed": -1}, "sample_seed is -1"),
+        ({"first_seed": -1}, "first_seed is -1"),
+    ],
 )
 def test_a_plan_that_cannot_be_is_refused(plan: Plan, choice: dict, message: str) -> None:
     facts = {"space": plan.space, "datasets": plan.datasets, "archs": 1, "seeds": 1, "recipe": plan.recipe}
