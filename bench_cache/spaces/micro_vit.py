@@ -473,6 +473,7 @@ class MicroVitSpace(Space[MicroVitArch]):
             return MicroVit(blocks, grid, spec)
 
         network = initialised(construct, generator, linear="torch")
-        for block, init, layer_scale in zip(network.blocks, arch.init, arch.layer_scale, strict=True):
+        blocks = [module for module in network.modules() if isinstance(module, Block)]
+        for block, init, layer_scale in zip(blocks, arch.init, arch.layer_scale, strict=True):
             _start(block, init, layer_scale, generator)
         return network
