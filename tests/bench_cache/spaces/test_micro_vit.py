@@ -13,8 +13,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox import Proxy
-from autoprox.bench_cache.spaces.micro_vit import ACTIVATIONS, GENES, INITS, MIXERS, NORMS, MicroVitArch
+from autoprox.bench_cache.spaces.micro_vit import ACTIVATIONS, GENES, INITS, NORMS, MicroVitArch
 from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, InputSpec
+from autoprox.bench_cache.spaces.token_mixers import MIXERS
 
 SPACE = SPACES["micro-vit"]
 SPECS = (InputSpec(8, 1, 10, 2), InputSpec(28, 1, 10, 7), InputSpec(5, 8, 12, 1), InputSpec(32, 3, 10, 8))
