@@ -51,10 +51,7 @@ def import_(file: Path, out: Path | None, name: str | None) -> None:
         out = install(benchmark)
     else:
         benchmark.save(out)
-    tasks = ", ".join(benchmark.tasks)
-    _console().print(
-        f"{benchmark.name}: {len(benchmark)} architectures, tasks {tasks}, written to {out}", soft_wrap=True
-    )
+    _console().print(f"{_summary(benchmark)}, written to {out}", soft_wrap=True)
 
 
 @bench.command("show")
@@ -90,9 +87,7 @@ def download_(source: str, base: str) -> None:
 
         benchmarks = download(found, progress, base)
     for benchmark in benchmarks:
-        console.print(
-            f"{benchmark.name}: {len(benchmark)} architectures, tasks {', '.join(benchmark.tasks)}", soft_wrap=True
-        )
+        console.print(_summary(benchmark), soft_wrap=True)
     console.print(f"in {benchmarks_dir()}; licence of the files: {found.licence}", soft_wrap=True)
 
 
