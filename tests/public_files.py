@@ -9,7 +9,8 @@ import pytest
 import torch
 from places import DATA
 
-from autoprox.bench_cache.benchmarks.readers import IMAGENET_SPEC, read_benchmark
+from autoprox.bench_cache.benchmarks.readers import read_benchmark
+from autoprox.bench_cache.benchmarks.readers.ood_vit_nas import IMAGENET_SPEC
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import get_space
 

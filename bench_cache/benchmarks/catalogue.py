@@ -1,6 +1,6 @@
 """The public benchmarks that can be downloaded: where their files are, and what their bytes must be.
 
-To add one: an entry of `CATALOGUE`, and a reader in `readers.py` if the format is new. The files stay their owners':
+To add one: an entry of `CATALOGUE`, and a module of `readers/` if the format is new. The files stay their owners':
 they are fetched by the user, from their repositories, and are no part of autoprox.
 """
 

@@ -21,7 +21,8 @@ from public_files import (
     write_pth,
 )
 
-from autoprox.bench_cache.benchmarks.readers import HYTAS_SETTINGS, read_benchmark
+from autoprox.bench_cache.benchmarks.readers import read_benchmark
+from autoprox.bench_cache.benchmarks.readers.hytas import HYTAS_SETTINGS
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import get_space
 
@@ -118,7 +119,7 @@ def test_public_hytas_keeps_every_number(scene: str) -> None:
         assert values.tolist() == [float(row[column]) for row in rows]
     counted = [_m_size(arch) for arch in benchmark.architectures]
     fixed = np.unique(benchmark.columns["m_size"] - counted - 1541 * benchmark.structure()["width"])
-    assert len(fixed) <= 12, "what the docstring of readers says of m_size: the rest depends on width and classes alone"
+    assert len(fixed) <= 12, "what the docstring of hytas says of m_size: the rest depends on width and classes alone"
 
 
 def _m_size(arch: dict) -> float:
