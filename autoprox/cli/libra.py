@@ -30,7 +30,7 @@ from autoprox.pictures import DrawingError
 from autoprox.rank.caption import caption
 from autoprox.rank.libra import LIBRA, ROLES, Choice, choose, libra_contest
 from autoprox.rank.output import flat
-from autoprox.rank.plan import Plan, RankError, contenders, make_plan
+from autoprox.rank.plan import RankError, RankPlan, contenders, make_plan
 from autoprox.rank.plots import correlation_figure, save_figure
 from autoprox.rank.scores import Scores, load
 from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
@@ -122,15 +122,15 @@ def _check_alone(context: click.Context) -> None:
             raise click.UsageError(f"--{name} is for computing scores: leave it out, or --scores")
 
 
-def _narrowed(plan: Plan, patterns: Sequence[str]) -> Plan:
+def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
     """The run's plan for some of its tasks."""
     tasks = tuple(task for task in task_names(plan.benchmark, patterns) if task in plan.tasks)
     if not tasks:
         raise RankError(f"the run has scores for the tasks {', '.join(plan.tasks)} only")
-    return Plan(plan.benchmark, tasks, plan.contenders, plan.architectures, plan.split, plan.batch, plan.seed)
+    return RankPlan(plan.benchmark, tasks, plan.contenders, plan.architectures, plan.split, plan.batch, plan.seed)
 
 
-def _pool(benchmark: Benchmark, plan: Plan, refs: Sequence[str]) -> list[str]:
+def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str]) -> list[str]:
     """The names of the proxies to choose from: all that were scored, or those that are named."""
     scored = [contender.name for contender in plan.contenders]
     if not refs or "all" in refs:
@@ -143,7 +143,7 @@ def _pool(benchmark: Benchmark, plan: Plan, refs: Sequence[str]) -> list[str]:
     return named
 
 
-def _halves(plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def _halves(plan: RankPlan) -> tuple[np.ndarray, np.ndarray]:
     """Places of the architectures to choose on, of the splits evolve and validation, and to judge on, of test."""
     splits = plan.benchmark.splits()
     test = np.isin(plan.architectures, splits["test"])
@@ -207,7 +207,7 @@ def _verdict(rows: Sequence[Row]) -> str:
 
 
 def _save(
-    out: Path, plan: Plan, choices: Mapping[str, Choice], rows: Sequence[Row], seconds: Mapping[str, float]
+    out: Path, plan: RankPlan, choices: Mapping[str, Choice], rows: Sequence[Row], seconds: Mapping[str, float]
 ) -> list[str]:
     lines = [flat(row, seconds[row.proxy]) for row in rows]
     record = {

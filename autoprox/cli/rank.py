@@ -20,7 +20,7 @@ from autoprox.evolve import MEAN
 from autoprox.pictures import DrawingError
 from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, TEX, save_table
-from autoprox.rank.plan import OFFERS, Plan, make_plan
+from autoprox.rank.plan import OFFERS, RankPlan, make_plan
 from autoprox.rank.plots import correlation_figure, save_figure, tau_figure
 from autoprox.rank.scores import SCORES, Failure, Scores, begin, collect
 from autoprox.rank.stats import TOPS, Estimate, Row, correlations, rank_rows
@@ -112,7 +112,7 @@ def next_directory(under: Path) -> Path:
     return under / f"{max(numbers, default=0) + 1:03d}"
 
 
-def collected(console: Console, plan: Plan, out: Path, workers: int) -> Scores:
+def collected(console: Console, plan: RankPlan, out: Path, workers: int) -> Scores:
     """The scores, with a progress bar on a terminal; stopped by Ctrl-C, it says how to go on."""
     columns = (TextColumn("scoring networks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
@@ -133,7 +133,7 @@ def collected(console: Console, plan: Plan, out: Path, workers: int) -> Scores:
             raise
 
 
-def _heading(plan: Plan, out: Path, done: int) -> str:
+def _heading(plan: RankPlan, out: Path, done: int) -> str:
     going_on = f", of which {done} are scored already" if done else ""
     return (
         f"autoprox rank → {out}\n"

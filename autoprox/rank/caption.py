@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
 from autoprox.primitives import parse
-from autoprox.rank.plan import Plan
+from autoprox.rank.plan import RankPlan
 from autoprox.zoo import ZOO
 
 _NUMBERS = (
@@ -17,18 +17,18 @@ _NUMBERS = (
 )
 
 
-def caption(plan: Plan) -> str:
+def caption(plan: RankPlan) -> str:
     """Return what the numbers are, in short (docs/ranking.md is exact), and what the networks ran on."""
     return "\n".join([_NUMBERS, *(_columns(plan) if plan.benchmark.space is None else _networks(plan))])
 
 
-def _columns(plan: Plan) -> Iterator[str]:
+def _columns(plan: RankPlan) -> Iterator[str]:
     sources = {name: next((c for c in SOURCES[name] if c in plan.benchmark.columns), "") for name in STRUCTURE}
     renamed = [f"{name} is the column {source}" for name, source in sources.items() if source not in ("", name)]
     yield "; ".join(["The proxies are the table's columns, higher taken for better", *renamed]) + "."
 
 
-def _networks(plan: Plan) -> Iterator[str]:
+def _networks(plan: RankPlan) -> Iterator[str]:
     """Say what the networks ran on: one line for each probe, and for what the probe `data` read on each task."""
     probes = probes_of(plan)
     if not probes:
@@ -44,7 +44,7 @@ def _networks(plan: Plan) -> Iterator[str]:
         yield "The probe `synflow` read one input of ones, with every parameter replaced by its magnitude."
 
 
-def _data(plan: Plan) -> Iterator[str]:
+def _data(plan: RankPlan) -> Iterator[str]:
     count = plan.batch
     with_images = [task for task in plan.tasks if task in plan.benchmark.inputs]
     without = [task for task in plan.tasks if task not in plan.benchmark.inputs]
@@ -63,7 +63,7 @@ def _data(plan: Plan) -> Iterator[str]:
         )
 
 
-def probes_of(plan: Plan) -> frozenset[str]:
+def probes_of(plan: RankPlan) -> frozenset[str]:
     """Return the probes that some proxy of the plan runs the networks under."""
     found: set[str] = set()
     for contender in plan.contenders:

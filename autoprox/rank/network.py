@@ -24,7 +24,7 @@ from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import Terminal
 from autoprox.scoring import ProxyError, require
 from autoprox.zoo import ZOO
-from autoprox.zoo.sharing import Shared, sharing
+from autoprox.zoo.shared_results import SharedResults, sharing_results
 
 #: What a function may raise on a network that it is not defined for: ours, and what torch and numpy raise.
 _REFUSALS = (ValueError, ArithmeticError, RuntimeError)
@@ -32,7 +32,7 @@ _LONGEST = 200  # of a reason
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class NetworkSetup:
     """What networks are built for and run on, and the tasks whose networks these are.
 
     `inputs`: float32, samples × channels × size × size; `targets`: integers, samples.
@@ -58,18 +58,18 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Job:
+class NetworkJob:
     """What one worker does for one architecture. `functions` are names of the zoo."""
 
     space: str
     arch: Any
-    settings: tuple[Setting, ...]
+    settings: tuple[NetworkSetup, ...]
     seed: int
     formulas: Mapping[str, Formula]
     functions: tuple[str, ...]
 
 
-def score_network(job: Job) -> list[dict[str, Score]]:
+def score_network(job: NetworkJob) -> list[dict[str, Score]]:
     """Every proxy's score, for each setting. On one thread, so that sums are added in one order."""
     found = []
     with one_thread():
@@ -85,10 +85,10 @@ def score_network(job: Job) -> list[dict[str, Score]]:
 
 
 def function_scores(
-    job: Job, model: torch.nn.Module, inputs: Tensor, targets: Tensor, known: Mapping[str, Score]
+    job: NetworkJob, model: torch.nn.Module, inputs: Tensor, targets: Tensor, known: Mapping[str, Score]
 ) -> dict[str, Score]:
     """The zoo's functions on a model; what they have in common, with each other or with formulas, is computed once."""
-    with sharing() as common:
+    with sharing_results() as common:
         for name, formula in job.formulas.items():
             if known[name].value is not None:
                 common.put(formula, (model, inputs, targets, job.seed), known[name].value, known[name].seconds)
@@ -96,7 +96,7 @@ def function_scores(
 
 
 def function_score(
-    name: str, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int, common: Shared
+    name: str, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int, common: SharedResults
 ) -> Score:
     """A function of the zoo on a model. Its seconds have those in them that something it uses took before."""
     began, saved = time.perf_counter(), common.saved

@@ -13,7 +13,7 @@ import orjson
 
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.evolve import MEAN
-from autoprox.rank.plan import Plan
+from autoprox.rank.plan import RankPlan
 from autoprox.rank.scores import Scores
 from autoprox.rank.stats import TOPS, Correlations, Estimate, Row
 
@@ -36,7 +36,7 @@ def flat(row: Row, seconds: float) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()}
 
 
-def save_table(out: Path, plan: Plan, scores: Scores, rows: Sequence[Row], between: Correlations) -> None:
+def save_table(out: Path, plan: RankPlan, scores: Scores, rows: Sequence[Row], between: Correlations) -> None:
     """Write the three files."""
     lines = [flat(row, scores.seconds[row.proxy]) for row in rows]
     write_csv(out / CSV, lines)
@@ -62,7 +62,7 @@ def _nulled(matrix: np.ndarray) -> list[list[float | None]]:
 # --- LaTeX ---
 
 
-def to_latex(plan: Plan, rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
+def to_latex(plan: RankPlan, rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
     """One tabular for each task and one for their mean, which need the package booktabs and no other."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     parts = [f"% Made by autoprox rank on {plan.benchmark.name}. In the preamble: \\usepackage{{booktabs}}"]

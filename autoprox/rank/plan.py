@@ -19,7 +19,7 @@ from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.primitives import parse
 from autoprox.proxy import Proxy
-from autoprox.rank.network import Setting
+from autoprox.rank.network import NetworkSetup
 from autoprox.rank.stats import FEWEST
 from autoprox.scoring import gaussian_batch
 from autoprox.zoo import ZOO
@@ -52,7 +52,7 @@ MERGED = MappingProxyType({"az-nas": ("az-expressivity", "az-trainability", "az-
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class RankPlan:
     """A ranking: what is ranked by what, on which architectures (indices of the benchmark, ascending).
 
     `batch` samples are what the networks run on, and `seed` gives these, the initial weights and the sample of
@@ -92,7 +92,7 @@ def make_plan(
     sample: int | None = None,
     batch: int = 2,
     seed: int = 0,
-) -> Plan:
+) -> RankPlan:
     """The ranking that is meant.
 
     `tasks` are names or patterns (all without), `proxies` what `contenders` takes. Of the split's architectures that
@@ -118,7 +118,7 @@ def make_plan(
         raise RankError(
             f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank"
         )
-    return Plan(benchmark, chosen, contenders(benchmark, proxies), tuple(labelled), split, batch, seed)
+    return RankPlan(benchmark, chosen, contenders(benchmark, proxies), tuple(labelled), split, batch, seed)
 
 
 def contenders(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Contender, ...]:
@@ -173,7 +173,7 @@ def _contender(benchmark: Benchmark, ref: str) -> Contender:
     return Contender(os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else text, formula=text)
 
 
-def settings_of(plan: Plan) -> tuple[Setting, ...]:
+def network_setups(plan: RankPlan) -> tuple[NetworkSetup, ...]:
     """What the networks are built for and run on; together they have all tasks.
 
     A task that comes with images has a network of its own, which runs on the first of these. The others have one
@@ -191,11 +191,11 @@ def settings_of(plan: Plan) -> tuple[Setting, ...]:
                 if network.input is None
                 else _images(plan, network.input)
             )
-            found.append(Setting(network.spec, *images, tasks))
+            found.append(NetworkSetup(network.spec, *images, tasks))
     return tuple(found)
 
 
-def _images(plan: Plan, given: TaskInput) -> tuple[np.ndarray, np.ndarray]:
+def _images(plan: RankPlan, given: TaskInput) -> tuple[np.ndarray, np.ndarray]:
     if len(given.images) < plan.batch:
         raise RankError(
             f"a batch of {plan.batch} images, but the benchmark has {len(given.images)}; use a smaller --batch"

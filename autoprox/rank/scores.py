@@ -19,8 +19,8 @@ from autoprox.bench_cache.runtime.local_pool import opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.evolve import Journal, JournalError
 from autoprox.primitives import Formula, Reading, evaluate, parse
-from autoprox.rank.network import Job, score_network
-from autoprox.rank.plan import Contender, Plan, RankError, settings_of
+from autoprox.rank.network import NetworkJob, score_network
+from autoprox.rank.plan import Contender, RankError, RankPlan, network_setups
 from autoprox.rank.stats import Contest
 from autoprox.zoo.az_nas import log_rank_sum
 
@@ -56,7 +56,7 @@ class ScoresJournal(Journal):
     COUNTER: ClassVar[str] = "number"
 
 
-def begin(plan: Plan, out: Path) -> int:
+def begin(plan: RankPlan, out: Path) -> int:
     """Begin the run of a plan in a directory, or find it there; how many architectures it has scored already.
 
     Raises RankError where the directory holds another run, naming the first setting that differs.
@@ -72,7 +72,7 @@ def begin(plan: Plan, out: Path) -> int:
     return len(journal.records)
 
 
-def _check_same(plan: Plan, journal: Journal, out: Path) -> None:
+def _check_same(plan: RankPlan, journal: Journal, out: Path) -> None:
     for name, value in plan.record().items():
         stored = journal.settings.get(name)
         if stored != value and name not in OF_VERSIONS:
@@ -83,7 +83,7 @@ def _check_same(plan: Plan, journal: Journal, out: Path) -> None:
 
 
 def collect(
-    plan: Plan,
+    plan: RankPlan,
     out: Path,
     *,
     workers: int = 1,
@@ -112,7 +112,7 @@ def collect(
     return _scores(plan, records, out)
 
 
-def load(benchmark: Benchmark, out: Path) -> tuple[Plan, Scores]:
+def load(benchmark: Benchmark, out: Path) -> tuple[RankPlan, Scores]:
     """The plan and the scores of a finished run on a benchmark.
 
     Raises JournalError if there is none, RankError if it is of another benchmark or has not finished.
@@ -120,7 +120,7 @@ def load(benchmark: Benchmark, out: Path) -> tuple[Plan, Scores]:
     journal = ScoresJournal.open(out / SCORES)
     stored = journal.settings
     try:
-        plan = Plan(
+        plan = RankPlan(
             benchmark,
             tuple(stored["tasks"]),
             tuple(Contender(**{**contender, "merged": tuple(contender["merged"])}) for contender in stored["proxies"]),
@@ -141,7 +141,7 @@ def load(benchmark: Benchmark, out: Path) -> tuple[Plan, Scores]:
     return plan, _scores(plan, journal.records, out)
 
 
-def _jobs(plan: Plan) -> list[Job]:
+def _jobs(plan: RankPlan) -> list[NetworkJob]:
     """One for each architecture; none where no network is needed."""
     benchmark = plan.benchmark
     formulas = {c.name: parse(c.formula) for c in plan.contenders if c.formula}
@@ -149,9 +149,9 @@ def _jobs(plan: Plan) -> list[Job]:
     functions = tuple(c.function for c in plan.contenders if c.function)
     if benchmark.space is None or not (read or functions):
         return []
-    settings = settings_of(plan)
+    settings = network_setups(plan)
     return [
-        Job(benchmark.space, benchmark.architectures[i], settings, plan.seed, read, functions)
+        NetworkJob(benchmark.space, benchmark.architectures[i], settings, plan.seed, read, functions)
         for i in plan.architectures
     ]
 
@@ -160,7 +160,7 @@ def _is_structure(formula: Formula) -> bool:
     return all(t.statistic.name in STRUCTURE for t in formula.terminals())
 
 
-def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scores:
+def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> Scores:
     """The arrays, from the journal's lines and from what the benchmark knows itself."""
     benchmark, at = plan.benchmark, list(plan.architectures)
     structure = {name: values[at] for name, values in benchmark.structure().items()}
@@ -175,7 +175,7 @@ def _scores(plan: Plan, records: Sequence[Mapping[str, Any]], out: Path) -> Scor
             seconds[contender.name] = 0.0
     merged = {contender.name: contender.merged for contender in plan.contenders if contender.merged}
     needed = len(known) + len(structural) + len(merged) < len(names)
-    settings = settings_of(plan) if needed or len(benchmark.networks()) > 1 else (None,)
+    settings = network_setups(plan) if needed or len(benchmark.networks()) > 1 else (None,)
     scores: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
     spent: dict[str, list[float]] = {}

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from autoprox.primitives import find_blocks
 from autoprox.primitives.probe import captured, forward, logits_of, untouched
 from autoprox.scoring import Layers
-from autoprox.zoo.sharing import shared
+from autoprox.zoo.shared_results import computed_once
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
@@ -58,7 +58,7 @@ def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Te
         return list(zip([w.detach() for w in weights], slopes, strict=True))
 
     with untouched(model):
-        return shared("synflow pairs", (model, inputs, seed), compute)
+        return computed_once("synflow pairs", (model, inputs, seed), compute)
 
 
 def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:

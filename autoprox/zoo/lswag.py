@@ -21,7 +21,7 @@ from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
 from autoprox.scoring import Layers, formula_score
 from autoprox.zoo.features import patterns
 from autoprox.zoo.record import ZooProxy
-from autoprox.zoo.sharing import shared
+from autoprox.zoo.shared_results import computed_once
 from autoprox.zoo.tools import ZooError
 
 DECILES = 10
@@ -96,7 +96,7 @@ def lswag_score(
     def compute() -> float:
         return formula_score(formula, model, inputs, targets, layers=layers, seed=seed)
 
-    return (compute() if layers else shared(formula, (model, inputs, targets, seed), compute)) * psi
+    return (compute() if layers else computed_once(formula, (model, inputs, targets, seed), compute)) * psi
 
 
 def psi_score(

@@ -13,7 +13,7 @@ from autoprox.primitives import Block, LayerError, find_blocks
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.probe import captured, forward, logits_of, loss_of, untouched
 from autoprox.scoring import Layers, ProxyError
-from autoprox.zoo.sharing import shared
+from autoprox.zoo.shared_results import computed_once
 
 
 class ZooError(ProxyError):
@@ -106,7 +106,7 @@ def weight_gradients(
     """∂L/∂W of the named weights, at the model's parameters or at others; L is the cross-entropy."""
     if at is None:
         everything = tuple(names)
-        return shared(
+        return computed_once(
             ("weight gradients", everything),
             (model, x, y, seed),
             lambda: weight_gradients(model, everything, x, y, seed, detached(model)),
@@ -122,7 +122,7 @@ def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:
         leaf = x.detach().clone().requires_grad_()
         return gradients(output_sum(model, detached(model), leaf, seed), [leaf])[0].flatten(1).double()
 
-    return shared("input jacobian", (model, x, seed), compute)
+    return computed_once("input jacobian", (model, x, seed), compute)
 
 
 def correlations(rows: Tensor, what: str) -> Tensor:
@@ -153,7 +153,7 @@ def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> lis
             forward(model, detached(model), x, seed)
             return [seen[path] for path in paths]
 
-    found = shared(("outputs", tuple(paths)), (model, x, seed), compute)
+    found = computed_once(("outputs", tuple(paths)), (model, x, seed), compute)
     _require_finite(found, "activations")
     return found
 

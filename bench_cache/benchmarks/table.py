@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from autoprox.bench_cache.benchmarks.tabular import Settings, tabular_structure
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture, tabular_structure
 from autoprox.bench_cache.runtime.checks import (
     BenchmarkError,
     check_fields,
@@ -40,7 +40,7 @@ from autoprox.bench_cache.runtime.checks import (
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 
-__all__ = ["SPLITS", "STRUCTURE", "Benchmark", "BenchmarkError", "Record", "Settings"]
+__all__ = ["SPLITS", "STRUCTURE", "Benchmark", "BenchmarkError", "Record", "TabularArchitecture"]
 
 FORMAT = "autoprox-benchmark"
 VERSION = 1
@@ -117,7 +117,7 @@ class Benchmark:
         space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built.
         spec: the input and classes its networks are built for; None exactly when `space` is.
         source: where it came from, in words, on one line.
-        architectures: distinct; of the space's type, or `Settings`.
+        architectures: distinct; of the space's type, or `TabularArchitecture`.
         tasks: accuracy in percent by task, float64 of shape (architectures,), NaN where missing.
         columns: further numbers of a tabular benchmark (proxies, sizes), of the same shape, NaN where missing.
         inputs: by task, for tasks whose networks read another input than `spec`, or that come with images.
@@ -197,8 +197,8 @@ class Benchmark:
                     get_space(self.space).validate(arch)
                     for spec in filter(None, (network.spec for network in self.networks())):
                         get_space(self.space).params(arch, spec)  # refuses a spec that the space cannot read
-                elif not isinstance(arch, Settings):
-                    raise ArchitectureError(f"without a space, expected Settings, got {type(arch).__name__}")
+                elif not isinstance(arch, TabularArchitecture):
+                    raise ArchitectureError(f"without a space, expected TabularArchitecture, got {type(arch).__name__}")
             except ArchitectureError as error:
                 raise BenchmarkError(f"record {number}: {error}") from error
             first = seen.setdefault(self.key(arch), number)
@@ -369,7 +369,7 @@ class Benchmark:
 
 def _arch_reader(space: str | None) -> Callable[[dict[str, Any]], Any]:
     if space is None:
-        return lambda plain: Settings(tuple(plain.items()))
+        return lambda plain: TabularArchitecture(tuple(plain.items()))
     try:
         return get_space(space).from_json
     except ArchitectureError as error:

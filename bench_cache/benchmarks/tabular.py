@@ -19,7 +19,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Settings(Mapping[str, Any]):
+class TabularArchitecture(Mapping[str, Any]):
     """An architecture of a tabular benchmark: what its table says of it, which no space can build."""
 
     pairs: tuple[tuple[str, Scalar | tuple[Scalar, ...]], ...]
@@ -45,7 +45,9 @@ class Settings(Mapping[str, Any]):
         return "tabular:" + orjson.dumps(whole, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def tabular_structure(architectures: Sequence[Settings], columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tabular_structure(
+    architectures: Sequence[TabularArchitecture], columns: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Return those of params, flops, depth and width that the table has (`SOURCES`), float64, one per architecture.
 
     A setting with a value for each layer counts as its mean.
@@ -55,7 +57,7 @@ def tabular_structure(architectures: Sequence[Settings], columns: Mapping[str, n
 
 
 def _first(
-    names: Sequence[str], architectures: Sequence[Settings], columns: Mapping[str, np.ndarray]
+    names: Sequence[str], architectures: Sequence[TabularArchitecture], columns: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
     for name in names:
         if name in columns:

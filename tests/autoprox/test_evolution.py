@@ -18,7 +18,7 @@ import scipy.stats
 import synthetic
 
 import autoprox.evolution
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Settings
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TabularArchitecture
 from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool
@@ -376,7 +376,7 @@ def test_a_start_that_was_killed_is_no_run(tmp_path: Path, monkeypatch: pytest.M
         ([BENCHMARK], ["speed"], {}, "no task is called 'speed'; there are size_kd, shape_kd, rare"),
         ([BENCHMARK], ["*_kd"], {"population": 1}, "population is 1; it must be a whole number of at least 4"),
         (
-            [Benchmark("table", None, None, "made up", (Settings((("a", 1),)),), {"task": np.ones(1)})],
+            [Benchmark("table", None, None, "made up", (TabularArchitecture((("a", 1),)),), {"task": np.ones(1)})],
             [], {}, "benchmark table is tabular: its networks cannot be built and probed",
         ),
     ],

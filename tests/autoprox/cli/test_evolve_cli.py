@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
+from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
 from autoprox.cli.evolve import _why_chosen
 from autoprox.cli.root import FAILED, INTERRUPTED, main
 from autoprox.evolution import JOURNAL, Result
@@ -231,7 +231,7 @@ def test_what_cannot_be_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: Sequence[str], message: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    table = Benchmark("table", None, None, "made up", (Settings((("a", 1),)),), {"task": np.ones(1)})
+    table = Benchmark("table", None, None, "made up", (TabularArchitecture((("a", 1),)),), {"task": np.ones(1)})
     table.save(tmp_path / "table.json")
     error = refused(capsys, *arguments)
     assert message in error

@@ -17,7 +17,7 @@ import scipy.stats
 import synthetic
 from public_files import reference
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
+from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
 from autoprox.cli.rank import next_directory, split_outside_brackets
 from autoprox.cli.root import FAILED, main
 from autoprox.rank.output import tex_escape
@@ -31,7 +31,7 @@ COMMAND = ("rank", "--bench", "small", "--tasks", "*_kd", "--batch", "3", "--wor
 
 def table() -> Benchmark:
     rng = np.random.default_rng(0)
-    architectures = tuple(Settings((("layer_num", int(n)), ("m_size", float(n)))) for n in range(60))
+    architectures = tuple(TabularArchitecture((("layer_num", int(n)), ("m_size", float(n)))) for n in range(60))
     y = 50 + rng.normal(size=60) + np.arange(60) / 20
     columns = {f"p_{k}": y + rng.normal(0, k / 3, 60) for k in (1, 2, 3)} | {"flat": np.zeros(60)}
     return Benchmark("table", None, None, "made up", architectures, {"oa": y}, columns)

@@ -10,7 +10,7 @@ import pytest
 import synthetic
 import torch
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
+from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.protocol import rounded
@@ -20,13 +20,13 @@ from autoprox.primitives.evaluate import reductions
 from autoprox.proxy import Proxy, ProxyError
 from autoprox.rank import network as rank_network
 from autoprox.rank import scores as rank
-from autoprox.rank.network import Setting, formula_scores, function_score, score_network
-from autoprox.rank.plan import Contender, Plan, RankError, contenders, make_plan, settings_of
+from autoprox.rank.network import NetworkSetup, formula_scores, function_score, score_network
+from autoprox.rank.plan import Contender, RankError, RankPlan, contenders, make_plan, network_setups
 from autoprox.rank.scores import SCORES, Scores, collect, load
 from autoprox.rank.stats import rank_rows
 from autoprox.zoo import ZOO, ZooError, ZooProxy
 from autoprox.zoo.az_nas import log_rank_sum
-from autoprox.zoo.sharing import Shared
+from autoprox.zoo.shared_results import SharedResults
 
 BENCHMARK = synthetic.benchmark(8)
 FORMULAS = {
@@ -42,7 +42,7 @@ FORMULAS = {
 
 def tabular(count: int = 12) -> Benchmark:
     rng = np.random.default_rng(0)
-    architectures = tuple(Settings((("layer_num", n), ("embed_dim", 48))) for n in range(count))
+    architectures = tuple(TabularArchitecture((("layer_num", n), ("embed_dim", 48))) for n in range(count))
     columns = {"snip": rng.normal(size=count), "gap": np.where(np.arange(count) < 3, np.nan, rng.normal(size=count))}
     columns["m_size"] = np.arange(count) + 100.0
     return Benchmark("table", None, None, "made up", architectures, {"oa": 50 + rng.normal(size=count)}, columns)
@@ -155,8 +155,8 @@ def test_architectures_are_those_with_an_accuracy_of_the_split_or_a_sample_of_th
 # --- one network ---
 
 
-def setting() -> Setting:
-    return settings_of(make_plan(BENCHMARK, proxies=["snip"], batch=4))[0]
+def setting() -> NetworkSetup:
+    return network_setups(make_plan(BENCHMARK, proxies=["snip"], batch=4))[0]
 
 
 def test_formulas_scored_together_have_the_scores_that_they_have_alone() -> None:
@@ -247,7 +247,7 @@ def test_functions_that_fail_say_why_in_one_line(zoo: None) -> None:
     problems = set()
     for arch in BENCHMARK.architectures:
         model = get_space("pit-vb101").build(arch, synthetic.SPEC, 0)
-        score = function_score("fails", model, inputs, targets, 0, Shared())
+        score = function_score("fails", model, inputs, targets, 0, SharedResults())
         assert (score.value is None) == bool(score.problem)
         problems.add(score.problem)
     assert any(problem.endswith("blocks are too many") for problem in problems)
@@ -265,7 +265,7 @@ def test_a_model_without_blocks_fails_every_formula() -> None:
 # --- a run ---
 
 
-def small_plan(**choices: object) -> Plan:
+def small_plan(**choices: object) -> RankPlan:
     return make_plan(BENCHMARK, tasks=["*_kd"], proxies=["all"], batch=2, **choices)  # type: ignore[arg-type]
 
 
@@ -279,7 +279,7 @@ def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: None) -> N
     for name, closed in BENCHMARK.structure().items():
         np.testing.assert_array_equal(found[name], closed)
     np.testing.assert_allclose(found["closed"], found["depth"] * found["width"])
-    inputs, targets = settings_of(plan)[0].tensors()
+    inputs, targets = network_setups(plan)[0].tensors()
     model = get_space("pit-vb101").build(BENCHMARK.architectures[2], synthetic.SPEC, 5)
     alone = Proxy.from_formula(FORMULAS["snip"]).score(model, inputs, targets, seed=5)
     assert found["snip"][2] == rounded(np.array(alone))
@@ -375,7 +375,9 @@ def test_a_table_is_ranked_without_building_anything(tmp_path: Path, monkeypatch
 
 
 def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
-    first, again, other = (settings_of(make_plan(BENCHMARK, proxies=["snip"], seed=s, batch=64))[0] for s in (0, 0, 1))
+    first, again, other = (
+        network_setups(make_plan(BENCHMARK, proxies=["snip"], seed=s, batch=64))[0] for s in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first.inputs, again.inputs)
     assert not np.array_equal(first.inputs, other.inputs)
     assert first.inputs.shape == (64, 3, 24, 24)
@@ -383,7 +385,7 @@ def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
     assert abs(first.inputs.std() - 1) < 0.01
     assert set(first.targets) == set(range(10))
     for batch, distinct in ((1, 1), (2, 2), (3, 2), (4, 2), (7, 4), (8, 4)):
-        targets = settings_of(make_plan(BENCHMARK, proxies=["snip"], batch=batch))[0].targets
+        targets = network_setups(make_plan(BENCHMARK, proxies=["snip"], batch=batch))[0].targets
         assert (len(targets), len(set(targets))) == (batch, distinct)
     noise = torch.randn(first.inputs.shape, generator=torch.Generator().manual_seed(0)).numpy()
     assert not np.allclose(noise, first.inputs)
@@ -392,7 +394,7 @@ def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
 def test_functions_share_and_have_the_scores_that_they_have_alone() -> None:
     names = ("plain-all", "snip-all", "synflow-all", "logsynflow-all", "zico-all", "gradsign", "jacov", "swap", "lswag")
     plan = make_plan(BENCHMARK, proxies=[*names, "lswag-lambda", "nwot"])
-    inputs, targets = settings_of(plan)[0].tensors()
+    inputs, targets = network_setups(plan)[0].tensors()
     job = rank._jobs(plan)[0]
     together = score_network(job)[0]
     model = get_space("pit-vb101").build(BENCHMARK.architectures[0], synthetic.SPEC, 0)

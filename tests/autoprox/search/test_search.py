@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
-from autoprox.bench_cache.benchmarks.tabular import Settings
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.base import ArchitectureError
@@ -626,7 +626,7 @@ def test_evolution_is_refused_on_a_benchmark() -> None:
 
 
 def test_a_table_is_searched_by_what_it_says() -> None:
-    archs = tuple(Settings((("blocks", n),)) for n in range(8))
+    archs = tuple(TabularArchitecture((("blocks", n),)) for n in range(8))
     sizes = np.array([5, 2, 9, np.nan, 4, 1, 7, 3]) * 1e6
     table = Benchmark("table", None, None, "made up", archs, {"oa": np.arange(8.0)}, {"params": sizes})
     result, (oa,) = verdicts(table, "params", budget=8)

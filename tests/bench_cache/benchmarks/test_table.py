@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, Record, Settings, TaskInput
+from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, Record, TabularArchitecture, TaskInput
 from autoprox.bench_cache.runtime.checks import MAX_BYTES, BenchmarkError, read_bounded
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.spaces.registry import SPACES, AutoFormerArch, InputSpec, get_space
@@ -210,7 +210,7 @@ def test_arrays_are_checked_too() -> None:
     with pytest.raises(BenchmarkError, match="record 2: the same architecture as record 0"):
         build([1, 2, 3], (*good.architectures[:2], good.architectures[0]))
     with pytest.raises(BenchmarkError, match="record 1: autoformer-tiny: expected AutoFormerArch"):
-        build([1, 2, 3], (good.architectures[0], Settings(()), good.architectures[1]))
+        build([1, 2, 3], (good.architectures[0], TabularArchitecture(()), good.architectures[1]))
 
 
 def test_nothing_of_a_benchmark_can_be_changed() -> None:

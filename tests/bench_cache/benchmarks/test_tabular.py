@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from public_files import reference
 from tiny_vit import TinyVit, batch
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Settings
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.scorer import network_scorer
@@ -39,7 +39,9 @@ def table(name: str = "table", count: int = COUNT, **columns: np.ndarray) -> Ben
     good, scale, noise = rng.uniform(1, 9, count), rng.uniform(1, 9, count), rng.normal(size=count)
     found = {"good": good, "scale": scale, "no.use-1_x": noise, "m_size": good * 100 + rng.normal(0, 200, count)}
     accuracies = {"oa": 50 + 40 * np.tanh(good / scale / 4) + rng.normal(0, 0.1, count)}
-    architectures = tuple(Settings((("number", number), ("embed_dim", 48 + number % 7))) for number in range(count))
+    architectures = tuple(
+        TabularArchitecture((("number", number), ("embed_dim", 48 + number % 7))) for number in range(count)
+    )
     return Benchmark(name, None, None, "made up", architectures, accuracies, {**found, **columns})
 
 
@@ -221,7 +223,7 @@ def test_the_same_seed_gives_the_same_run(workers: int) -> None:
 
 def test_a_table_without_params_has_no_lead(capsys: pytest.CaptureFixture[str]) -> None:
     columns = {name: values for name, values in TABLE.columns.items() if name != "m_size"}
-    bare = tuple(Settings((("number", number),)) for number in range(COUNT))
+    bare = tuple(TabularArchitecture((("number", number),)) for number in range(COUNT))
     Benchmark("bare", None, None, "", bare, TABLE.tasks, columns).save(Path("bare.json"))
     assert evolve("--bench", "bare.json") == 0
     out = capsys.readouterr().out

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import synthetic
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Settings
+from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool, interrupts_wait, local_pool
 from autoprox.bench_cache.runtime.submit import WorkerError
@@ -276,7 +276,7 @@ def test_large_networks_for_which_there_is_no_room_are_read_again_each_time(
 
 
 def test_a_tabular_benchmark_has_no_networks(tmp_path: Path) -> None:
-    table = Benchmark("table", None, None, "made up", (Settings((("a", 1),)),), {"task": np.ones(1)})
+    table = Benchmark("table", None, None, "made up", (TabularArchitecture((("a", 1),)),), {"task": np.ones(1)})
     with pytest.raises(BenchmarkError, match=r"^benchmark table is tabular: its networks cannot be built and probed$"):
         network_scorer(table, tmp_path)
 

@@ -1,4 +1,4 @@
-"""Sharing: what several proxies want of one network is computed once, and each is charged for it in full."""
+"""Shared results: what several proxies compute from one network is computed once; each is charged its full time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 _Result = TypeVar("_Result")
 
 
-class Shared:
-    """Results by what they are called and what they are of.
+class SharedResults:
+    """Results, each under its name and the models, tensors and numbers that it was computed from.
 
-    `saved` counts the seconds that results which were there already had taken: a proxy took its own time and that.
+    `saved` sums the seconds that stored results took when they were computed. A proxy that uses them is charged these
+    seconds too, so that its time is what it would take alone.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class Shared:
         self._results: dict[Hashable, tuple[Any, float, tuple[Any, ...]]] = {}
 
     def get(self, name: Hashable, subjects: tuple[Any, ...], compute: Callable[[], _Result]) -> _Result:
-        """The result of this name of these models, tensors and numbers; computed if there is none yet."""
+        """Return the result of this name from these models, tensors and numbers; compute it if there is none yet."""
         key = (name, *map(_identity, subjects))
         if key in self._results:
             self.saved += self._results[key][1]
@@ -35,27 +36,30 @@ class Shared:
         return self._results[key][0]
 
     def put(self, name: Hashable, subjects: tuple[Any, ...], result: Any, seconds: float) -> None:
-        """Keep a result that took so many seconds, and its subjects, whose identities must not be used again."""
+        """Store a result that took `seconds` to compute.
+
+        The subjects are stored too: while they live, no other object can have their identity.
+        """
         self._results[(name, *map(_identity, subjects))] = (result, seconds, subjects)
 
 
 def _identity(subject: Any) -> Hashable:
-    """Equal for the same model, the same part of the same memory, and equal numbers or names."""
+    """Return what is equal for the same model, the same part of the same memory, and equal numbers or names."""
     if isinstance(subject, Tensor):
         return subject.data_ptr(), tuple(subject.shape), subject.stride(), subject.dtype
     return id(subject) if isinstance(subject, nn.Module) else subject
 
 
-_SHARED: ContextVar[Shared | None] = ContextVar("shared", default=None)
+_SHARED: ContextVar[SharedResults | None] = ContextVar("shared", default=None)
 
 
 @contextmanager
-def sharing() -> Iterator[Shared]:
-    """Inside, proxies that are called with the same model and batch compute once what they have in common.
+def sharing_results() -> Iterator[SharedResults]:
+    """Let proxies that are called inside with one model and batch compute once what they have in common.
 
-    Model and batch must not change meanwhile. Scores are the same as outside, to the last bit.
+    Model and batch must not change inside. Scores are bit for bit those outside.
     """
-    found = Shared()
+    found = SharedResults()
     token = _SHARED.set(found)
     try:
         yield found
@@ -63,7 +67,10 @@ def sharing() -> Iterator[Shared]:
         _SHARED.reset(token)
 
 
-def shared(name: Hashable, subjects: tuple[Any, ...], compute: Callable[[], _Result]) -> _Result:
-    """`compute()`, or inside `sharing` what it gave before for the same name and subjects; nobody may change it."""
+def computed_once(name: Hashable, subjects: tuple[Any, ...], compute: Callable[[], _Result]) -> _Result:
+    """Return `compute()`, or inside `sharing_results` what it returned before for the same name and subjects.
+
+    Several callers hold the result, so none may change it.
+    """
     found = _SHARED.get()
     return compute() if found is None else found.get(name, subjects, compute)
