@@ -61,7 +61,7 @@ FINALISTS = 10
 
 
 @dataclass(frozen=True)
-class Watch:
+class EvolutionWatcher:
     """What a run tells while it works: the statistics being built (done, of), each generation's record, and what else
     the user should know."""
 
@@ -72,7 +72,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Result:
+class EvolutionResult:
     """How a run ended.
 
     `report` has the splits that were looked at: without test if the run was interrupted. `fittest` is the best formula
@@ -86,7 +86,9 @@ class Result:
     fittest: str
 
 
-def start(benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any) -> EvolutionSettings:
+def start_evolution(
+    benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any
+) -> EvolutionSettings:
     """Begin a run directory: settings into the journal, benchmarks beside it.
 
     `tasks` are names or patterns (see `choose_tasks`); `choices` are further fields of EvolutionSettings.
@@ -145,14 +147,14 @@ def read_settings(out: Path) -> EvolutionSettings:
         raise JournalError(f"{out / JOURNAL}: the settings on line 1 cannot be read ({error})") from None
 
 
-def go(
+def run_evolution(
     out: Path,
     *,
     generations: int | None = None,
     workers: int = 1,
     executor: Executor | None = None,
-    watch: Watch | None = None,
-) -> Result:
+    watch: EvolutionWatcher | None = None,
+) -> EvolutionResult:
     """Carry the run in a directory to its end, from wherever its journal ends.
 
     `generations` goes further, or less far, than the settings say. The work is done by `workers` processes of its
@@ -166,7 +168,7 @@ def go(
     settings = read_settings(out)
     if generations is not None:
         settings = replace(settings, generations=generations)
-    watch = watch or Watch()
+    watch = watch or EvolutionWatcher()
     with Journal.held(out / JOURNAL, watch.notice) as journal:
         discard_drafts(out, but_of=JOURNAL)  # a second start may be writing that one, and will find it is too late
         check_generations(journal)
@@ -185,7 +187,9 @@ def go(
             close_pool(pool)
 
 
-def _carry_on(out: Path, settings: EvolutionSettings, journal: Journal, breeder: Breeder, watch: Watch) -> Result:
+def _carry_on(
+    out: Path, settings: EvolutionSettings, journal: Journal, breeder: Breeder, watch: EvolutionWatcher
+) -> EvolutionResult:
     judge = breeder.judge
     records = list(journal.records)
 
@@ -216,10 +220,10 @@ def _carry_on(out: Path, settings: EvolutionSettings, journal: Journal, breeder:
     proxy = _proxy(settings, chosen, verdict, len(records) - 1)
     proxy.save(out / PROXY_FILE)
     save_report(out, settings, chosen, verdict)
-    return Result(proxy, verdict, finished, len(records) - 1, records[-1]["best"]["formula"])
+    return EvolutionResult(proxy, verdict, finished, len(records) - 1, records[-1]["best"]["formula"])
 
 
-def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: Watch) -> None:
+def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: EvolutionWatcher) -> None:
     """Say that some networks run again for every generation, which takes long, where the disk has no room for them."""
     again = sum(int(i) not in scorer.kept for i in evolve)
     if again:

@@ -29,7 +29,7 @@ from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.version import statistics_version
-from autoprox.evolution import Watch, go, start
+from autoprox.evolution import EvolutionWatcher, run_evolution, start_evolution
 from autoprox.evolve import Judge, Task
 from autoprox.primitives import Formula, Reading, parse
 from autoprox.primitives.evaluate import reductions
@@ -112,8 +112,8 @@ def evolved(benchmark: Benchmark, generations: int, population: int, workers: in
             raise KeyboardInterrupt
 
     with tempfile.TemporaryDirectory() as folder:
-        start([benchmark], (), Path(folder) / "run", generations=generations + 1, population=population)
-        go(Path(folder) / "run", workers=workers, watch=Watch(generation=until))
+        start_evolution([benchmark], (), Path(folder) / "run", generations=generations + 1, population=population)
+        run_evolution(Path(folder) / "run", workers=workers, watch=EvolutionWatcher(generation=until))
     return found
 
 

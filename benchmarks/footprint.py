@@ -60,7 +60,7 @@ def evolution(row: Row, began: float) -> Footprint:
     os.environ["AUTOPROX_HOME"] = row.home
     from common import mini, real_size  # here: a run's workers import this file too, and what it imports is not theirs
 
-    from autoprox.evolution import Watch, go, start
+    from autoprox.evolution import EvolutionWatcher, run_evolution, start_evolution
 
     benchmark = real_size(row.networks, others=3) if row.real_size else mini(row.networks)
     started = time.time() - began
@@ -76,8 +76,10 @@ def evolution(row: Row, began: float) -> Footprint:
             raise KeyboardInterrupt  # before anything is reported on the test split
 
     with tempfile.TemporaryDirectory() as folder:
-        start([benchmark], (), Path(folder) / "run", generations=row.generations + 1, population=row.population)
-        go(Path(folder) / "run", workers=row.workers, watch=Watch(building, generation))
+        start_evolution(
+            [benchmark], (), Path(folder) / "run", generations=row.generations + 1, population=row.population
+        )
+        run_evolution(Path(folder) / "run", workers=row.workers, watch=EvolutionWatcher(building, generation))
     entries = [path for path in Path(row.home).glob("statistics/*/*") if path.is_dir()]  # beside the numbers of parts
     size = sum(file.stat().st_size for entry in entries for file in entry.iterdir())
     peaks = peak_memory(os.getpid()), max(workers)

@@ -28,7 +28,7 @@ from rich.table import Table
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
-from autoprox.evolution import FINALISTS, Watch, go, start
+from autoprox.evolution import FINALISTS, EvolutionWatcher, run_evolution, start_evolution
 from autoprox.evolve import TABULAR, Judge, choose_tasks
 from autoprox.evolve.fitness import kendall
 from autoprox.primitives import Formula
@@ -79,8 +79,8 @@ def ours(benchmarks: Sequence[Benchmark], seconds: float, seed: int) -> Outcome:
             raise KeyboardInterrupt  # as Ctrl-C does: the best so far, chosen on validation
 
     with tempfile.TemporaryDirectory() as folder:
-        start(benchmarks, (), Path(folder) / "run", grammar=TABULAR, generations=ENDLESS, seed=seed)
-        result = go(Path(folder) / "run", watch=Watch(generation=until))
+        start_evolution(benchmarks, (), Path(folder) / "run", grammar=TABULAR, generations=ENDLESS, seed=seed)
+        result = run_evolution(Path(folder) / "run", watch=EvolutionWatcher(generation=until))
     formula = result.proxy.formula
     return Outcome(formula.text, judged, spent, formula_taus(judge_of(benchmarks), "test", formula))
 

@@ -9,8 +9,8 @@ evolution asked for:
 - plain, in memory: `evaluate(formula, reading)` alone, one formula and one network at a time;
 - plain: the same, with the statistics that the formula needs read from the cache first;
 - re-running: build the network, run forward and backward as far as the formula needs, evaluate;
-- an evolution: `autoprox.evolution.go` with two workers and the statistics on disk, from beginning to end: starting the
-  workers, variation, journal, choice on the validation split.
+- an evolution: `autoprox.evolution.run_evolution` with two workers and the statistics on disk, from beginning to end:
+  starting the workers, variation, journal, choice on the validation split.
 
 The plain evaluator and re-running are timed on the same random pairs of formula and network.
 """

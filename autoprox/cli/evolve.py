@@ -23,7 +23,15 @@ from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
 from autoprox.cli.root import INTERRUPTED
-from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, go, read_settings, start
+from autoprox.evolution import (
+    FINALISTS,
+    JOURNAL,
+    EvolutionResult,
+    EvolutionWatcher,
+    read_settings,
+    run_evolution,
+    start_evolution,
+)
 from autoprox.evolve import (
     COMBINATIONS,
     FORMULA,
@@ -110,7 +118,7 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
         benchmarks = [load_benchmark(ref) for ref in benches or [DEFAULT_BENCHMARK]]
         patterns = [name for part in tasks.split(",") if (name := part.strip())]
         with advising("the run needs a folder that can be written and has room; or choose another --out"):
-            start(benchmarks, patterns, out, **choices)
+            start_evolution(benchmarks, patterns, out, **choices)
         generations = None
     settings = read_settings(out)
     console.print("[bold]autoprox evolve[/]", end="")
@@ -120,7 +128,9 @@ def evolve(context: click.Context, benches: Sequence[str], tasks: str, out: Path
             advising(f"nothing that was finished is lost; when this is mended, go on with {_command(out)}"),
             _Screen(console, settings.generations if generations is None else generations) as screen,
         ):
-            result = go(out, generations=generations, workers=workers, executor=executor, watch=screen.watch())
+            result = run_evolution(
+                out, generations=generations, workers=workers, executor=executor, watch=screen.watch()
+            )
     except KeyboardInterrupt:
         _say(console, f"Nothing that was finished is lost. {_resuming(out)}")
         raise
@@ -212,9 +222,9 @@ class _Screen:
         if self.live:
             self.live.stop()
 
-    def watch(self) -> Watch:
-        """The callbacks for `go`."""
-        return Watch(self.building, self.generation, self.reporting, lambda text: _say(self.console, text))
+    def watch(self) -> EvolutionWatcher:
+        """The callbacks for `run_evolution`."""
+        return EvolutionWatcher(self.building, self.generation, self.reporting, lambda text: _say(self.console, text))
 
     def building(self, done: int, of: int) -> None:
         if self.bar is None:
@@ -288,7 +298,7 @@ def _duration(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _why_chosen(result: Result) -> list[str]:
+def _why_chosen(result: EvolutionResult) -> list[str]:
     """Return a line that says why the formula is not the last best that was shown; none if it is."""
     if result.proxy.formula.text == result.fittest:
         return []
@@ -298,7 +308,7 @@ def _why_chosen(result: Result) -> list[str]:
     ]
 
 
-def _print_result(console: Console, result: Result, settings: EvolutionSettings, out: Path) -> None:
+def _print_result(console: Console, result: EvolutionResult, settings: EvolutionSettings, out: Path) -> None:
     console.print()
     console.print("[bold]formula[/]  ", end="")
     _say(console, result.proxy.formula.text)

@@ -27,7 +27,16 @@ from autoprox.bench_cache.statistics import scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.evolution import FINALISTS, JOURNAL, Result, Watch, choose, go, read_settings, start
+from autoprox.evolution import (
+    FINALISTS,
+    JOURNAL,
+    EvolutionResult,
+    EvolutionWatcher,
+    choose,
+    read_settings,
+    run_evolution,
+    start_evolution,
+)
 from autoprox.evolve import (
     FORMULA,
     Individual,
@@ -60,20 +69,20 @@ def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def begin(out: Path, *benchmarks: Benchmark, **choices: Any) -> Path:
-    start(benchmarks or [BENCHMARK], ["*_kd"], out, **{**CHOICES, **choices})
+    start_evolution(benchmarks or [BENCHMARK], ["*_kd"], out, **{**CHOICES, **choices})
     return out
 
 
 @pytest.fixture(scope="module")
-def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Result]]:
+def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, EvolutionResult]]:
     """A run in one go, which the others must equal."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AUTOPROX_HOME", str(home))
         out = begin(tmp_path_factory.mktemp("whole") / "run")
-        yield out, go(out)
+        yield out, run_evolution(out)
 
 
-def assert_same(out: Path, result: Result, whole: tuple[Path, Result]) -> None:
+def assert_same(out: Path, result: EvolutionResult, whole: tuple[Path, EvolutionResult]) -> None:
     assert (out / JOURNAL).read_bytes() == (whole[0] / JOURNAL).read_bytes()
     for name in ("report.json", "report.csv", "generations.csv", PROXY_FILE):
         assert (out / name).read_bytes() == (whole[0] / name).read_bytes()
@@ -81,12 +90,12 @@ def assert_same(out: Path, result: Result, whole: tuple[Path, Result]) -> None:
     assert result.finished
 
 
-def at_generation(number: int, do: Callable[[], None]) -> Watch:
+def at_generation(number: int, do: Callable[[], None]) -> EvolutionWatcher:
     def generation(record: Mapping[str, Any]) -> None:
         if record["generation"] == number:
             do()
 
-    return Watch(generation=generation)
+    return EvolutionWatcher(generation=generation)
 
 
 def interrupt() -> None:
@@ -99,7 +108,7 @@ def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(scorer, "SMALL", 0)
     monkeypatch.setattr(fitness, "AT_ONCE", 2)
     choices, told = {"generations": 2, "population": 8}, list[str]()
-    go(begin(tmp_path / "plenty", **choices))
+    run_evolution(begin(tmp_path / "plenty", **choices))
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
     root = tmp_path / "home" / "statistics"
 
@@ -109,7 +118,7 @@ def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         return SimpleNamespace(free=(2 * kept - 1) * used if kept else 0)
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    go(begin(tmp_path / "little", **choices), watch=Watch(notice=told.append))
+    run_evolution(begin(tmp_path / "little", **choices), watch=EvolutionWatcher(notice=told.append))
     assert len(told) == 1
     assert (tmp_path / "little" / JOURNAL).read_bytes() == (tmp_path / "plenty" / JOURNAL).read_bytes()
 
@@ -117,7 +126,7 @@ def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 # --- what a run leaves ---
 
 
-def test_the_directory_stands_alone(whole: tuple[Path, Result]) -> None:
+def test_the_directory_stands_alone(whole: tuple[Path, EvolutionResult]) -> None:
     out, result = whole
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert files == {JOURNAL, PROXY_FILE, "generations.csv", "report.json", "report.csv", "benchmarks/small.json"}
@@ -126,7 +135,7 @@ def test_the_directory_stands_alone(whole: tuple[Path, Result]) -> None:
     assert resolve(str(out)).formula == result.proxy.formula
 
 
-def test_the_rows_are_the_same_everywhere(whole: tuple[Path, Result]) -> None:
+def test_the_rows_are_the_same_everywhere(whole: tuple[Path, EvolutionResult]) -> None:
     out, result = whole
     stored = json.loads((out / "report.json").read_bytes())
     with open(out / "report.csv", newline="") as file:
@@ -139,7 +148,7 @@ def test_the_rows_are_the_same_everywhere(whole: tuple[Path, Result]) -> None:
     assert [lead["split"] for lead in stored["lead_over_params"]] == list(SPLITS)
 
 
-def test_generations_are_those_of_the_journal(whole: tuple[Path, Result]) -> None:
+def test_generations_are_those_of_the_journal(whole: tuple[Path, EvolutionResult]) -> None:
     out, _ = whole
     with open(out / "generations.csv", newline="") as file:
         table = list(csv.DictReader(file))
@@ -150,7 +159,9 @@ def test_generations_are_those_of_the_journal(whole: tuple[Path, Result]) -> Non
         assert (row["formula"], float(row["joint"])) == (record["best"]["formula"], record["best"]["joint"])
 
 
-def test_taus_in_provenance_and_report_are_those_of_the_benchmark(whole: tuple[Path, Result], home: Path) -> None:
+def test_taus_in_provenance_and_report_are_those_of_the_benchmark(
+    whole: tuple[Path, EvolutionResult], home: Path
+) -> None:
     out, result = whole
     proxy = Proxy.load(out / PROXY_FILE)
     for split in SPLITS:
@@ -168,7 +179,7 @@ def test_taus_in_provenance_and_report_are_those_of_the_benchmark(whole: tuple[P
     assert proxy.provenance["generations"] == CHOICES["generations"]
 
 
-def test_validation_chooses_among_the_finalists(whole: tuple[Path, Result], home: Path) -> None:
+def test_validation_chooses_among_the_finalists(whole: tuple[Path, EvolutionResult], home: Path) -> None:
     out, result = whole
     judge = Judge([network_scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
     records = Journal.open(out / JOURNAL).records
@@ -212,7 +223,7 @@ def test_a_run_stopped_in_any_way_leaves_the_best_so_far(tmp_path: Path) -> None
         seen.append(record["generation"])
 
     out = begin(tmp_path / "run", generations=1)
-    result = go(out, watch=Watch(generation=generation))
+    result = run_evolution(out, watch=EvolutionWatcher(generation=generation))
     assert seen == [0, 1]
     assert "note" not in result.proxy.provenance
 
@@ -220,14 +231,14 @@ def test_a_run_stopped_in_any_way_leaves_the_best_so_far(tmp_path: Path) -> None
 # --- one result ---
 
 
-def test_two_workers_give_the_same_files(tmp_path: Path, whole: tuple[Path, Result]) -> None:
+def test_two_workers_give_the_same_files(tmp_path: Path, whole: tuple[Path, EvolutionResult]) -> None:
     out = begin(tmp_path / "run")
-    assert_same(out, go(out, workers=2), whole)
+    assert_same(out, run_evolution(out, workers=2), whole)
 
 
 @pytest.mark.slow
 def test_statistics_that_are_not_there_or_damaged_do_not_matter(
-    tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: tuple[Path, EvolutionResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))
 
@@ -239,25 +250,25 @@ def test_statistics_that_are_not_there_or_damaged_do_not_matter(
             os.utime(path, ns=(number, number))
 
     out = begin(tmp_path / "run")
-    assert_same(out, go(out, watch=at_generation(1, damage)), whole)
+    assert_same(out, run_evolution(out, watch=at_generation(1, damage)), whole)
 
 
 @pytest.mark.parametrize("generation", [0, 2])
 def test_an_interrupted_run_reports_without_the_test_split_and_goes_on(
-    tmp_path: Path, whole: tuple[Path, Result], generation: int
+    tmp_path: Path, whole: tuple[Path, EvolutionResult], generation: int
 ) -> None:
     out = begin(tmp_path / "run")
-    result = go(out, watch=at_generation(generation, interrupt))
+    result = run_evolution(out, watch=at_generation(generation, interrupt))
     assert (result.finished, result.generations) == (False, generation)
     assert {row.split for row in result.report.rows} == {"evolve", "validation"}
     assert set(result.proxy.provenance["tau"]) == {"evolve", "validation"}
     assert Proxy.load(out / PROXY_FILE).formula == result.proxy.formula
     assert len(Journal.open(out / JOURNAL).records) == generation + 1
-    assert_same(out, go(out), whole)
+    assert_same(out, run_evolution(out), whole)
 
 
 def test_interrupted_before_there_is_a_formula(
-    tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: tuple[Path, EvolutionResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))
     out = begin(tmp_path / "run")
@@ -267,13 +278,13 @@ def test_interrupted_before_there_is_a_formula(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        go(out, watch=Watch(building=building))
+        run_evolution(out, watch=EvolutionWatcher(building=building))
     assert not (out / PROXY_FILE).exists()
-    assert_same(out, go(out), whole)
+    assert_same(out, run_evolution(out), whole)
 
 
 def test_a_dead_worker_is_told_and_the_run_goes_on(
-    tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: tuple[Path, EvolutionResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill() -> None:
         for process in pools[0].pids:
@@ -284,27 +295,29 @@ def test_a_dead_worker_is_told_and_the_run_goes_on(
     monkeypatch.setattr(autoprox.evolution, "local_pool", lambda workers: pools.append(plain(workers)) or pools[-1])
     out = begin(tmp_path / "run")
     with pytest.raises(WorkerError, match="nothing that was finished is lost"):
-        go(out, workers=2, watch=at_generation(1, kill))
+        run_evolution(out, workers=2, watch=at_generation(1, kill))
     assert isinstance(pools[0], LocalPool)
     assert Proxy.load(out / PROXY_FILE).provenance["generations"] == 1
-    assert_same(out, go(out), whole)
+    assert_same(out, run_evolution(out), whole)
 
 
-def test_a_finished_run_can_be_finished_again_and_go_further(tmp_path: Path, whole: tuple[Path, Result]) -> None:
+def test_a_finished_run_can_be_finished_again_and_go_further(
+    tmp_path: Path, whole: tuple[Path, EvolutionResult]
+) -> None:
     out = begin(tmp_path / "run", generations=2)
-    go(out)
-    go(out)
-    result = go(out, generations=3)
+    run_evolution(out)
+    run_evolution(out)
+    result = run_evolution(out, generations=3)
     assert result.generations == 3
     assert result.proxy.formula == whole[1].proxy.formula
     lines, expected = ((path / JOURNAL).read_bytes().split(b"\n") for path in (out, whole[0]))
     assert lines[1:] == expected[1:]
     with pytest.raises(SettingsError, match=r"^generations is 2, but the run in .* has 3 already$"):
-        go(out, generations=2)
+        run_evolution(out, generations=2)
 
 
 def test_no_generation_but_the_first(tmp_path: Path) -> None:
-    result = go(begin(tmp_path / "run", generations=0))
+    result = run_evolution(begin(tmp_path / "run", generations=0))
     assert (result.finished, result.generations) == (True, 0)
     assert len(result.report.rows) == 3 * 5 * 3
 
@@ -326,7 +339,7 @@ def test_the_settings_are_kept_to(
         lambda name, costly, probe: asked.append((costly, probe)) or plain(name, costly=costly, probe=probe),
     )
     out = begin(tmp_path / "run", **{"generations": 0, **choices})
-    go(out)
+    run_evolution(out)
     assert asked == [(choices.get("costly", False), "noise")]
     arch = BENCHMARK.architectures[BENCHMARK.splits()["evolve"][0]]
     subject = Subject("pit-vb101", arch, synthetic.SPEC, batch=choices.get("batch", 2))
@@ -342,7 +355,7 @@ def test_the_settings_are_kept_to(
 
 def test_two_benchmarks(tmp_path: Path) -> None:
     other = synthetic.benchmark(20, "other", seed=3)
-    result = go(begin(tmp_path / "run", BENCHMARK, other, generations=0))
+    result = run_evolution(begin(tmp_path / "run", BENCHMARK, other, generations=0))
     assert {row.benchmark for row in result.report.rows} == {"small", "other", ""}
     assert len(result.report.rows) == 3 * 5 * 5
     assert result.proxy.provenance["benchmarks"] == ["small", "other"]
@@ -365,7 +378,7 @@ def test_a_start_that_was_killed_is_no_run(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(KeyboardInterrupt):
             begin(tmp_path / "run")
     with pytest.raises(JournalError, match="holds no run"):
-        go(tmp_path / "run")
+        run_evolution(tmp_path / "run")
     assert read_settings(begin(tmp_path / "run")).seed == CHOICES["seed"]
 
 
@@ -386,7 +399,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     tmp_path: Path, benchmarks: list, tasks: list, choices: dict, message: str
 ) -> None:
     with pytest.raises((SettingsError, BenchmarkError), match=f"^{message}"):
-        start(benchmarks, tasks, tmp_path / "run", **choices)
+        start_evolution(benchmarks, tasks, tmp_path / "run", **choices)
     assert not (tmp_path / "run").exists()
 
 
@@ -394,10 +407,10 @@ def test_another_benchmark_in_the_directory_is_refused(tmp_path: Path) -> None:
     out = begin(tmp_path / "run")
     replace(BENCHMARK, source="edited").save(out / "benchmarks" / "small.json")
     with pytest.raises(JournalError, match=r"small.json is not the benchmark that the run was started with"):
-        go(out)
+        run_evolution(out)
     (out / "benchmarks" / "small.json").unlink()
     with pytest.raises(FileNotFoundError):
-        go(out)
+        run_evolution(out)
 
 
 @pytest.mark.parametrize(
@@ -412,7 +425,7 @@ def test_settings_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[s
     head["settings"].update(change)
     (out / JOURNAL).write_bytes(orjson.dumps(head) + b"\n")
     with pytest.raises((JournalError, SettingsError)) as caught:
-        go(out)
+        run_evolution(out)
     assert "\n" not in str(caught.value)
 
 
@@ -423,8 +436,8 @@ def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def again() -> None:
         with pytest.raises(JournalError, match="another process is going on with the run") as caught:
-            go(out)
+            run_evolution(out)
         refused.append(str(caught.value))
 
-    go(out, watch=at_generation(0, again))
+    run_evolution(out, watch=at_generation(0, again))
     assert len(refused) == 1

@@ -13,7 +13,7 @@ from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, EMBEDDED_
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.built_in import drawn_digits
-from autoprox.evolution import go, probe_of, start
+from autoprox.evolution import probe_of, run_evolution, start_evolution
 
 TASKS = ("digits", "fashion", "pines")
 
@@ -86,8 +86,8 @@ def test_evolution_on_it_reads_the_images_and_reports_every_task(
         tasks={task: labels[at] for task, labels in table.tasks.items()},
         seeds={task: runs[at] for task, runs in table.seeds.items()},
     )
-    start([part], [], tmp_path / "run", generations=1, population=6)
-    result = go(tmp_path / "run", workers=2)
+    start_evolution([part], [], tmp_path / "run", generations=1, population=6)
+    result = run_evolution(tmp_path / "run", workers=2)
     assert result.finished
     rows = [row for row in result.report.rows if (row.split, row.predictor) == ("test", "params")]
     assert [row.task for row in rows] == [*TASKS, "mean"]

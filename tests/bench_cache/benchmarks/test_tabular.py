@@ -18,7 +18,7 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.cli.root import main
-from autoprox.evolution import JOURNAL, go, start
+from autoprox.evolution import JOURNAL, run_evolution, start_evolution
 from autoprox.evolve import FORMULA, TABULAR, Breeder, Invalid, Judge, Judgement, Task, tabular
 from autoprox.evolve.variation import generator
 from autoprox.export import export
@@ -195,12 +195,12 @@ def test_the_grammar_writes_formulas_over_its_statistics() -> None:
 
 
 def begin(out: Path, *benchmarks: Benchmark) -> Path:
-    start(benchmarks or [TABLE], [], out, **CHOICES)
+    start_evolution(benchmarks or [TABLE], [], out, **CHOICES)
     return out
 
 
 def test_evolution_finds_what_the_accuracies_follow() -> None:
-    result = go(begin(Path("run")))
+    result = run_evolution(begin(Path("run")))
     assert result.finished
     test = TABLE.splits()["test"]
     (scores,) = TabularScorer(TABLE).scores([result.proxy.formula], test)
@@ -214,9 +214,9 @@ def test_evolution_finds_what_the_accuracies_follow() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_same_seed_gives_the_same_run(workers: int) -> None:
     whole, other = begin(Path("whole"), TABLE, table("other")), begin(Path("other"), TABLE, table("other"))
-    go(whole)
-    go(other, generations=2, workers=workers)
-    go(other, generations=CHOICES["generations"], workers=workers)  # resumed
+    run_evolution(whole)
+    run_evolution(other, generations=2, workers=workers)
+    run_evolution(other, generations=CHOICES["generations"], workers=workers)  # resumed
     for name in FILES:
         assert (whole / name).read_bytes() == (other / name).read_bytes(), name
 

@@ -27,7 +27,7 @@ from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.shards import ShardTask
 from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.cli.root import FAILED, main
-from autoprox.evolution import JOURNAL, Watch, go, start
+from autoprox.evolution import JOURNAL, EvolutionWatcher, run_evolution, start_evolution
 from autoprox.evolve import Journal
 from autoprox.primitives import parse
 from autoprox.proxy import PROXY_FILE
@@ -59,12 +59,12 @@ def whole(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AUTOPROX_HOME", str(home))
-        go(begin(out))
+        run_evolution(begin(out))
     return out
 
 
 def begin(out: Path) -> Path:
-    start([BENCHMARK], [], out, **CHOICES)
+    start_evolution([BENCHMARK], [], out, **CHOICES)
     return out
 
 
@@ -157,7 +157,7 @@ def pool(cluster: Cluster) -> Iterator[DaskPool]:
 def test_a_cluster_gives_the_same_files(tmp_path: Path, whole: Path, pool: DaskPool, monkeypatch: Any) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))  # nothing is built yet
     out = begin(tmp_path / "run")
-    go(out, executor=pool)
+    run_evolution(out, executor=pool)
     assert_same(out, whole)
     assert len(set(dict(pool._homes._at.values()))) == 2  # both had something to do
 
@@ -178,7 +178,7 @@ def test_a_run_that_was_begun_here_is_gone_on_with_on_a_cluster(tmp_path: Path, 
         if record["generation"] == 1:
             raise KeyboardInterrupt
 
-    go(out, watch=Watch(generation=interrupt))
+    run_evolution(out, watch=EvolutionWatcher(generation=interrupt))
     assert main(["evolve", "--resume", "--dask", cluster.address, "--out", str(out)]) == 0
     assert_same(out, whole)
 
@@ -199,7 +199,7 @@ def test_a_worker_killed_in_mid_generation_changes_nothing_and_the_last_one_is_m
                 victim.send_signal(signal.SIGSTOP)
                 held.start()
 
-        go(out, executor=pool, watch=Watch(generation=stop))
+        run_evolution(out, executor=pool, watch=EvolutionWatcher(generation=stop))
         held.join()
         assert victim.wait() == -signal.SIGKILL
         assert len(pool._homes._loads) == 1

@@ -24,7 +24,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.files import write_new
 from autoprox.bench_cache.statistics import shards, worker
 from autoprox.cli.root import FAILED, main
-from autoprox.evolution import JOURNAL, Watch, go, start
+from autoprox.evolution import JOURNAL, EvolutionWatcher, run_evolution, start_evolution
 from autoprox.evolve import Journal, JournalError
 from autoprox.proxy import PROXY_FILE
 
@@ -491,7 +491,7 @@ def test_a_file_that_may_not_grow(forker: Forker, tmp_path: Path, whole: Whole) 
     size = (whole.out / JOURNAL).stat().st_size
     out = tmp_path / "run"
     resumed = ["--workers", "1", "--resume", "--out", str(out)]
-    start([BENCHMARKS["mini"]], [TASKS["mini"]], out, generations=GENERATIONS, population=5, seed=2)
+    start_evolution([BENCHMARKS["mini"]], [TASKS["mini"]], out, generations=GENERATIONS, population=5, seed=2)
     code, error = forker.start(resumed, whole.home, limit=size * 2 // 3).end()
     assert (code, one_line(error).split(";")[0]) == (FAILED, f"{out / JOURNAL}: {os.strerror(errno.EFBIG)}")
     assert (out / JOURNAL).stat().st_size == size * 2 // 3
@@ -662,10 +662,10 @@ def test_statistics_damaged_in_the_middle_of_a_run_and_between_two(tmp_path: Pat
             raise KeyboardInterrupt
 
     fresh_process()
-    start([BENCHMARKS[name]], [TASKS[name]], out, generations=GENERATIONS, population=5, seed=2)
-    assert not go(out, watch=Watch(generation=generation)).finished
+    start_evolution([BENCHMARKS[name]], [TASKS[name]], out, generations=GENERATIONS, population=5, seed=2)
+    assert not run_evolution(out, watch=EvolutionWatcher(generation=generation)).finished
     fresh_process()
-    assert go(out).finished
+    assert run_evolution(out).finished
     assert len(damaged) == 4
     assert min(damaged) > 20
     assert_same(out, wholes[name].out)
@@ -724,7 +724,7 @@ def test_of_two_that_start_with_other_benchmarks_one_runs_on_its_own(
 
 def test_of_two_that_resume_at_the_same_moment_one_does(forker: Forker, tmp_path: Path, whole: Whole) -> None:
     out, at = tmp_path / "run", time.time() + 0.1
-    start([Benchmark.load(whole.bench)], [TASKS["mini"]], out, generations=GENERATIONS, population=5, seed=2)
+    start_evolution([Benchmark.load(whole.bench)], [TASKS["mini"]], out, generations=GENERATIONS, population=5, seed=2)
     pair = [forker.start(["--workers", "1", "--resume", "--out", str(out)], whole.home, at=at) for _ in range(2)]
     (code, silent), (failed, error) = sorted(process.end() for process in pair)
     assert (code, silent, failed) == (0, "", FAILED)
@@ -752,6 +752,6 @@ def test_a_benchmark_is_not_put_in_place_of_another(tmp_path: Path) -> None:
     BENCHMARKS["small"].save(tmp_path / "run" / "benchmarks" / "small.json")
     before = (tmp_path / "run" / "benchmarks" / "small.json").read_bytes()
     with pytest.raises(JournalError, match=r"small\.json is another benchmark; remove it, or choose another --out$"):
-        start([synthetic.benchmark(24, seed=5)], ["*_kd"], tmp_path / "run")
+        start_evolution([synthetic.benchmark(24, seed=5)], ["*_kd"], tmp_path / "run")
     assert (tmp_path / "run" / "benchmarks" / "small.json").read_bytes() == before
     assert not (tmp_path / "run" / JOURNAL).exists()
