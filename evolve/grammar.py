@@ -33,8 +33,10 @@ def terminals(probe: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-LAYER_TERMINALS = ("fan_in", "fan_out", "heads", "tokens", "position")
-NET_TERMINALS = ("params", "flops", "depth", "width")
+#: All statistics that are numbers, in the order of the table.
+LAYER_TERMINALS, NET_TERMINALS = (
+    tuple(name for name, each in STATISTICS.items() if each.level == level) for level in ("layer", "net")
+)
 CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 
 #: No evolved tree is taller or larger. What wins has a fraction of this.

@@ -1,7 +1,4 @@
-"""Probes: read a model's statistics and leave it bit for bit as it was.
-
-Uses torch and the standard library only, because an exported proxy carries this source with it.
-"""
+"""Probes: read a model's statistics and leave it bit for bit as it was."""
 
 from __future__ import annotations
 
@@ -17,7 +14,8 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError, weight_of
+from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError
+from autoprox.primitives.statistics import STATISTICS, Place
 
 
 @dataclass
@@ -147,20 +145,21 @@ def _slots(blocks: Sequence[Block]) -> list[str]:
 
 
 def _read_structure(reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], names: set[str]) -> None:
-    """What can be read without running the model."""
-    reading.net["params"] = float(sum(p.numel() for p in model.parameters()))
-    reading.net["depth"] = float(len(blocks))
-    for slot in _slots(blocks):
-        weights = [[weight_of(model.get_submodule(path)) for path in block.linears[slot]] for block in blocks]
-        if "weight" in names:
-            reading.matrices["weight", "", slot] = [_joined(parts, 0) for parts in weights]
-        reading.layers["fan_in", slot] = [float(parts[0].shape[1]) for parts in weights]
-        reading.layers["fan_out", slot] = [float(sum(part.shape[0] for part in parts)) for parts in weights]
-        reading.layers["position", slot] = [(number + 1) / len(blocks) for number in range(len(blocks))]
-        if all(block.heads for block in blocks):
-            reading.layers["heads", slot] = [float(block.heads) for block in blocks]
-        if slot == "qkv":
-            reading.net["width"] = sum(reading.layers["fan_in", slot]) / len(blocks)
+    """What can be read without running the model: all numbers, and the weights if they are wanted."""
+    slots = _slots(blocks)
+    for name, statistic in STATISTICS.items():
+        if statistic.of_net and (number := statistic.of_net(model, blocks)) is not None:
+            reading.net[name] = float(number)
+        if statistic.at_layer:
+            for slot in slots:
+                shown = [statistic.at_layer(Place(model, blocks, number, slot)) for number in range(len(blocks))]
+                numbers = [float(number) for number in shown if number is not None]
+                if len(numbers) == len(blocks):
+                    reading.layers[name, slot] = numbers
+    if "weight" in names:
+        for slot in slots:
+            places = [Place(model, blocks, number, slot) for number in range(len(blocks))]
+            reading.matrices["weight", "", slot] = [_joined(place.weights, 0) for place in places]
     reading.samples["weight", ""] = 1
 
 

@@ -1,11 +1,19 @@
-"""Statistics: the terminals of the language, what each one is and what it takes to read it."""
+"""Statistics: the terminals of the language, what each one is and how it is read.
+
+To add one that is known from the model alone, write the function that reads it and its record in `_ALL`. One that the
+network must run for also takes a line in `probe`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from torch import Tensor, nn
+
+from autoprox.primitives.find_blocks.named import Block, weight_of
 from autoprox.primitives.kinds import (
     ATTENTION_ROLE,
     NET,
@@ -22,6 +30,32 @@ from autoprox.primitives.kinds import (
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a layer statistic is read: a slot of one block of a model; `number` counts the blocks from 0."""
+
+    model: nn.Module
+    blocks: Sequence[Block]
+    number: int
+    slot: str
+
+    @property
+    def block(self) -> Block:
+        """Return the block."""
+        return self.blocks[self.number]
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Return the weights in the slot, out × in each; separate query, key and value are three."""
+        return [weight_of(self.model.get_submodule(path)) for path in self.block.linears[self.slot]]
+
+
+#: Reads a layer statistic at a place; None if the model does not show it.
+LayerReader = Callable[[Place], float | None]
+#: Reads a statistic of the network from the model and its blocks; None if the model does not show it.
+NetReader = Callable[[nn.Module, Sequence[Block]], float | None]
+
+
+@dataclass(frozen=True)
 class Statistic:
     """One terminal of the language.
 
@@ -32,6 +66,9 @@ class Statistic:
     Of a matrix: `role` is its one role, if a block has one such matrix whatever its layers, and is empty where a
     formula names the role; `sized_by` are the layer statistics that its size follows from, those of the layer itself,
     or of the layer `sized_at` of its block.
+
+    Of a layer or the network: `at_layer` or `of_net` reads it from the model; neither is there if the network must run,
+    which `probe` sees to.
     """
 
     name: str
@@ -45,6 +82,8 @@ class Statistic:
     role: str = ""
     sized_by: tuple[str, ...] = ("fan_out", "fan_in", "tokens")
     sized_at: str = ""
+    at_layer: LayerReader | None = None
+    of_net: NetReader | None = None
 
     @property
     def takes_role(self) -> bool:
@@ -60,6 +99,36 @@ class Statistic:
     def stacks(self) -> str:
         """Return what is stacked in the rows of its matrices: `batches`, `samples` or, empty, nothing."""
         return STACKED.get(self.shape, "")
+
+
+def _fan_in(place: Place) -> float:
+    return place.weights[0].shape[1]
+
+
+def _fan_out(place: Place) -> float:
+    return sum(weight.shape[0] for weight in place.weights)
+
+
+def _position(place: Place) -> float:
+    return (place.number + 1) / len(place.blocks)
+
+
+def _heads(place: Place) -> float | None:
+    return place.block.heads or None
+
+
+def _params(model: nn.Module, blocks: Sequence[Block]) -> float:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _depth(model: nn.Module, blocks: Sequence[Block]) -> float:
+    return len(blocks)
+
+
+def _width(model: nn.Module, blocks: Sequence[Block]) -> float | None:
+    if not all("qkv" in block.linears for block in blocks):
+        return None
+    return sum(_fan_in(Place(model, blocks, number, "qkv")) for number in range(len(blocks))) / len(blocks)
 
 
 _ALL = (
@@ -103,15 +172,17 @@ _ALL = (
         sized_by=("heads", "tokens"),
         sized_at="qkv",
     ),
-    Statistic("fan_in", "layer", r"d^{\mathrm{in}}", "input features of the layer"),
-    Statistic("fan_out", "layer", r"d^{\mathrm{out}}", "output features of the layer"),
-    Statistic("heads", "layer", r"h", "attention heads of the layer's block"),
+    Statistic("fan_in", "layer", r"d^{\mathrm{in}}", "input features of the layer", at_layer=_fan_in),
+    Statistic("fan_out", "layer", r"d^{\mathrm{out}}", "output features of the layer", at_layer=_fan_out),
+    Statistic("heads", "layer", r"h", "attention heads of the layer's block", at_layer=_heads),
     Statistic("tokens", "layer", r"n", "tokens in the layer's output", probed=True),
-    Statistic("position", "layer", r"\frac{l}{L}", "block number over the number of blocks, 1/L to 1"),
-    Statistic("params", "net", r"|\theta|", "parameters of the network"),
+    Statistic(
+        "position", "layer", r"\frac{l}{L}", "block number over the number of blocks, 1/L to 1", at_layer=_position
+    ),
+    Statistic("params", "net", r"|\theta|", "parameters of the network", of_net=_params),
     Statistic("flops", "net", r"\mathrm{FLOPs}", "multiply-adds of one forward pass of one sample"),
-    Statistic("depth", "net", r"L", "number of transformer blocks"),
-    Statistic("width", "net", r"\bar{d}", "embedding dimension, mean over the blocks"),
+    Statistic("depth", "net", r"L", "number of transformer blocks", of_net=_depth),
+    Statistic("width", "net", r"\bar{d}", "embedding dimension, mean over the blocks", of_net=_width),
 )
 
 #: name → statistic, in the order of the reference table.

@@ -25,7 +25,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "kinds": set(),
         "find_blocks": set(),
         "operations": {"kinds"},
-        "statistics": {"kinds"},
+        "statistics": {"find_blocks", "kinds"},
         "formula": {"kinds", "operations", "statistics"},
         "text": {"formula", "kinds", "operations", "statistics"},
         "canonical": {"formula", "kinds", "operations"},
@@ -74,8 +74,6 @@ CARRIED = (
     "primitives/operations/reductions.py",
     "primitives/operations/spectra.py",
     "primitives/operations/total.py",
-    "primitives/probe.py",
-    "primitives/find_blocks/named.py",
 )
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for folder in ARROWS for path in (ROOT / folder).rglob("*.py"))
