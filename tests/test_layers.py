@@ -23,7 +23,8 @@ ARROWS = {
 ROOMS: dict[str, dict[str, set[str]]] = {
     "primitives": {
         "kinds": set(),
-        "find_blocks": set(),
+        "untouched": set(),
+        "find_blocks": {"untouched"},
         "operations": {"kinds"},
         "statistics": {"find_blocks", "kinds"},
         "formula": {"kinds", "operations", "statistics"},

@@ -1,0 +1,49 @@
+"""Untouched: run a model and leave its modes, its buffers and the random generators as they were."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def untouched(model: torch.nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode and turn gradients on inside; restore modes and random generators afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(cuda_devices(model)), torch.inference_mode(False), torch.enable_grad():
+            for module, _ in modes:
+                module.training = False
+            yield
+    finally:
+        random.setstate(state)
+        for module, mode in modes:
+            module.training = mode
+
+
+def cuda_devices(model: torch.nn.Module) -> list[int]:
+    """Return the numbers of the CUDA devices that hold parameters of the model."""
+    return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+
+
+def one_pass(model: torch.nn.Module, inputs: Tensor) -> object:
+    """Return the model's output on the inputs; put back the buffers that the pass writes to or replaces."""
+    before = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        return model(inputs)
+    finally:
+        for module, name, buffer, value in before:
+            if module._buffers.get(name) is not buffer:
+                module._buffers[name] = buffer
+            if not torch.equal(buffer, value):
+                buffer.detach().copy_(value)
