@@ -18,7 +18,8 @@ import numpy as np
 import orjson
 
 from autoprox import __version__
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, Network
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
 from autoprox.bench_cache.runtime.home import data_home

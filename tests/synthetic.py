@@ -5,8 +5,10 @@ from random import Random
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TaskInput
-from autoprox.bench_cache.spaces.registry import InputSpec, PitArch, get_space
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
+from autoprox.bench_cache.spaces.pit import PitArch
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.evolve import Judge, Task
 

@@ -22,7 +22,8 @@ USE = """
 import json, sys
 import torch
 import autoprox.bench_cache.spaces.registry, autoprox.evolve, autoprox.primitives
-from autoprox.bench_cache.spaces.registry import AutoFormerArch, InputSpec
+from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
+from autoprox.bench_cache.spaces.registry import InputSpec
 torch.set_num_threads(1)
 space = autoprox.get_space("autoformer-vb101")
 model = space.build(AutoFormerArch(192, (3,) * 12, (3.5,) * 12), InputSpec(image_size=32))

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from autoprox import __version__
-from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, TaskInput
+from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.statistics.version import statistics_version

@@ -27,6 +27,7 @@ import numpy as np
 import orjson
 
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture, tabular_structure
+from autoprox.bench_cache.benchmarks.task_input import Network, TaskInput, read_spec, read_task_input
 from autoprox.bench_cache.runtime.checks import (
     BenchmarkError,
     check_fields,
@@ -39,8 +40,6 @@ from autoprox.bench_cache.runtime.checks import (
 )
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
-
-__all__ = ["SPLITS", "STRUCTURE", "Benchmark", "BenchmarkError", "Record", "TabularArchitecture"]
 
 FORMAT = "autoprox-benchmark"
 VERSION = 1
@@ -57,55 +56,6 @@ class Record:
     accuracy: Any
     columns: Any = field(default_factory=dict)
     seeds: Any = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class TaskInput:
-    """What the networks of a task read: their input, and a few labelled images for the probe `data`.
-
-    `images` are float32, n × channels × size × size, as the networks were trained on them, to the six digits that a
-    file keeps, so that statistics are the same before and after; `targets` are n class numbers; `source` says whose the
-    images are, and their licence.
-
-    Raises:
-        BenchmarkError: images of another shape, targets that are no classes, no images.
-    """
-
-    spec: InputSpec
-    images: np.ndarray
-    targets: np.ndarray
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        size = (self.spec.in_channels, self.spec.image_size, self.spec.image_size)
-        for name, array in (("images", _six_digits(self.images)), ("targets", np.array(self.targets, dtype=np.int64))):
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
-        if self.images.shape[1:] != size or not len(self.images) or self.targets.shape != (len(self.images),):
-            raise BenchmarkError(f"images of shape {self.images.shape} are not some of {size}, with a target each")
-        if not np.isfinite(self.images).all():
-            raise BenchmarkError("some images have entries that are NaN or infinite")
-        if self.targets.min() < 0 or self.targets.max() >= self.spec.num_classes:
-            raise BenchmarkError(f"targets are not class numbers from 0 to {self.spec.num_classes - 1}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that a benchmark's file has."""
-        images = [[[[float(f"{v:.6g}") for v in row] for row in plane] for plane in image] for image in self.images]
-        return {
-            "spec": asdict(self.spec), "source": self.source, "targets": self.targets.tolist(), "images": images
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Network:
-    """The networks that stand for some tasks of a benchmark: one for each architecture, with this input.
-
-    Those of a tabular benchmark have no spec and cannot be built.
-    """
-
-    spec: InputSpec | None
-    input: TaskInput | None
-    tasks: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,8 +295,8 @@ class Benchmark:
         if len(set(tasks)) < len(tasks):
             raise BenchmarkError("a task is named twice")
         records = [_read_record(number, record) for number, record in enumerate(head["records"])]
-        inputs = {task: _read_input(task, found) for task, found in _object(head, "inputs").items()}
-        spec, card = _read_spec(head["spec"]), _object(head, "card")
+        inputs = {task: read_task_input(task, found) for task, found in _object(head, "inputs").items()}
+        spec, card = read_spec(head["spec"]), _object(head, "card")
         return cls.from_records(head["name"], head["space"], spec, head["source"], tasks, records, inputs, card)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -398,40 +348,6 @@ def _check_runs(values: object, task: str, earlier: Sequence[Sequence[float]]) -
     if None in values:
         raise BenchmarkError(f"seeds of {task} is {quoted(values)}; none may be missing")
     return [check_number(value, f"seeds of {task}", 0, 100) for value in values]
-
-
-def _read_input(task: str, record: object) -> TaskInput:
-    try:
-        found = check_fields(record, ("spec", "images", "targets", "source"), ())
-        spec = _read_spec(found["spec"])
-        if spec is None or not isinstance(found["source"], str):
-            raise BenchmarkError("spec is an object, and source a text")
-        try:
-            images, targets = np.array(found["images"], dtype=np.float64), np.array(found["targets"])
-        except (ValueError, TypeError, OverflowError) as error:
-            raise BenchmarkError(f"images or targets are no arrays of numbers ({error})") from error
-        if targets.dtype.kind != "i":
-            raise BenchmarkError("targets are not whole numbers")
-        return TaskInput(spec, images, targets, found["source"])
-    except BenchmarkError as error:
-        raise BenchmarkError(f"inputs of {quoted(task)}: {error}") from error
-
-
-def _read_spec(spec: object) -> InputSpec | None:
-    if spec is None:
-        return None
-    fields = ("image_size", "in_channels", "num_classes", "patch_size")
-    try:
-        return InputSpec(**check_fields(spec, fields, ()))
-    except (BenchmarkError, ArchitectureError) as error:
-        raise BenchmarkError(f"spec: {error}") from error
-
-
-def _six_digits(images: np.ndarray) -> np.ndarray:
-    """A float32 copy, each number rounded to six significant digits, or infinite beyond float32."""
-    with np.errstate(over="ignore"):
-        array = np.array(images, dtype=np.float32)
-    return np.array([float(f"{value:.6g}") for value in array.ravel()], dtype=np.float32).reshape(array.shape)
 
 
 def _or_null(value: np.float64) -> float | None:

@@ -13,9 +13,9 @@ from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space
 from autoprox.bench_cache.spaces.blocks import (
     REACH,
     Attention,
-    Block,
     LinearInit,
     Mlp,
+    PreNormBlock,
     block_flops,
     block_params,
     initialised,
@@ -44,7 +44,7 @@ class AutoFormerSpace(Space[AutoFormerArch]):
 
     `head_dim` is the channels of one head whatever the width, as in Microsoft's AutoFormer (64), or None for
     width / heads channels, as in ViT-Bench-101's, where heads do not change the size. `linear` is how linears start:
-    see `models.initialised`.
+    see `blocks.initialised`.
 
     Raises:
         ArchitectureError: `head_dim` is None and a number of heads does not divide a width.
@@ -225,7 +225,7 @@ class AutoFormerSpace(Space[AutoFormerArch]):
         def construct() -> nn.Module:
             width = arch.embed_dim
             blocks = [
-                Block(Attention(width, heads, head_dim, around), Mlp(width, hidden), eps)
+                PreNormBlock(Attention(width, heads, head_dim, around), Mlp(width, hidden), eps)
                 for heads, head_dim, hidden in self._layers(arch)
             ]
             return AutoFormer(blocks, grid, spec, eps)
@@ -236,7 +236,7 @@ class AutoFormerSpace(Space[AutoFormerArch]):
 class AutoFormer(nn.Module):
     """A ViT read by the mean of its patch tokens: patches, class token, positions, blocks, LN, mean, linear head."""
 
-    def __init__(self, blocks: list[Block], grid: int, spec: InputSpec, eps: float) -> None:
+    def __init__(self, blocks: list[PreNormBlock], grid: int, spec: InputSpec, eps: float) -> None:
         super().__init__()
         width, patch = blocks[0].attn.proj.out_features, spec.patch_size
         self.patch_embed = nn.Conv2d(spec.in_channels, width, kernel_size=patch, stride=patch)

@@ -1,7 +1,8 @@
 """What a search space is: the input it is built for, its errors, and the operations every space offers.
 
-To add a space: write one module with its architecture (a frozen dataclass), its network and its `Space`,
-as `autoformer.py` and `pit.py` do, and list the instance in `spaces.py`.
+To add a space, write one module in this folder with a tuple `SPACES` of its `Space` instances; `registry.py` finds it.
+A new family also has its architecture (a frozen dataclass), its network and its subclass of `Space` there, as `pit.py`
+does.
 """
 
 import hashlib

@@ -110,7 +110,7 @@ class Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(x)))
 
 
-class Block(nn.Module):
+class PreNormBlock(nn.Module):
     """A pre-norm transformer block: x + attn(LN x), then x + mlp(LN x)."""
 
     def __init__(self, attn: Attention, mlp: Mlp, eps: float) -> None:
@@ -128,14 +128,14 @@ class Block(nn.Module):
 
 
 def block_params(width: int, inner: int, hidden: int) -> int:
-    """Return the parameters of a `Block` without relative positions; `inner` is heads · head_dim."""
+    """Return the parameters of a `PreNormBlock` without relative positions; `inner` is heads · head_dim."""
     attention = (width + 1) * 3 * inner + (inner + 1) * width
     mlp = (width + 1) * hidden + (hidden + 1) * width
     return 4 * width + attention + mlp
 
 
 def block_flops(tokens: int, width: int, inner: int, hidden: int) -> int:
-    """Return the multiply-adds of a `Block`'s matrix products on one image, without relative positions."""
+    """Return the multiply-adds of a `PreNormBlock`'s matrix products on one image, without relative positions."""
     return tokens * (4 * width * inner + 2 * width * hidden) + 2 * tokens**2 * inner
 
 

@@ -33,7 +33,7 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
 NORMS = ("pre", "post", "none")
 
 
-class Block(nn.Module):
+class MicroVitBlock(nn.Module):
     """Two branches f, the mixer and the MLP, each with a skip connection of weight a and a LayerScale s:
 
     pre: x ← a x + s ⊙ f(LN x);  post: x ← LN(a x + s ⊙ f(x));  none: x ← a x + s ⊙ f(x)
@@ -63,7 +63,7 @@ class Block(nn.Module):
 class MicroVit(nn.Module):
     """Patches, learned positions, blocks, LN, mean over the patches, linear head; no class token."""
 
-    def __init__(self, blocks: list[Block], grid: int, spec: InputSpec) -> None:
+    def __init__(self, blocks: list[MicroVitBlock], grid: int, spec: InputSpec) -> None:
         super().__init__()
         width, patch = blocks[0].attn.proj.out_features, spec.patch_size
         self.patch_embed = nn.Conv2d(spec.in_channels, width, kernel_size=patch, stride=patch)
@@ -100,7 +100,7 @@ INITS: Mapping[str, Callable[[Tensor, Generator], Tensor]] = MappingProxyType(
 
 
 @torch.no_grad()
-def _start(block: Block, init: str, layer_scale: float, generator: Generator) -> None:
+def _start(block: MicroVitBlock, init: str, layer_scale: float, generator: Generator) -> None:
     for linear in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2):
         INITS[init](linear.weight, generator)
         linear.bias.zero_()
@@ -113,7 +113,7 @@ def _start(block: Block, init: str, layer_scale: float, generator: Generator) ->
 
 @dataclass(frozen=True)
 class MicroVitArch:
-    """How each block works, one value a block: see `MIXERS`, `ACTIVATIONS`, `NORMS`, `Block` and `INITS`.
+    """How each block works, one value a block: see `MIXERS`, `ACTIVATIONS`, `NORMS`, `MicroVitBlock` and `INITS`.
 
     `skip` is the weight of the skip connections (0: there are none), `layer_scale` the first value of LayerScale.
     """
@@ -267,15 +267,22 @@ class MicroVitSpace(Space[MicroVitArch]):
         grid, width, generator = self._grid(spec), self.embed_dim, self.weight_generator(arch, seed)
 
         def construct() -> nn.Module:
-            genes = zip(arch.mixer, arch.activation, arch.norm, arch.skip, strict=True)
+            hidden = self.ratio * width
             blocks = [
-                Block(MIXERS[mixer](width, grid), Mlp(width, self.ratio * width, ACTIVATIONS[act]()), norm, skip)
-                for mixer, act, norm, skip in genes
+                MicroVitBlock(MIXERS[mixer](width, grid), Mlp(width, hidden, ACTIVATIONS[activation]()), norm, skip)
+                for mixer, activation, norm, skip in zip(arch.mixer, arch.activation, arch.norm, arch.skip, strict=True)
             ]
             return MicroVit(blocks, grid, spec)
 
         network = initialised(construct, generator, linear="torch")
-        blocks = [module for module in network.modules() if isinstance(module, Block)]
+        blocks = [module for module in network.modules() if isinstance(module, MicroVitBlock)]
         for block, init, layer_scale in zip(blocks, arch.init, arch.layer_scale, strict=True):
             _start(block, init, layer_scale, generator)
         return network
+
+
+SPACES: tuple[Space[Any], ...] = (
+    MicroVitSpace(
+        "micro-vit", embed_dim=24, blocks=4, ratio=2, skips=(0.0, 0.5, 1.0), layer_scales=(0.015625, 0.125, 1.0)
+    ),
+)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, ratio_text
-from autoprox.bench_cache.spaces.blocks import Attention, Block, Mlp, block_flops, block_params, initialised
+from autoprox.bench_cache.spaces.blocks import Attention, Mlp, PreNormBlock, block_flops, block_params, initialised
 
 Triple = tuple[int, int, int]
 GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")
@@ -198,5 +198,8 @@ class Pit(nn.Module):
         return self.head(self.norm(x[:, 0]))
 
 
-def _block(arch: PitArch, width: int, heads: int) -> Block:
-    return Block(Attention(width, heads, arch.base_dim), Mlp(width, int(width * arch.mlp_ratio)), EPS)
+def _block(arch: PitArch, width: int, heads: int) -> PreNormBlock:
+    return PreNormBlock(Attention(width, heads, arch.base_dim), Mlp(width, int(width * arch.mlp_ratio)), EPS)
+
+
+SPACES: tuple[Space[Any], ...] = (PitSpace(name="pit-vb101"),)

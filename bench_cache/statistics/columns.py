@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark, Network
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.protocol import Held, Progress, rounded

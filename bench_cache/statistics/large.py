@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Network
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.statistics.networks import NetworkScorer
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Network
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import results

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Network
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.primitives.formula import Formula
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Network
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.networks import NetworkScorer, buildable
 from autoprox.bench_cache.statistics.small import SmallScorer

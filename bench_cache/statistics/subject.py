@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import torch
 
-from autoprox.bench_cache.benchmarks.table import TaskInput
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import Reading, find_blocks, read_statistics

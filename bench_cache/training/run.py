@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, TaskInput
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.runtime.local_pool import one_thread, opened_pool

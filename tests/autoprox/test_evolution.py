@@ -18,7 +18,8 @@ import scipy.stats
 import synthetic
 
 import autoprox.evolution
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TabularArchitecture
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool

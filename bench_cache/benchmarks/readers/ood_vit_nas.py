@@ -21,7 +21,8 @@ from autoprox.bench_cache.benchmarks.readers.record import (
 )
 from autoprox.bench_cache.benchmarks.table import Benchmark, Record
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_fields, check_number, check_plain, quoted
-from autoprox.bench_cache.spaces.registry import AutoFormerSpace, InputSpec, get_space
+from autoprox.bench_cache.spaces.autoformer import AutoFormerSpace
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 
 IMAGENET_SPEC = InputSpec(image_size=224, in_channels=3, num_classes=1000)
 

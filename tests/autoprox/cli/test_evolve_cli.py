@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli.evolve import _why_chosen
 from autoprox.cli.root import FAILED, INTERRUPTED, main
 from autoprox.evolution import JOURNAL, EvolutionResult

@@ -10,7 +10,8 @@ import pytest
 import synthetic
 import torch
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.protocol import rounded

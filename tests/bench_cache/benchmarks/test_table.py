@@ -18,10 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, Record, TabularArchitecture, TaskInput
+from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, Record
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import MAX_BYTES, BenchmarkError, read_bounded
 from autoprox.bench_cache.runtime.files import write_atomically
-from autoprox.bench_cache.spaces.registry import SPACES, AutoFormerArch, InputSpec, get_space
+from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
+from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space
 
 SPEC = InputSpec(image_size=224, num_classes=100)
 ACCURACIES = st.one_of(st.none(), st.floats(0, 100), st.integers(0, 100))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from public_files import reference
 from tiny_vit import TinyVit, batch
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark, TabularArchitecture
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.scorer import network_scorer

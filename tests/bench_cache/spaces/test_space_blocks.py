@@ -11,16 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
 from autoprox.bench_cache.spaces.blocks import REACH, Attention, RelativePosition2D, initialised
-from autoprox.bench_cache.spaces.registry import (
-    SPACES,
-    ArchitectureError,
-    AutoFormerArch,
-    InputSpec,
-    MicroVitArch,
-    PitArch,
-    Space,
-)
+from autoprox.bench_cache.spaces.micro_vit import MicroVitArch
+from autoprox.bench_cache.spaces.pit import PitArch
+from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, InputSpec, Space
 
 SPECS = [
     InputSpec(image_size=64, num_classes=10),

@@ -14,19 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import DATA
 
-from autoprox.bench_cache.spaces.autoformer import published_flops
-from autoprox.bench_cache.spaces.registry import (
-    SPACES,
-    ArchitectureError,
-    AutoFormerArch,
-    AutoFormerSpace,
-    InputSpec,
-    MicroVitArch,
-    MicroVitSpace,
-    PitArch,
-    Space,
-    get_space,
-)
+from autoprox.bench_cache.spaces.autoformer import AutoFormerArch, AutoFormerSpace, published_flops
+from autoprox.bench_cache.spaces.micro_vit import MicroVitArch, MicroVitSpace
+from autoprox.bench_cache.spaces.pit import PitArch
+from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, InputSpec, Space, by_name, get_space
 
 SPEC = InputSpec()
 SMALL_SPEC = InputSpec(image_size=32, in_channels=1, num_classes=4, patch_size=8)
@@ -295,6 +286,17 @@ def test_get_space_suggests_the_closest_name() -> None:
         get_space("autoformer-tny")
     with pytest.raises(ArchitectureError, match="the spaces are autoformer-tiny, autoformer-small"):
         get_space("")
+
+
+def test_spaces_are_ordered_by_module_and_within_it_as_written() -> None:
+    autoformers = [f"autoformer-{size}" for size in ("tiny", "small", "base", "vb101")]
+    assert list(SPACES) == [*autoformers, "mini-vit", "micro-vit", "pit-vb101"]
+
+
+def test_two_spaces_of_one_name_are_refused() -> None:
+    assert list(by_name([PIT, TINY])) == ["pit-vb101", "autoformer-tiny"]
+    with pytest.raises(ArchitectureError, match="two spaces are called 'pit-vb101'"):
+        by_name([PIT, TINY, PIT])
 
 
 def test_the_table_of_spaces_is_read_only_and_agrees_with_the_names() -> None:

@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import synthetic
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, TabularArchitecture
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool, interrupts_wait, local_pool
 from autoprox.bench_cache.runtime.submit import WorkerError
-from autoprox.bench_cache.spaces.registry import AutoFormerArch, InputSpec, get_space
+from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics import large, scorer
 from autoprox.bench_cache.statistics.large import STRIDE
 from autoprox.bench_cache.statistics.number_store import NumberStore

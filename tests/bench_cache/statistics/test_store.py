@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from synthetic import SPEC, architectures
 
-from autoprox.bench_cache.benchmarks.table import TaskInput
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces import autoformer, base, blocks, pit, registry
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
@@ -459,7 +459,7 @@ def test_statistics_of_other_code_are_not_used(
 def test_another_space_orphans_no_statistics(
     tmp_path: Path, probed: list, monkeypatch: pytest.MonkeyPatch, module: ModuleType
 ) -> None:
-    """A space is added by a module of its own and an entry in the registry."""
+    """A space is added by a module of its own, which the registry finds."""
     read(tmp_path)
     edit(tmp_path, monkeypatch, module)
     read(tmp_path)

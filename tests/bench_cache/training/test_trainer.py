@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.spaces.registry import AutoFormerArch, get_space
+from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
+from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training import trainer as training
 from autoprox.bench_cache.training.dataset import Dataset
 from autoprox.bench_cache.training.trainer import Recipe, train
