@@ -45,8 +45,7 @@ OPERATION = Addition(
         ),
         (
             '    Operation("identity"',
-            '    Operation("softsign", "map", softsign, r"\\operatorname{{softsign}}\\left({0}\\right)", increasing=True),'
-            "\n",
+            '    Operation("softsign", "map", softsign, r"\\sigma_1\\left({0}\\right)", increasing=True),\n',
         ),
     ),
 )
@@ -233,7 +232,7 @@ def test_evolved_with_strategy_joint_fitness_operation_and_statistic(scratch: Sc
 
 def test_operation_and_statistic_in_a_formula(scratch: Scratch, run_directory: Path) -> None:
     formula = "sum(mean(softsign(weight)) * aspect)"
-    assert "softsign" in scratch.run("export", formula, "--to", "latex")
+    assert "sigma_1" in scratch.run("export", formula, "--to", "latex")
     assert "softsign" in scratch.run("export", formula, "--to", "svg")
     assert "def softsign" in scratch.run("export", "sum(mean(softsign(weight)))", "--to", "python")
     assert "'aspect'" in scratch.run("export", formula, "--to", "python", code=2)
