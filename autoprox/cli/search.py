@@ -14,8 +14,15 @@ import click
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -25,10 +32,13 @@ from autoprox.bench_cache.spaces.registry import SPACES, InputSpec
 from autoprox.cli.root import INTERRUPTED
 from autoprox.evolve import kendall
 from autoprox.proxy import resolve
+from autoprox.search.candidate import Candidate, SearchError
+from autoprox.search.limits import Limits
+from autoprox.search.loop import SearchProgress, SearchResult
 from autoprox.search.on_benchmark import OFFERS, Choice, Verdict
-from autoprox.search.rating import Candidate, SearchError
-from autoprox.search.run import Outcome, Plan, go, read_plan, start
-from autoprox.search.strategies import STRATEGIES, Limits, Progress, SearchResult, SearchSettings, describe_spec
+from autoprox.search.region import describe_spec
+from autoprox.search.run import SearchOutcome, SearchPlan, read_plan, run_search, start_search
+from autoprox.search.strategies import STRATEGIES, SearchSettings
 
 _DEFAULTS, _SPEC = SearchSettings(), InputSpec()
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
@@ -102,11 +112,13 @@ def search(context: click.Context, out: Path | None, resume: bool, top: int, wor
     else:
         plan = _plan(given, choices)
         if out is not None:
-            start(plan, out)
+            start_search(plan, out)
     console.print(_heading(plan, out), soft_wrap=True)
     try:
         with _Screen(console, plan) as screen:
-            outcome = go(plan, out, top=top, workers=workers, on_progress=screen.progress, on_notice=screen.notice)
+            outcome = run_search(
+                plan, out, top=top, workers=workers, on_progress=screen.progress, on_notice=screen.notice
+            )
     except KeyboardInterrupt:
         console.print(_going_on(out), soft_wrap=True)
         raise
@@ -114,7 +126,7 @@ def search(context: click.Context, out: Path | None, resume: bool, top: int, wor
     return 0 if outcome.result.finished else INTERRUPTED
 
 
-def _plan(given: set[str], choices: Mapping[str, Any]) -> Plan:
+def _plan(given: set[str], choices: Mapping[str, Any]) -> SearchPlan:
     """The plan that the options describe."""
     if choices["proxy"] is None:
         raise click.UsageError("search with what? Name a --proxy: `autoprox proxies` lists the shipped ones")
@@ -124,7 +136,7 @@ def _plan(given: set[str], choices: Mapping[str, Any]) -> Plan:
         raise click.UsageError("--batch is for probes without images: leave it out, or --batch-file")
     of_spec = {"image_size", "classes", "channels", "patch_size"}
     spec = InputSpec(choices["image_size"], choices["channels"], choices["classes"], choices["patch_size"])
-    return Plan(
+    return SearchPlan(
         proxy=resolve(choices["proxy"]),
         settings=SearchSettings(
             strategy=choices["strategy"] or ("evolution" if choices["bench"] is None else "random"),
@@ -145,7 +157,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _resumed(out: Path, given: set[str], choices: Mapping[str, Any]) -> Plan:
+def _resumed(out: Path, given: set[str], choices: Mapping[str, Any]) -> SearchPlan:
     """The plan in the directory, with the given budget. What a search's result depends on cannot change half-way."""
     plan = read_plan(out)
     stored = _stored_choices(plan)
@@ -158,7 +170,7 @@ def _resumed(out: Path, given: set[str], choices: Mapping[str, Any]) -> Plan:
     return plan.with_budget(choices["budget"])
 
 
-def _stored_choices(plan: Plan) -> dict[str, Any]:
+def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
     """The options of a plan, by their names."""
     record, spec = plan.record(), plan.spec
     shape = (spec.image_size, spec.in_channels, spec.num_classes, spec.patch_size) if spec else (None,) * 4
@@ -188,7 +200,7 @@ def _comparable(name: str, choice: Any) -> Any:
     return _names(choice) if name == "tasks" else choice
 
 
-def _heading(plan: Plan, out: Path | None) -> str:
+def _heading(plan: SearchPlan, out: Path | None) -> str:
     settings, benchmark = plan.settings, plan.benchmark
     if benchmark is not None:
         part = "all" if plan.split == "all" else f"the {plan.split} split"
@@ -211,11 +223,11 @@ def _heading(plan: Plan, out: Path | None) -> str:
 class _Screen:
     """The progress bar; where there is no terminal, a line at every tenth of the budget."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
+    def __init__(self, console: Console, plan: SearchPlan) -> None:
         self.console = console
         columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TextColumn("best {task.fields[best]}"))
         times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        self.bars = Bars(*columns, *times, console=console, disable=not console.is_terminal)
+        self.bars = Progress(*columns, *times, console=console, disable=not console.is_terminal)
         self.task: TaskID = self.bars.add_task("", total=plan.settings.budget, best="–")
 
     def __enter__(self) -> _Screen:
@@ -229,7 +241,7 @@ class _Screen:
         """Print what the user should know."""
         self.console.print(line, soft_wrap=True)
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: SearchProgress) -> None:
         """Show how far the search is."""
         best = "–" if progress.best is None else _score(progress.best)
         self.bars.update(self.task, completed=progress.done, total=progress.budget, best=best)
@@ -242,7 +254,7 @@ class _Screen:
             )
 
 
-def _print_outcome(console: Console, plan: Plan, outcome: Outcome, out: Path | None, top: int) -> None:
+def _print_outcome(console: Console, plan: SearchPlan, outcome: SearchOutcome, out: Path | None, top: int) -> None:
     result = outcome.result
     console.print(_table(result, top))
     for line in _remarks(result):
@@ -332,7 +344,7 @@ def _decimal(number: float) -> str:
     return "–" if math.isnan(number) else f"{number:.2f}"
 
 
-def _verdict_remarks(plan: Plan, benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Iterable[str]:
+def _verdict_remarks(plan: SearchPlan, benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Iterable[str]:
     missing = [verdict.task for verdict in verdicts if verdict.top_missing]
     if missing:
         yield (

@@ -14,38 +14,24 @@ from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.scoring import AnyProxy
-from autoprox.search.rating import (
-    Batch,
-    Candidate,
-    Rater,
-    Scoring,
-    SearchError,
-    reads_columns,
-    reads_structure_only,
-    scoring,
-    table_rating,
-)
-from autoprox.search.strategies import (
-    DRAWN_TOGETHER,
-    Known,
-    Limits,
-    Progress,
-    SearchResult,
-    SearchSettings,
-    explore,
-    value,
-)
+from autoprox.search.batch import Batch
+from autoprox.search.candidate import Candidate, SearchError
+from autoprox.search.limits import Limits
+from autoprox.search.loop import SearchProgress, SearchResult, StoredScore, score_proposals
+from autoprox.search.proxies import ProxyLike, as_proxy, reads_columns, reads_structure_only
+from autoprox.search.scorer import ArchitectureScorer, table_scorer
+from autoprox.search.strategies import DRAWN_TOGETHER, SearchSettings
 
-#: Which architectures of a benchmark are offered to a search.
+#: Which architectures of a benchmark a search may look at: all, or those of a split.
 OFFERS = ("all", *SPLITS)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to choose among the architectures, and what came of it on one task.
+    """The architecture that one rule (`by`) chooses on a task, and how good its accuracy is.
 
     `rank` is 1 + the number of better accuracies among all architectures offered; `regret` is the best accuracy minus
-    `accuracy`, in points. Where `tied` architectures are first alike, accuracy and rank are their means.
+    `accuracy`, in points. Where the rule finds `tied` architectures equally good, accuracy and rank are their means.
     """
 
     by: str
@@ -57,11 +43,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The choices on one task: by the proxy and by size among the architectures that were scored, and at random.
+    """The choices on one task: by the proxy, by size, and at random.
 
-    `labelled` architectures of those offered have an accuracy; `judged` of these were scored; `best` is the best
-    accuracy of all labelled ones. `top_missing` tells that the architecture of the highest score has no accuracy
-    here, so that the choice is the next best. Without any judged one there is only the choice at random.
+    Of the architectures offered, `labelled` have an accuracy, and `judged` of these were scored. The proxy and the
+    size choose among the judged ones, chance among all labelled ones; with none judged, only chance is left. `best`
+    is the best accuracy of the labelled ones. `top_missing` tells that the architecture with the highest score has no
+    accuracy here, so that the proxy's choice is the next best.
     """
 
     task: str
@@ -73,9 +60,11 @@ class Verdict:
 
 
 def offered(benchmark: Benchmark, split: str, limits: Limits) -> list[Candidate]:
-    """The benchmark's architectures of a split (or `all`) within limits, in the benchmark's order.
+    """Return the benchmark's architectures of a split (or `all`) within limits, in the benchmark's order.
 
-    Raises SearchError if there are none, naming the smallest value where an upper bound is below it.
+    Raises:
+        SearchError: there are none, or the benchmark does not say the size that is limited. Where an upper bound is
+            below the smallest architecture, the message names that architecture's size.
     """
     if split not in OFFERS:
         raise SearchError(f"split is '{split:.40}'; it must be one of {', '.join(OFFERS)}")
@@ -86,16 +75,16 @@ def offered(benchmark: Benchmark, split: str, limits: Limits) -> list[Candidate]
             raise SearchError(f"benchmark {benchmark.name} does not say the {fact} of its architectures: no limits")
     indices = np.arange(len(benchmark)) if split == "all" else benchmark.splits()[split]
     architectures = {int(i): benchmark.architectures[i] for i in indices}
-    entries = [
+    candidates = [
         Candidate(arch, benchmark.key(arch), params[i], flops[i], depth[i], width[i])
         for i, arch in architectures.items()
     ]
-    sizes = {fact: np.array([getattr(entry, fact) for entry in entries]) for fact, _, _ in limits.bounds()}
+    sizes = {fact: np.array([getattr(each, fact) for each in candidates]) for fact, _, _ in limits.bounds()}
     known = {fact: values[~np.isnan(values)] for fact, values in sizes.items()}
     limits.check(
         f"benchmark {benchmark.name} ({split})", {f: float(v.min()) if len(v) else np.nan for f, v in known.items()}
     )
-    within = [entry for entry in entries if not limits.violation(entry)]
+    within = [candidate for candidate in candidates if not limits.violation(candidate)]
     if not within:
         raise SearchError(f"no architecture of benchmark {benchmark.name} ({split}) has {limits}; widen the limits")
     return within
@@ -103,53 +92,63 @@ def offered(benchmark: Benchmark, split: str, limits: Limits) -> list[Candidate]
 
 def search_benchmark(
     benchmark: Benchmark,
-    score: Scoring,
+    proxy: ProxyLike,
     settings: SearchSettings,
     *,
     split: str = "all",
     batch: Batch | None = None,
     workers: int = 1,
-    known: Sequence[Known] = (),
-    on_scored: Callable[[Candidate], None] = lambda entry: None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    stored: Sequence[StoredScore] = (),
+    on_scored: Callable[[Candidate], None] = lambda candidate: None,
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None,
 ) -> SearchResult:
     """Score `settings.budget` of the benchmark's architectures, or all, in an order drawn by `settings.seed`.
 
     The only strategy is `random`: hardly any mutant of an architecture is in the benchmark too. The other arguments
-    are those of `search`. A proxy that reads columns is scored from the table. On a tabular benchmark no other can be,
-    but for those that read params, flops, depth and width, as far as the table has them.
+    are those of `search`. A formula that reads columns is scored from the table. A tabular benchmark has no networks:
+    there, a formula may read its columns, and params, FLOPs, depth and width as far as the table has them.
 
-    Raises SearchError for another strategy, limits that leave nothing, and a score that cannot be had; BenchmarkError
-    for a formula that reads columns and something that the table does not have.
+    Raises:
+        SearchError: the strategy is another one, nothing is within the limits, or the proxy has no score here.
+        BenchmarkError: a formula reads columns, and something that the table does not have.
+        ProxyError: no such proxy is found.
+        FormulaError: a formula cannot be read.
     """
     batch = batch or Batch()
-    order = check_benchmark(benchmark, score, settings, split, batch)
+    order = check_benchmark(benchmark, proxy, settings, split, batch)
     Random(f"search/{settings.seed}").shuffle(order)
 
     def propose(history: Sequence[Candidate]) -> list[Candidate]:
         return order[len(history) : len(history) + DRAWN_TOGETHER]
 
-    budget, proxy = min(settings.budget, len(order)), scoring(score, batch)
-    if proxy.as_formula is not None and reads_columns(proxy):
-        return explore(propose, table_rating(benchmark, proxy.as_formula), budget, known, on_scored, on_progress)
+    budget, found = min(settings.budget, len(order)), as_proxy(proxy, batch)
+    if found.as_formula is not None and reads_columns(found):
+        from_table = table_scorer(benchmark, found.as_formula)
+        return score_proposals(propose, from_table, budget, stored, on_scored, on_progress)
     space = None if benchmark.space is None else get_space(benchmark.space)
-    with Rater(proxy, space, benchmark.spec, batch, workers) as rate:
-        return explore(propose, rate, budget, known, on_scored, on_progress)
+    with ArchitectureScorer(found, space, benchmark.spec, batch, workers) as scorer:
+        return score_proposals(propose, scorer, budget, stored, on_scored, on_progress)
 
 
 def check_benchmark(
-    benchmark: Benchmark, score: Scoring, settings: SearchSettings, split: str, batch: Batch
+    benchmark: Benchmark, proxy: ProxyLike, settings: SearchSettings, split: str, batch: Batch
 ) -> list[Candidate]:
-    """The architectures that `search_benchmark` would score, or what it would raise before it scores any."""
+    """Return the architectures that `search_benchmark` would score, or raise what it would raise before it scores."""
     if settings.strategy != "random":
         raise SearchError(f"on a benchmark the strategy is random, not {settings.strategy}: mutants are not in it")
-    _check_computable(benchmark, scoring(score, batch))
+    _check_computable(benchmark, as_proxy(proxy, batch))
     if benchmark.spec is not None:
         batch.check(benchmark.spec)
     return offered(benchmark, split, settings.limits)
 
 
 def _check_computable(benchmark: Benchmark, proxy: AnyProxy) -> None:
+    """Check that the proxy can be computed on the benchmark, which may have no networks or lack a column.
+
+    Raises:
+        SearchError: the benchmark is tabular, and the proxy needs a network or a number that the table lacks.
+        BenchmarkError: a formula reads columns, and something that the table does not have.
+    """
     formula = proxy.as_formula
     if formula is not None and reads_columns(proxy):
         TabularScorer(benchmark).check([formula])
@@ -171,10 +170,14 @@ def _check_computable(benchmark: Benchmark, proxy: AnyProxy) -> None:
             )
 
 
-def one_network(benchmark: Benchmark, patterns: Sequence[str]) -> Benchmark:
-    """The benchmark as far as one network stands for its tasks: with the tasks that are searched for, and their input.
+def of_one_network(benchmark: Benchmark, patterns: Sequence[str]) -> Benchmark:
+    """Return the benchmark with those tasks only that share the network of the tasks named by `patterns`.
 
-    Raises SearchError where the tasks have networks of their own, BenchmarkError for a pattern that names nothing.
+    Tasks with different input have networks of their own, and a search builds one network for each architecture.
+
+    Raises:
+        SearchError: the named tasks have different networks.
+        BenchmarkError: a pattern names no task.
     """
     tasks = task_names(benchmark, patterns)
     networks = [network for network in benchmark.networks() if set(network.tasks) & set(tasks)]
@@ -199,8 +202,11 @@ def one_network(benchmark: Benchmark, patterns: Sequence[str]) -> Benchmark:
 def judge(
     benchmark: Benchmark, result: SearchResult, tasks: Sequence[str], settings: SearchSettings, split: str = "all"
 ) -> tuple[Verdict, ...]:
-    """What the proxy's choice of a `search_benchmark` is worth on each task, beside a choice by size and by chance."""
-    keys = {entry.key for entry in offered(benchmark, split, settings.limits)}
+    """Return, for each task, what the proxy's choice is worth beside the choices by size and by chance.
+
+    `result` is that of `search_benchmark` with the same benchmark, settings and split.
+    """
+    keys = {candidate.key for candidate in offered(benchmark, split, settings.limits)}
     ranked = result.ranked
     return tuple(_verdict(benchmark, keys, ranked, task) for task in tasks)
 
@@ -212,20 +218,24 @@ def _verdict(benchmark: Benchmark, keys: set[str], ranked: Sequence[Candidate], 
     if not accuracy:
         return Verdict(task, 0, 0, float("nan"), ())
     everything = np.array(list(accuracy.values()))
-    judged = [entry for entry in ranked if entry.key in accuracy and entry.score is not None]
+    judged = [candidate for candidate in ranked if candidate.key in accuracy and candidate.score is not None]
 
     def choice(by: str, first: Sequence[float] | np.ndarray, tied: int) -> Choice:
         rank = float(np.mean([1 + np.sum(everything > a) for a in first]))
         return Choice(by, float(np.mean(first)), rank, float(everything.max() - np.mean(first)), tied)
 
     choices = [choice("chance", everything, 1)]
-    for by, worth in (("params", _params), ("proxy", value)) if judged else ():
+    for by, worth in (("params", _params), ("proxy", _fitness)) if judged else ():
         highest = max(map(worth, judged))
-        first = [accuracy[entry.key] for entry in judged if worth(entry) == highest]
+        first = [accuracy[candidate.key] for candidate in judged if worth(candidate) == highest]
         choices.append(choice(by, first, len(first)))
     top_missing = bool(ranked) and ranked[0].key not in accuracy
     return Verdict(task, len(accuracy), len(judged), float(everything.max()), tuple(reversed(choices)), top_missing)
 
 
-def _params(entry: Candidate) -> float:
-    return entry.params if entry.params == entry.params else -np.inf
+def _params(candidate: Candidate) -> float:
+    return -np.inf if np.isnan(candidate.params) else candidate.params
+
+
+def _fitness(candidate: Candidate) -> float:
+    return candidate.fitness

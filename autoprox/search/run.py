@@ -1,8 +1,8 @@
-"""Search run: one search from its plan to its results, in a directory that can be resumed.
+"""Search run: one search from its plan to its results, in a directory from which a killed search goes on.
 
-The directory holds `journal.jsonl` (the settings, then every architecture as it was scored), copies of what was
-searched with (`proxy.json`, `benchmark.json`, `batch.npz`), and the results: `architectures.json`, the best ones, and
-`architectures.csv`, all that were scored.
+The directory holds `journal.jsonl` (the settings, then one line for each architecture scored), copies of what the
+search reads (`proxy.json`, `benchmark.json`, `batch.npz`), and the results: the best architectures in
+`architectures.json`, and all that were scored in `architectures.csv`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.proxy import PROXY_FILE, Proxy
 from autoprox.scoring import AnyProxy
-from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, one_network, search_benchmark
-from autoprox.search.rating import Batch, Candidate, SearchError
-from autoprox.search.strategies import Known, Limits, Progress, SearchResult, SearchSettings, check_space, search
+from autoprox.search.batch import Batch
+from autoprox.search.candidate import Candidate, SearchError
+from autoprox.search.limits import Limits
+from autoprox.search.loop import SearchProgress, SearchResult, StoredScore
+from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, of_one_network, search_benchmark
+from autoprox.search.on_space import check_space, search
+from autoprox.search.strategies import SearchSettings
 from autoprox.zoo import ZOO
 
 JOURNAL = "journal.jsonl"
@@ -37,10 +41,11 @@ RESULTS_FORMAT, VERSION = "autoprox-architectures", 1
 
 
 class SearchJournal(Journal):
-    """The journal of a search: one line for each architecture, in the order they were scored.
+    """The journal of a search: one line for each architecture, in the order of scoring.
 
-    The lines have no number, because the search proposes the same architectures again and compares them. A proxy of
-    closed forms scores thousands a second, so lines are synced together.
+    The lines have no number: a search that goes on proposes the same architectures again and compares their keys. A
+    proxy that reads structure only scores thousands of architectures a second, so the lines of a second are synced
+    to the disk together.
     """
 
     FORMAT: ClassVar[str] = "autoprox-search"
@@ -52,14 +57,17 @@ class SearchJournal(Journal):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A search: of the space `space` for `spec`, or among the architectures of `benchmark`.
+class SearchPlan:
+    """All that a search's result depends on: the proxy, the settings, and a space with its `spec`, or a benchmark.
 
-    `batch_data` are the bytes of a file of images (see `Batch.from_bytes`); without them the probes have `samples`
-    Gaussian samples. `tasks` are patterns, and they and `split` are for a benchmark only.
+    `tasks` (patterns) and `split` belong to a benchmark. `batch_data` are the bytes of a file of images (see
+    `Batch.from_bytes`). Without them, the networks run on `samples` images of the benchmark, or Gaussian samples.
 
-    Raises SearchError for both or neither of space and benchmark, and whatever `search` and `search_benchmark` would
-    before they score anything: a plan that is made can be begun.
+    Raises:
+        SearchError: both or neither of space and benchmark are given, or `search` or `search_benchmark` would raise
+            it before they score anything.
+        BenchmarkError: the formula reads a column that the benchmark lacks, or a pattern names no task.
+        ArchitectureError: the space is unknown.
     """
 
     proxy: AnyProxy
@@ -83,25 +91,27 @@ class Plan:
         if self.benchmark is not None:
             if self.spec is not None:
                 raise SearchError("a benchmark says what its networks read: leave out image size, channels, classes")
-            check_benchmark(one_network(self.benchmark, self.tasks), self.proxy, self.settings, self.split, self.batch)
+            check_benchmark(
+                of_one_network(self.benchmark, self.tasks), self.proxy, self.settings, self.split, self.batch
+            )
 
-    def with_budget(self, budget: int) -> Plan:
-        """The same search, for another budget."""
+    def with_budget(self, budget: int) -> SearchPlan:
+        """Return the plan of the same search with another budget."""
         return replace(self, settings=replace(self.settings, budget=budget))
 
     @property
     def batch(self) -> Batch:
-        """What the networks are run on: the images that were given, or the benchmark's own, or Gaussian samples."""
+        """What the networks run on: the images that were given, else the benchmark's own, else Gaussian samples."""
         if self.batch_data is not None:
             return Batch.from_bytes(self.batch_data)
-        inputs = {} if self.benchmark is None else one_network(self.benchmark, self.tasks).inputs
+        inputs = {} if self.benchmark is None else of_one_network(self.benchmark, self.tasks).inputs
         if not inputs:
             return Batch(self.samples)
         (given,) = inputs.values()
         return Batch(images=given.images[: self.samples].copy(), targets=given.targets[: self.samples].copy())
 
     def record(self) -> dict[str, Any]:
-        """All that the result depends on, as JSON; large data by its SHA-256."""
+        """Return all that the result depends on, as JSON; large data by its SHA-256."""
         benchmark = self.benchmark
         return {
             "space": self.space,
@@ -117,15 +127,19 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a search ended, and on a benchmark what its choice is worth."""
+class SearchOutcome:
+    """The result of a search and, on a benchmark, the verdict on each task."""
 
     result: SearchResult
     verdicts: tuple[Verdict, ...] = ()
 
 
-def start(plan: Plan, out: Path) -> None:
-    """Begin a search directory. Raises SearchError if there is anything in its place: nothing is written over."""
+def start_search(plan: SearchPlan, out: Path) -> None:
+    """Create the directory of a search, with its journal and copies of what the search reads.
+
+    Raises:
+        SearchError: there is something in the directory already, which would be overwritten.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         held = "a search" if (out / JOURNAL).exists() else "other files"
         resume = "go on with --resume, or " if (out / JOURNAL).exists() else ""
@@ -139,15 +153,19 @@ def start(plan: Plan, out: Path) -> None:
     SearchJournal.create(out / JOURNAL, plan.record())  # last: with it, there is a search
 
 
-def read_plan(out: Path) -> Plan:
-    """The plan of the search in a directory. Raises JournalError if there is none or it cannot be read, SearchError if
-    its files have changed."""
+def read_plan(out: Path) -> SearchPlan:
+    """Return the plan of the search in a directory.
+
+    Raises:
+        JournalError: there is no search in the directory, or its journal cannot be read.
+        SearchError: a file that the search reads is not the one that it was started with.
+    """
     stored = SearchJournal.open(out / JOURNAL).settings
     try:
         choices = dict(stored["settings"])
         limits = Limits(**choices.pop("limits"))
         spec, benchmark, batch = stored["spec"], stored["benchmark"], stored["batch"]
-        plan = Plan(
+        plan = SearchPlan(
             proxy=_stored_proxy(out, stored["proxy"]),
             settings=SearchSettings(limits=limits, **choices),
             space=stored["space"],
@@ -174,48 +192,48 @@ def _stored_proxy(out: Path, text: str) -> AnyProxy:
     return Proxy.load(out / PROXY_FILE)
 
 
-def go(
-    plan: Plan,
+def run_search(
+    plan: SearchPlan,
     out: Path | None = None,
     *,
     top: int = 10,
     workers: int = 1,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[SearchProgress], None] = lambda progress: None,
     on_notice: Callable[[str], None] = lambda line: None,
-) -> Outcome:
-    """Carry a search to its end, from wherever the journal of its directory ends, and write its results there.
+) -> SearchOutcome:
+    """Carry a search from where the journal of its directory ends to its end, and write the results there.
 
-    Without a directory nothing is kept. Interrupted (KeyboardInterrupt), the results are those found so far.
+    Without a directory nothing is kept. After KeyboardInterrupt the results are those found so far. `on_notice` is
+    told, in one line, when the search was started with other versions of autoprox, torch or numpy.
 
-    `on_notice` is told, in one line, when the search was begun with other versions of autoprox, torch or numpy.
-
-    Raises JournalError if there is no search in the directory, if it cannot be gone on with, or another process is
-    doing so; SearchError if there is more of it than the budget; and what `search` and `search_benchmark` do.
+    Raises:
+        JournalError: there is no search in the directory, its journal is damaged, or another process carries it on.
+        SearchError: the journal has more architectures than the budget, or `search` or `search_benchmark` raises it.
     """
     if out is None:
-        return _carry_on(plan, workers, (), lambda entry: None, on_progress)
+        return _carry_on(plan, workers, (), lambda candidate: None, on_progress)
     with SearchJournal.held(out / JOURNAL, on_notice) as journal:
-        known = _known(journal)
-        if len(known) > plan.settings.budget:
-            raise SearchError(f"budget is {plan.settings.budget}, but the search in {out} has scored {len(known)}")
+        stored = _stored_scores(journal)
+        if len(stored) > plan.settings.budget:
+            raise SearchError(f"budget is {plan.settings.budget}, but the search in {out} has scored {len(stored)}")
 
-        def append(entry: Candidate) -> None:
-            journal.append(asdict(Known(entry.key, entry.score, entry.problem)))
+        def append(candidate: Candidate) -> None:
+            journal.append(asdict(StoredScore(candidate.key, candidate.score, candidate.problem)))
 
-        outcome = _carry_on(plan, workers, known, append, on_progress)
+        outcome = _carry_on(plan, workers, stored, append, on_progress)
         write_results(plan, outcome, out, top)
     return outcome
 
 
 def _carry_on(
-    plan: Plan,
+    plan: SearchPlan,
     workers: int,
-    known: Sequence[Known],
+    stored: Sequence[StoredScore],
     on_scored: Callable[[Candidate], None],
-    on_progress: Callable[[Progress], None],
-) -> Outcome:
+    on_progress: Callable[[SearchProgress], None],
+) -> SearchOutcome:
     if plan.benchmark is not None:
-        benchmark = one_network(plan.benchmark, plan.tasks)
+        benchmark = of_one_network(plan.benchmark, plan.tasks)
         result = search_benchmark(
             benchmark,
             plan.proxy,
@@ -223,12 +241,12 @@ def _carry_on(
             split=plan.split,
             batch=plan.batch,
             workers=workers,
-            known=known,
+            stored=stored,
             on_scored=on_scored,
             on_progress=on_progress,
         )
         tasks = task_names(benchmark, plan.tasks)
-        return Outcome(result, judge(benchmark, result, tasks, plan.settings, plan.split))
+        return SearchOutcome(result, judge(benchmark, result, tasks, plan.settings, plan.split))
     assert plan.space is not None
     result = search(
         plan.space,
@@ -237,34 +255,34 @@ def _carry_on(
         spec=plan.spec,
         batch=plan.batch,
         workers=workers,
-        known=known,
+        stored=stored,
         on_scored=on_scored,
         on_progress=on_progress,
     )
-    return Outcome(result)
+    return SearchOutcome(result)
 
 
-def _known(journal: SearchJournal) -> tuple[Known, ...]:
-    """What the journal's lines say was scored."""
-    known = []
+def _stored_scores(journal: SearchJournal) -> tuple[StoredScore, ...]:
+    """Return the scores in the journal's lines."""
+    stored = []
     for number, record in enumerate(journal.records, 2):
         try:
-            known.append(Known(**record))
+            stored.append(StoredScore(**record))
         except TypeError as error:
             raise JournalError(
                 f"{journal.path}: line {number} is damaged ({error!s:.80}); start again with another --out"
             ) from None
-    return tuple(known)
+    return tuple(stored)
 
 
-def write_results(plan: Plan, outcome: Outcome, out: Path, top: int) -> None:
-    """`architectures.json`: the `top` best with all that led to them; `architectures.csv`: all, best first."""
+def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int) -> None:
+    """Write the `top` best, with plan and verdicts, in `architectures.json`, and all scored in `architectures.csv`."""
     name = plan.space if plan.benchmark is None else plan.benchmark.space
     rows = []
-    for rank, entry in enumerate(outcome.result.ranked, 1):
-        arch = dict(entry.arch) if name is None else get_space(name).to_json(entry.arch)
-        facts = {fact: _plain(getattr(entry, fact)) for fact in STRUCTURE}
-        rows.append({"rank": rank, "score": entry.score, **facts, "arch": arch, "problem": entry.problem})
+    for rank, found in enumerate(outcome.result.ranked, 1):
+        arch = dict(found.arch) if name is None else get_space(name).to_json(found.arch)
+        facts = {fact: _plain(getattr(found, fact)) for fact in STRUCTURE}
+        rows.append({"rank": rank, "score": found.score, **facts, "arch": arch, "problem": found.problem})
     record = {
         "format": RESULTS_FORMAT,
         "version": VERSION,
@@ -282,7 +300,7 @@ def write_results(plan: Plan, outcome: Outcome, out: Path, top: int) -> None:
 
 
 def _plain(number: float) -> float | None:
-    """A number as JSON has it: null for NaN, 192 for 192.0."""
+    """Return a number as JSON writes it: null for NaN, 192 for 192.0."""
     if math.isnan(number):
         return None
     return int(number) if float(number).is_integer() else number
