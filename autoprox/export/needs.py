@@ -99,9 +99,18 @@ class Needs:
         return bool(self.names & {"weight", "fan_in", "fan_out", "width"})
 
     @property
-    def labelled(self) -> bool:
-        """Whether a loss is taken against class numbers."""
-        return any(run.labelled for run in self.runs)
+    def checked_slots(self) -> tuple[str, ...]:
+        """The layers whose weights the file checks before it runs the network."""
+        return self.weight_slots if self.runs else ()
+
+    def slots_text(self, slots: Sequence[str]) -> str:
+        """The expression for a tuple of layers: the file's constant where it has all of them."""
+        return "SLOTS" if tuple(slots) == self.slots else f"({', '.join(map(quoted, slots))}{',' * (len(slots) == 1)})"
+
+
+def quoted(text: str) -> str:
+    """The text as Python source that the formatter leaves alone."""
+    return f'"{text}"'
 
 
 def _runs(terminals: Sequence[Terminal]) -> Iterator[NetworkRun]:
@@ -125,4 +134,6 @@ def samples_text(terminal: Terminal) -> str:
     """The expression in `score` for how many samples or mini-batches are stacked in the rows of a statistic."""
     if terminal.statistic.name == "weight_grad_batches":
         return "2"
-    return "len(x)" if terminal.statistic.name in ("act", "act_grad", "attn") and terminal.probe != "synflow" else "1"
+    return (
+        "len(inputs)" if terminal.statistic.name in ("act", "act_grad", "attn") and terminal.probe != "synflow" else "1"
+    )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from autoprox.export.needs import Needs, NetworkRun
 
 _LAYER_ERROR = '''\
+# From here on: how the layers are found and read. The operations of the formula come last.
 class LayerError(ValueError):
     """A model or a batch that lacks what the formula reads."""
 '''
@@ -43,8 +44,7 @@ _NONE_FOUND = """\
 """
 
 _LINEARS = """\
-        for slot in SLOTS:
-            paths = given.get(slot, ())
+        for slot, paths in block.items():
             block[slot] = [paths] if isinstance(paths, str) else list(paths)
             if not block[slot] or not all(isinstance(modules.get(path), torch.nn.Linear) for path in block[slot]):
                 raise LayerError(f"the formula reads '{slot}' of every block; {paths!r} names no linear layer")
@@ -84,8 +84,8 @@ def matrix(name: str, paths: list[str], read: dict) -> Tensor:
 
 _UNTOUCHED = '''\
 @contextmanager
-def untouched(model: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Use evaluation mode and seeded random generators inside; afterwards put modes and generators back."""
+def untouched(model: torch.nn.Module, seed: int) -> Iterator[dict[str, Tensor]]:
+    """Yield parameters and copied buffers to run the model with: seeded, in evaluation mode, all put back later."""
     modes, state = [(module, module.training) for module in model.modules()], random.getstate()
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     try:
@@ -97,18 +97,12 @@ def untouched(model: torch.nn.Module, seed: int) -> Iterator[None]:
                     torch.cuda.manual_seed(seed)
             for module, _ in modes:
                 module.training = False
-            yield
+            own = {name: p.clone() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
+            yield own | {name: buffer.clone() for name, buffer in model.named_buffers()}
     finally:
         random.setstate(state)
         for module, mode in modes:
             module.training = mode
-'''
-
-_COPIED = '''\
-def copied(model: torch.nn.Module) -> dict[str, Tensor]:
-    """Return the parameters, detached, and copies of the buffers: a run with them leaves the model's own alone."""
-    parameters = {name: p.clone() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
-    return parameters | {name: buffer.clone() for name, buffer in model.named_buffers()}
 '''
 
 _OUTPUTS = '''\
@@ -138,39 +132,20 @@ class Outputs(dict[str, Tensor]):
             hook.remove()
 '''
 
-_NOISE = '''\
-def noise_like(x: Tensor, seed: int) -> Tensor:
-    """Return Gaussian noise in the shape of a batch."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(x.shape, generator=generator, dtype=torch.float32, device="cpu").to(x)
-'''
+_LOGITS = """\
+logits = getattr(output, "logits", output)
+logits = logits[0] if isinstance(logits, tuple) else logits
+if not isinstance(logits, Tensor) or not logits.requires_grad:
+    raise LayerError("the model must return class scores (samples × classes) that depend on its layers")
+"""
 
-_RANDOM_CLASSES = '''\
-def random_classes(x: Tensor, seed: int) -> Tensor:
-    """Return a number in [0, 1) for each sample, which `cross_entropy` takes for a class."""
-    generator = torch.Generator().manual_seed(seed + 1)
-    return torch.rand(len(x), generator=generator, dtype=torch.float32, device="cpu")
-'''
-
-_LOGITS = '''\
-def logits_of(output: object) -> Tensor:
-    """Return the class scores in what a model returns."""
-    logits = getattr(output, "logits", output)
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    if not isinstance(logits, Tensor) or not logits.requires_grad:
-        raise LayerError("the model must return class scores (samples × classes) that depend on its layers")
-    return logits
-'''
-
-_CROSS_ENTROPY = '''\
-def cross_entropy(output: object, y: Tensor) -> Tensor:
-    """Return the loss against class numbers, or against numbers in [0, 1) that stand for random classes."""
-    logits = logits_of(output)
-    y = (y * logits.shape[-1] if y.is_floating_point() else y).to(logits.device).long()
-    if logits.ndim != 2 or logits.shape[:1] != y.shape or not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
-        raise LayerError("the model must return class scores (samples × classes), and targets be its class numbers")
-    return torch.nn.functional.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), y)
-'''
+_CROSS_ENTROPY = """\
+# A number in [0, 1) stands for a random class.
+y = (y * logits.shape[-1] if y.is_floating_point() else y).to(logits.device).long()
+if logits.ndim != 2 or logits.shape[:1] != y.shape or not 0 <= int(y.min()) <= int(y.max()) < logits.shape[1]:
+    raise LayerError("the model must return class scores (samples × classes), and targets be its class numbers")
+loss = torch.nn.functional.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), y)
+"""
 
 _PER_LAYER = '''\
 def per_layer(blocks: list[dict], slots: tuple[str, ...], number: Callable[[int, dict, str], float]) -> Tensor:
@@ -183,10 +158,10 @@ _COUNTED = '''\
 def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) -> tuple[dict[str, float], float]:
     """Return the tokens of each layer, and the multiply-adds of the network on one sample of zeros."""
     counter = FlopCounterMode(display=False)
-    with untouched(model, seed), Outputs(model, linears) as outputs:
+    with untouched(model, seed) as own, Outputs(model, linears) as outputs:
         # The counter does not know the fused attention of every device, but it does know the products in it.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            torch.func.functional_call(model, copied(model), (torch.zeros_like(x[:1]),))
+            torch.func.functional_call(model, own, (torch.zeros_like(x[:1]),))
         tokens = {path: outputs[path].numel() / outputs[path].shape[-1] for path in linears}
     return tokens, counter.get_total_flops() / 2
 '''
@@ -201,14 +176,20 @@ def find_blocks(needs: Needs) -> str:
         _FOUND,
         _FOUND_ATTENTION if attention else "",
         _NONE_FOUND,
-        "    blocks = []\n    for given in layers:\n        block = {}\n" if needs.slots or attention else "",
-        _LINEARS if needs.slots else "",
-        _SOFTMAX if "attn" in needs.names else "",
-        _HEADS if "heads" in needs.names else "",
-        "        blocks.append(block)\n    return blocks\n"
-        if needs.slots or attention
-        else "    return list(layers)\n",
     ]
+    if needs.slots or attention:
+        given = "{slot: given.get(slot, ()) for slot in SLOTS}" if needs.slots else "{}"
+        each = "for block, given in zip(blocks, layers, strict=True):" if attention else "for block in blocks:"
+        lines += [
+            f"    blocks = [{given} for given in layers]\n",
+            f"    {each}\n",
+            _LINEARS if needs.slots else "",
+            _SOFTMAX if "attn" in needs.names else "",
+            _HEADS if "heads" in needs.names else "",
+            "    return blocks\n",
+        ]
+    else:
+        lines.append("    return list(layers)\n")
     return "".join(lines)
 
 
@@ -217,12 +198,12 @@ def arguments(run: NetworkRun) -> list[str]:
     return ["linears"] * bool(set(run.names) - {"attn"}) + ["softmaxes"] * ("attn" in run.names)
 
 
-def run_function(run: NetworkRun, needs: Needs) -> str:
+def run_function(run: NetworkRun) -> str:
     """Return the function that runs the network once."""
     parameters = ["model: torch.nn.Module", *(f"{name}: list[str]" for name in arguments(run)), "x: Tensor"]
     parameters += ["y: Tensor"] * run.labelled + ["seed: int"]
     hooked = [name for name in arguments(run) if name == "softmaxes" or set(run.names) & {"act", "act_grad"}]
-    contexts = ["untouched(model, seed)"]
+    contexts = ["untouched(model, seed) as own"]
     if hooked:
         contexts.append(f"Outputs(model, {' + '.join(hooked)}) as outputs")
     ways = "forwards and backwards" if run.differentiates else "forwards"
@@ -232,7 +213,6 @@ def run_function(run: NetworkRun, needs: Needs) -> str:
         f"def {run.function}({', '.join(parameters)}) -> dict:",
         f'    """Run the network {ways}; return what is read by (statistic, path of the layer)."""',
         f"    with {', '.join(contexts)}:",
-        "        own = copied(model)",
     ]
     if run.probe == "synflow":
         lines.append("        own |= {name: own[name].abs() for name, _ in model.named_parameters()}")
@@ -250,22 +230,24 @@ def _forward(run: NetworkRun) -> Iterator[str]:
 def _backward(run: NetworkRun) -> Iterator[str]:
     yield "names = {id(p): name for name, p in model.named_parameters()}"
     yield "of = {path: names.get(id(model.get_submodule(path).weight)) for path in linears}"
-    yield "for name in filter(None, of.values()):"
-    yield "    own[name].requires_grad_()"
+    first = "sources = "
     if "weight_grad" in run.names:
         yield "if None in of.values():"
         yield '    raise LayerError("weight_grad: the weight of a layer is computed from others, not a parameter")'
-    yield "output = torch.func.functional_call(model, own, (x.detach().clone(),))"
-    yield f"loss = {'cross_entropy(output, y)' if run.labelled else 'logits_of(output).sum()'}"
-    first = "sources = "
-    if "weight_grad" in run.names:
-        yield 'sources = {("weight_grad", path): own[name] for path, name in of.items()}'
+        yield 'sources = {("weight_grad", path): own[name].requires_grad_() for path, name in of.items()}'
         first = "sources |= "
+    else:
+        yield "for name in filter(None, of.values()):"
+        yield "    own[name].requires_grad_()"
+    yield "output = torch.func.functional_call(model, own, (x.detach().clone(),))"
+    yield from _LOGITS.splitlines()
+    if run.labelled:
+        yield from _CROSS_ENTROPY.splitlines()
     if "act_grad" in run.names:
         yield first + '{("act_grad", path): outputs[path] for path in linears}'
-    yield "grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)"
-    yield "pairs = zip(sources.items(), grads, strict=True)"
-    yield "read = {key: torch.zeros_like(source) if grad is None else grad for (key, source), grad in pairs}"
+    loss = "loss" if run.labelled else "logits.sum()"
+    yield f"grads = torch.autograd.grad({loss}, list(sources.values()), allow_unused=True, materialize_grads=True)"
+    yield "read = dict(zip(sources, grads, strict=True))"
     yield from _kept(run, "read |= ")
 
 
@@ -282,13 +264,10 @@ def functions(needs: Needs) -> list[str]:
     runs = {run.function: run for run in needs.runs}
     hooks = needs.counts or any(set(run.names) - {"weight_grad"} for run in needs.runs)
     per_layer = bool(needs.names & {"fan_in", "fan_out", "heads", "tokens", "position"})
-    random_y = needs.labelled
     chosen = [
         (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, find_blocks(needs)), (needs.matrices, _MATRIX),
-        (per_layer, _PER_LAYER), *((True, run_function(run, needs)) for run in runs.values()),
-        (needs.counts, _COUNTED), (random_y, _CROSS_ENTROPY), (any(r.differentiates for r in needs.runs), _LOGITS),
-        (random_y, _RANDOM_CLASSES), (any(r.probe == "noise" for r in needs.runs), _NOISE),
-        (needs.batch, _COPIED), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
+        (per_layer, _PER_LAYER), *((True, run_function(run)) for run in runs.values()),
+        (needs.counts, _COUNTED), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
     ]  # fmt: skip
     return [text.rstrip("\n") for wanted, text in chosen if wanted]
 
@@ -307,27 +286,36 @@ def reading_lines(needs: Needs) -> Iterator[str]:
     if needs.batch:
         yield "if inputs is None:"
         yield '    raise LayerError("this formula runs the network: give it a batch of inputs")'
-        yield "x = inputs.detach()"
     if "weight_grad_batches" in needs.names:
-        yield "if len(x) % 2:"
+        yield "if len(inputs) % 2:"
         yield '    raise LayerError("weight_grad_batches halves the batch: give an even number of samples")'
-    if any(run.probe == "data" and run.labelled for run in needs.runs):
-        yield "y = random_classes(x, seed) if targets is None else targets"
+    if needs.checked_slots:
+        yield "# Checked before the run: a weight that is not finite would spread to all that the run computes."
+        each = f"for slot in {needs.slots_text(needs.checked_slots)}"
+        yield f'checked = [{{slot: matrix("weight", block[slot], weights) {each}}} for block in blocks]'
+    yield from _drawn_lines(needs)
     if needs.counts:
         names = ["tokens" if "tokens" in needs.names else "_", "flops" if "flops" in needs.names else "_"]
-        yield f"{', '.join(names)} = counted(model, linears, x, seed)"
-    if needs.runs and needs.weight_slots:
-        slots = ", ".join(f'"{slot}"' for slot in needs.weight_slots)
-        yield "for block in blocks:  # a weight that is not finite is named before it spreads"
-        yield f"    for slot in ({slots}{',' * (len(needs.weight_slots) == 1)}):"
-        yield '        matrix("weight", block[slot], weights)'
+        yield f"{', '.join(names)} = counted(model, linears, inputs, seed)"
     for run in needs.runs:
         yield from _run_lines(run)
 
 
+def _drawn_lines(needs: Needs) -> Iterator[str]:
+    """Yield the lines that draw random classes, where there may be no targets, and Gaussian inputs."""
+    if any(run.labelled for run in needs.runs):
+        yield "generator = torch.Generator().manual_seed(seed + 1)"
+        yield 'classes = torch.rand(len(inputs), generator=generator, dtype=torch.float32, device="cpu")'
+    if any(run.probe == "data" and run.labelled for run in needs.runs):
+        yield "y = classes if targets is None else targets"
+    if any(run.probe == "noise" for run in needs.runs):
+        yield "generator = torch.Generator().manual_seed(seed)"
+        yield 'gaussian = torch.randn(inputs.shape, generator=generator, dtype=torch.float32, device="cpu").to(inputs)'
+
+
 def _run_lines(run: NetworkRun) -> Iterator[str]:
-    x = {"data": "x", "noise": "noise_like(x, seed)", "synflow": "torch.ones_like(x[:1])"}[run.probe]
-    y = {"data": "y", "noise": "random_classes(x, seed)"}.get(run.probe, "")
+    x = {"data": "inputs", "noise": "gaussian", "synflow": "torch.ones_like(inputs[:1])"}[run.probe]
+    y = {"data": "y", "noise": "classes"}.get(run.probe, "")
     model = ", ".join(["model", *arguments(run)])
     if run.halves:
         yield f"halves = zip({x}.chunk(2), {y}.chunk(2), strict=True)"

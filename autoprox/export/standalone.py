@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from autoprox import __version__
-from autoprox.export.needs import LAYER, NET, Needs, matrix_text, samples_text
+from autoprox.export.needs import LAYER, NET, Needs, matrix_text, quoted, samples_text
 from autoprox.export.snippets import functions, reading_lines
 from autoprox.export.sources import Definition, Import, SourceError, bundle, call_text
 from autoprox.primitives import Formula, Operation, Terminal
@@ -21,7 +21,14 @@ from autoprox.proxy import Proxy
 
 _LINE = 120  # width of the file
 _CALL = 80  # longest call on one line
-_INLINE = 40  # longest argument that stays inside its call
+_INLINE = 48  # longest argument that stays inside its call
+
+#: The variables of `score` that are called the same in every file.
+_LOCALS = frozenset(
+    ["model", "inputs", "targets", "layers", "seed", "blocks", "linears", "softmaxes", "weights", "checked"]
+    + ["generator", "classes", "gaussian", "y", "halves", "half", "column", "slot", "row", "block", "_"]
+    + [f"{probe}{end}" for probe in ("data", "noise", "synflow") for end in ("", "_halves")]
+)
 
 _SIGNATURE = '''\
 def score(model: torch.nn.Module, inputs=None, targets=None, layers=None, seed: int = 0) -> float:
@@ -59,26 +66,23 @@ def to_python(proxy: Proxy) -> str:
             )
     needs = Needs(proxy.formula)
     helpers = functions(needs)
-    named = {
-        node.name
-        for text in helpers
-        for node in ast.parse(text).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
+    defined = [node for text in helpers for node in ast.parse(text).body]
+    named = {node.name for node in defined if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     operations = [node.head.function for node in proxy.formula.nodes() if isinstance(node.head, Operation)]
+    for name in sorted(_LOCALS.intersection(map(call_text, operations))):
+        raise SourceError(f"the function '{name}' has the name of a variable of the exported file: rename it")
     taken = ("score", "SLOTS", *sorted(named))
     sources = bundle(operations, _imports("\n".join(helpers)), taken=taken)
     lines = [f"    {line}" for line in reading_lines(needs)]
-    body = "\n".join([*lines, *_body(proxy.formula, sources.names)])
+    body = "\n".join([*lines, *_body(proxy.formula, needs, sources.names)])
     if "SLOTS" not in body + "".join(helpers):
         needs.slots = ()
     score = _SIGNATURE + (_RUN if needs.batch else _NO_RUN) + _LAYERS_DOC + body
     head = [_docstring(proxy, needs.batch), _import_lines(sources.imports)]
     if needs.slots:
-        head.append(f"# The linear layers of a block that the formula reads.\nSLOTS = {_tuple(needs.slots)}")
-    note = "# What follows finds and reads the layers, and then come the operations of the formula."
-    first, *others = [*helpers, *_definitions(sources.definitions)]
-    return "\n\n\n".join(["\n\n".join(head), score, f"{note}\n\n\n{first}", *others]) + "\n"
+        slots = ", ".join(map(quoted, needs.slots)) + "," * (len(needs.slots) == 1)
+        head.append(f"SLOTS = ({slots})  # the linear layers of a block that the formula reads")
+    return "\n\n\n".join(["\n\n".join(head), score, *helpers, *_definitions(sources.definitions)]) + "\n"
 
 
 def _imports(code: str) -> Iterator[Import]:
@@ -100,24 +104,9 @@ def _imports(code: str) -> Iterator[Import]:
         yield Import("random", "", "random")
 
 
-def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:
+def _body(formula: Formula, needs: Needs, taken: Iterable[str]) -> Iterator[str]:
     """The lines of `score` that compute the formula from the reading: numbers of layers, then of the network."""
-    names = _Names({*taken, "model", "inputs", "targets", "layers", "seed", "blocks"})
-    names.taken |= {
-        "column",
-        "slot",
-        "row",
-        "block",
-        "x",
-        "y",
-        "linears",
-        "softmaxes",
-        "weights",
-        "halves",
-        "_",
-        "half",
-    }
-    names.taken |= {f"{probe}{end}" for probe in ("data", "noise", "synflow") for end in ("", "_halves")}
+    names = _Names({*taken, *_LOCALS})
     tables: dict[Formula, str] = {}
     reductions = matrix_reductions(formula)
     if reductions:
@@ -129,24 +118,33 @@ def _body(formula: Formula, taken: Iterable[str]) -> Iterator[str]:
         for reduction in group:
             tables[reduction] = names.fresh(_stem(reduction))
             yield f"    {tables[reduction]} = torch.empty(len(blocks), {len(slots)}, dtype=torch.float64)"
-        yield f"    for column, slot in enumerate({_tuple(slots)}):"
-        yield "        for row, block in enumerate(blocks):"
-        yield from (f"            {line}" for line in _matrix_lines(group, tables, names))
-    yield ""
-    yield "    # One number for the network."
-    yield from (f"    {line}" for line in _network_lines(formula, tables, names))
+        yield f"    for column, slot in enumerate({needs.slots_text(slots)}):"
+        lines = list(_matrix_lines(group, needs, tables, names))
+        whole = any("block[" in line for line in lines)
+        yield f"        for {'row, block in enumerate(blocks)' if whole else 'row in range(len(blocks))'}:"
+        yield from (f"            {line}" for line in lines)
+    lines = list(_network_lines(formula, needs, tables, names))
+    if len(lines) > 1:
+        yield ""
+        yield "    # One number for the network."
+    yield from (f"    {line}" for line in lines)
 
 
 def _role(reduction: Formula) -> str:
     return next(arg.kind.role for arg in reduction.args if arg.kind.level == "matrix")
 
 
-def _matrix_lines(group: Sequence[Formula], tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
+def _matrix_lines(
+    group: Sequence[Formula], needs: Needs, tables: Mapping[Formula, str], names: _Names
+) -> Iterator[str]:
     """The lines that reduce the matrices of one layer to a number for each reduction of the group."""
     lines = _Lines(names, group, {})
     for node in dict.fromkeys(node for reduction in group for node in reduction.nodes()):
         if isinstance(node.head, Terminal):
             name, probe = node.head.statistic.name, node.head.probe
+            if name == "weight" and needs.checked_slots:
+                lines.names[node] = "checked[row][slot]"
+                continue
             stem = name if probe in ("", "data") else f"{name}_{probe}"
             lines.assign(node, names.usable(stem), matrix_text(node.head))
     lines.device = next(iter(lines.names.values()))
@@ -156,13 +154,13 @@ def _matrix_lines(group: Sequence[Formula], tables: Mapping[Formula, str], names
         yield f"{tables[reduction]}[row, column] = {text}"
 
 
-def _network_lines(formula: Formula, tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
+def _network_lines(formula: Formula, needs: Needs, tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
     """The lines that compute the formula, in float64, from the tables of its reductions."""
     lines = _Lines(names, [formula], tables)
     for node in formula.nodes():
         if isinstance(node.head, Terminal) and node.kind.level == "layer":
             name, role = node.head.statistic.name, node.head.role
-            slots = _tuple(role_slots(role))
+            slots = needs.slots_text(role_slots(role))
             variable = names.usable(name if role == "all" else f"{name}_{role}")
             number = f"lambda row, block, slot: {LAYER[name]}"
             lines.assign(node, variable, _fitting(variable, "per_layer", ["blocks", slots, number]))
@@ -266,14 +264,6 @@ def _stem(node: Formula) -> str:
     return node.head.name
 
 
-def _quoted(text: str) -> str:
-    return f'"{text}"'
-
-
-def _tuple(texts: Sequence[str]) -> str:
-    return f"({', '.join(map(_quoted, texts))}{',' * (len(texts) == 1)})"
-
-
 def _import_lines(imports: Iterable[Import]) -> str:
     """The imports in the order that isort gives them."""
 
@@ -314,12 +304,12 @@ def _definitions(definitions: Sequence[Definition]) -> list[str]:
 def _docstring(proxy: Proxy, runs: bool) -> str:
     """What the file is and where it came from. The proxy's name and provenance are text of unknown origin."""
     lines = [f"A zero-cost proxy for vision transformers, exported by autoprox {__version__}. It needs only torch.", ""]
-    lines += [*_wrapped(f"Name: {proxy.name}", ""), ""] if proxy.name else []
-    lines += ["Formula:", *_wrapped(proxy.formula.text, "    "), ""]
+    lines += _wrapped(f"Name: {proxy.name}", "") if proxy.name else []
+    lines += _wrapped(f"Formula: {proxy.formula.text}", "")
     call = "score(model, inputs, targets)" if runs else "score(model)"
     lines += ["Usage, with this file as my_proxy.py:", "    from my_proxy import score", f"    value = {call}"]
     if proxy.provenance:
-        lines += ["", "Provenance:", *_outline(proxy.provenance, "    ")]
+        lines += ["Provenance:", *_outline(proxy.provenance, "    ")]
     return '"""' + "\n".join(_escaped(line) for line in lines) + '\n"""'
 
 

@@ -60,6 +60,7 @@ COVERING = (
     "sum(l1(weight - 2) + fan_in / fan_out * tokens - heads + pow(position, 2) + depth)",
     "sum(maximum(l1(maximum(zscore(weight[fc1]) * 2, exp(0.5))), l1(zscore(weight[fc1]))) - heads[fc1])",
     "sum(l1(weight[msa]) + l1(act_grad[mlp, noise])) + depth_weighted(logdet(weight[fc2]))",
+    "sum(fro(weight[fc1])) + sum(mean(act[qkv]))",
     "mean(std(attn) + max(attn[noise])) * sum(min(attn[synflow]))",
     "sum(fro(batch_std(weight_grad_batches[qkv, noise]))) + sum(fan_out[proj]) + mean(tokens[mlp])",
     "sum(pattern_count(attn)) + sum(spectral(act[noise])) + sum(effective_rank(act_grad[synflow]))",
@@ -185,7 +186,7 @@ def _bound(node: ast.stmt) -> list[str]:
 
 def test_a_formula_of_weights_is_exported_without_probes() -> None:
     source = export(resolve("l2-norm"), "python")
-    assert len(source.splitlines()) < 120 < len(export(resolve("snip"), "python").splitlines()) < 200
+    assert len(source.splitlines()) < 120 < len(export(resolve("snip"), "python").splitlines()) <= 160
     for word in ("autograd", "cross_entropy", "read_statistics", "nuclear", "FlopCounterMode"):
         assert word not in source
     model = TinyVit()
@@ -197,7 +198,7 @@ def test_what_is_used_twice_is_computed_once() -> None:
     source = export(
         Proxy.from_formula("mean(l1(abs(weight)) + std(abs(weight)) * depth) + log(depth) * log(depth)"), "python"
     )
-    body = source[source.index("blocks = ") : source.index("# What follows")]
+    body = source[source.index("blocks = ") : source.index("class LayerError")]
     assert body.count("absolute(") == body.count("log(") == 1
 
 
@@ -333,6 +334,11 @@ def fro_1(x: Tensor) -> Tensor:
     return x + 1
 
 
+def row(x: Tensor) -> Tensor:
+    """Has the name of a variable of every file."""
+    return x
+
+
 def user_proxy(text: str, **functions: Callable[..., Tensor]) -> Proxy:
     """A proxy in our vocabulary and functions, which are reductions if they are named so, and maps otherwise."""
     extra = [
@@ -390,6 +396,7 @@ def test_operations_without_usable_source_are_refused() -> None:
         (Callable_(), "no function with a name"),
         (with_numpy, "uses 'import numpy as np', but an exported proxy imports only torch"),
         (my_clip, "two things are called 'saturate'"),
+        (row, "the function 'row' has the name of a variable of the exported file: rename it"),
     ):
         with pytest.raises(SourceError, match=re.escape(says)) as caught:
             export(user_proxy("sum(fro(used(weight)))", used=function), "python")
