@@ -27,7 +27,7 @@ from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR
 from autoprox.bench_cache.benchmarks.reliability import reliability
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.by_reference import load_dataset
-from autoprox.bench_cache.training.run import Plan, Trained, begin, carry_out, make_benchmark
+from autoprox.bench_cache.training.run import TrainingPlan, TrainingResult, begin, carry_out, make_benchmark
 from autoprox.bench_cache.training.trainer import Recipe
 
 TABLE = EMBEDDED_DIR / "micro-vit.json"
@@ -55,16 +55,18 @@ CHANCE = 1.5
 CHECKED, OTHER_SEEDS, LONGER = 24, 4, 3
 
 
-def plan(photos: Path) -> Plan:
+def plan(photos: Path) -> TrainingPlan:
     """What `COMMAND` trains."""
     datasets = tuple(load_dataset(name).limited(1500, 2000) for name in ("digits", "fashion", "pines"))
     pictures = load_dataset(str(photos)).limited(1500, 2000)
     if pictures.name != "photos":
         raise SystemExit(f"{photos}: the file is to be called photos.npz, because tasks have the names of files")
-    return Plan("micro-vit", (*datasets, pictures), archs=300, seeds=4, recipe=Recipe(epochs=8, batch=32, lr=3e-3))
+    return TrainingPlan(
+        "micro-vit", (*datasets, pictures), archs=300, seeds=4, recipe=Recipe(epochs=8, batch=32, lr=3e-3)
+    )
 
 
-def trained(wanted: Plan, journal: Path) -> Trained:
+def trained(wanted: TrainingPlan, journal: Path) -> TrainingResult:
     """Carry out a training from wherever its journal ends."""
     done = begin(journal, wanted)
     with Progress() as bars:

@@ -20,7 +20,7 @@ from rich.table import Table
 from autoprox import Benchmark
 from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR
 from autoprox.bench_cache.training.by_reference import load_dataset
-from autoprox.bench_cache.training.run import Job, Plan, begin, carry_out, make_benchmark, run_job
+from autoprox.bench_cache.training.run import TrainingJob, TrainingPlan, begin, carry_out, make_benchmark, run_job
 from autoprox.bench_cache.training.trainer import Recipe
 
 TABLE = EMBEDDED_DIR / "mini-vit.json"
@@ -37,10 +37,10 @@ LIMITS = (
 )
 
 
-def plan() -> Plan:
+def plan() -> TrainingPlan:
     """What `COMMAND` trains."""
     datasets = tuple(load_dataset(name).limited(1000, 2000) for name in TASKS)
-    return Plan("mini-vit", datasets, archs=200, seeds=6, recipe=Recipe(epochs=7, batch=64, lr=4e-3))
+    return TrainingPlan("mini-vit", datasets, archs=200, seeds=6, recipe=Recipe(epochs=7, batch=64, lr=4e-3))
 
 
 def make(journal: Path) -> None:
@@ -69,7 +69,7 @@ def check(count: int) -> bool:
     for number, arch in enumerate(wanted.architectures()[:count]):
         for data in wanted.datasets:
             recorded = table.seeds[data.name][number]
-            found, _ = run_job(Job(wanted.space, arch, data, wanted.recipe, wanted.seeds))
+            found, _ = run_job(TrainingJob(wanted.space, arch, data, wanted.recipe, wanted.seeds))
             furthest = float(np.abs(recorded - found).max())
             noise = np.sqrt(table.seeds[data.name].var(1, ddof=1).mean() / wanted.seeds)
             verdict = "exact" if furthest == 0 else "within noise"

@@ -16,7 +16,7 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import SPACES
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.bench_cache.training.by_reference import load_dataset
-from autoprox.bench_cache.training.run import Plan, begin, carry_out, check_output, make_benchmark
+from autoprox.bench_cache.training.run import TrainingPlan, begin, carry_out, check_output, make_benchmark
 from autoprox.bench_cache.training.trainer import Recipe
 
 _RECIPE = Recipe()
@@ -76,7 +76,7 @@ def train(
         load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
         for ref in datasets
     ]
-    plan = Plan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
+    plan = TrainingPlan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
     called = check_output(out, name)
     journal = out.with_name(out.name + ".journal")
     done, total = begin(journal, plan), archs * len(loaded)

@@ -39,7 +39,7 @@ class Patience:
 
 
 # Called with the file, how many of its bytes are here, and what went wrong just now ("" if nothing did).
-Progress = Callable[[PublicFile, int, str], None]
+DownloadProgress = Callable[[PublicFile, int, str], None]
 
 
 def get_source(name: str) -> PublicSource:
@@ -59,7 +59,7 @@ def get_source(name: str) -> PublicSource:
 
 def download(
     source: PublicSource,
-    progress: Progress = lambda file, here, problem: None,
+    progress: DownloadProgress = lambda file, here, problem: None,
     base: str = RAW_GITHUB,
     patience: Patience | None = None,
 ) -> tuple[Benchmark, ...]:
@@ -82,7 +82,7 @@ def download(
     return tuple(benchmarks)
 
 
-def fetch(file: PublicFile, folder: Path, base: str, patience: Patience, progress: Progress) -> Path:
+def fetch(file: PublicFile, folder: Path, base: str, patience: Patience, progress: DownloadProgress) -> Path:
     """Return the path of the file in `folder`, fetched unless it is there; until whole, it is `<name>.part`.
 
     Raises:
@@ -116,7 +116,7 @@ class _Interrupted(Exception):
     """Something that another attempt may mend."""
 
 
-def _complete(file: PublicFile, part: Path, base: str, patience: Patience, progress: Progress) -> str:
+def _complete(file: PublicFile, part: Path, base: str, patience: Patience, progress: DownloadProgress) -> str:
     """Fill `part` from the first of the file's paths that exists, and return its address."""
     refusals = []
     for path in file.paths:
@@ -130,7 +130,7 @@ def _complete(file: PublicFile, part: Path, base: str, patience: Patience, progr
     raise DownloadError("; ".join(refusals))
 
 
-def _pull(url: str, file: PublicFile, part: Path, patience: Patience, progress: Progress) -> None:
+def _pull(url: str, file: PublicFile, part: Path, patience: Patience, progress: DownloadProgress) -> None:
     """Fill `part` to the file's size, attempt after attempt, as long as they bring something new."""
     most, idle = _size(part), 0
     for attempts in range(1, _MOST_ATTEMPTS + 1):
@@ -153,7 +153,7 @@ def _pull(url: str, file: PublicFile, part: Path, patience: Patience, progress: 
     )
 
 
-def _attempt(url: str, file: PublicFile, part: Path, timeout: float, progress: Progress) -> None:
+def _attempt(url: str, file: PublicFile, part: Path, timeout: float, progress: DownloadProgress) -> None:
     """Append to `part` what one request brings; start over where the server does not resume."""
     here = _size(part)
     if here == file.size:

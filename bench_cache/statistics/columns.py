@@ -12,7 +12,7 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec
-from autoprox.bench_cache.statistics.protocol import Held, Progress, rounded
+from autoprox.bench_cache.statistics.protocol import BuildProgress, Held, rounded
 from autoprox.primitives.evaluate import finish
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.operations import MAX
@@ -97,7 +97,7 @@ class TabularScorer:
         self,
         formulas: Iterable[Formula],
         indices: Iterable[int],
-        progress: Progress | None = None,
+        progress: BuildProgress | None = None,
         homes: Mapping[str, str] | None = None,
     ) -> None:
         """Check the formulas: there is nothing to build."""

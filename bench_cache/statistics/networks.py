@@ -15,7 +15,7 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.spaces.registry import InputSpec
-from autoprox.bench_cache.statistics.protocol import Held, Progress
+from autoprox.bench_cache.statistics.protocol import BuildProgress, Held
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.worker import NetworkTask, build, is_built
 from autoprox.primitives.evaluate import reductions
@@ -78,7 +78,7 @@ class NetworkScorer(ABC):
         self,
         formulas: Iterable[Formula],
         indices: Iterable[int],
-        progress: Progress | None = None,
+        progress: BuildProgress | None = None,
         homes: Mapping[str, str] | None = None,
     ) -> None:
         """Build the cached statistics that the formulas read, for the architectures that are kept on disk.

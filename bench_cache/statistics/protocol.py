@@ -16,7 +16,7 @@ from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.primitives.formula import Formula
 
 #: Told of work as it is done: how many networks, of how many.
-Progress = Callable[[int, int], None]
+BuildProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Scorer(Protocol):
         self,
         formulas: Iterable[Formula],
         indices: Iterable[int],
-        progress: Progress | None = None,
+        progress: BuildProgress | None = None,
         homes: Mapping[str, str] | None = None,
     ) -> None:
         """Do ahead what scores of the formulas on these architectures will need; see `NetworkScorer.prepare`."""

@@ -22,7 +22,7 @@ from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.dataset import Dataset
 from autoprox.bench_cache.training.trainer import Recipe, train
 
-Progress = Callable[[int, int], None]
+TrainingProgress = Callable[[int, int], None]
 
 #: How many images come with a task, for the probe `data`.
 PROBE_IMAGES = 16
@@ -40,7 +40,7 @@ class TrainingJournal(Journal):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is trained: `archs` architectures drawn from the space by `sample_seed`, each on every data set.
 
     `seeds` are how many trainings there are of each, with the seeds `first_seed` to first_seed + seeds − 1.
@@ -105,20 +105,20 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What a complete run found: by data set, architectures × seeds, percent; and the seconds of one core it took.
 
     `begun_with` are the versions that the run was begun with, empty in a journal from before they were recorded.
     """
 
-    plan: Plan
+    plan: TrainingPlan
     accuracies: dict[str, np.ndarray]
     seconds: float
     begun_with: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One architecture on one data set."""
 
     space: str
@@ -129,7 +129,7 @@ class Job:
     first_seed: int = 0
 
 
-def run_job(job: Job) -> tuple[list[float], float]:
+def run_job(job: TrainingJob) -> tuple[list[float], float]:
     """The accuracy for each seed, and the seconds of one core. Runs on one thread, so that workers do not contend."""
     began, seeds = time.process_time(), range(job.first_seed, job.first_seed + job.seeds)
     with one_thread():
@@ -137,7 +137,7 @@ def run_job(job: Job) -> tuple[list[float], float]:
     return accuracies, time.process_time() - began
 
 
-def begin(path: Path, plan: Plan) -> int:
+def begin(path: Path, plan: TrainingPlan) -> int:
     """Start the journal, or find that it can be gone on with; how many of the trainings are done.
 
     Raises JournalError for a journal of another plan: it names the first difference.
@@ -161,11 +161,11 @@ def _check_same(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]
 
 def carry_out(
     path: Path,
-    plan: Plan,
+    plan: TrainingPlan,
     workers: int,
-    progress: Progress | None = None,
+    progress: TrainingProgress | None = None,
     on_notice: Callable[[str], None] = lambda line: None,
-) -> Trained:
+) -> TrainingResult:
     """Carry the run of a journal to its end, from wherever it ends.
 
     Raises JournalError as `begin` does and while another process goes on with it, WorkerError if a worker dies.
@@ -178,7 +178,7 @@ def carry_out(
         data = {each.name: each for each in plan.datasets}
         missing = [key for key in wanted if key not in done]
         jobs = [
-            Job(plan.space, architectures[n], data[name], plan.recipe, plan.seeds, plan.first_seed)
+            TrainingJob(plan.space, architectures[n], data[name], plan.recipe, plan.seeds, plan.first_seed)
             for n, name in missing
         ]
         with opened_pool(workers) as pool:
@@ -193,12 +193,14 @@ def carry_out(
         return _trained(plan, done, journal.begun_with)
 
 
-def _trained(plan: Plan, done: dict[tuple[int, str], dict[str, Any]], begun_with: Mapping[str, str]) -> Trained:
+def _trained(
+    plan: TrainingPlan, done: dict[tuple[int, str], dict[str, Any]], begun_with: Mapping[str, str]
+) -> TrainingResult:
     accuracies = {
         data.name: np.array([done[number, data.name]["accuracy"] for number in range(plan.archs)])
         for data in plan.datasets
     }
-    return Trained(plan, accuracies, sum(record["seconds"] for record in done.values()), begun_with)
+    return TrainingResult(plan, accuracies, sum(record["seconds"] for record in done.values()), begun_with)
 
 
 def check_output(path: Path, name: str | None) -> str:
@@ -206,7 +208,7 @@ def check_output(path: Path, name: str | None) -> str:
     return check_name(path.stem if name is None else name, "benchmark")
 
 
-def make_benchmark(trained: Trained, name: str, command: str = "") -> Benchmark:
+def make_benchmark(trained: TrainingResult, name: str, command: str = "") -> Benchmark:
     """The benchmark of a complete run: a task for each data set, labelled by the mean accuracy over the seeds.
 
     With each task come the networks' input, `PROBE_IMAGES` training images for the probe `data` (drawn ones where a

@@ -15,7 +15,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.journal import JournalError
 from autoprox.bench_cache.training.by_reference import load_dataset
-from autoprox.bench_cache.training.run import Plan, begin, carry_out, make_benchmark
+from autoprox.bench_cache.training.run import TrainingPlan, begin, carry_out, make_benchmark
 from autoprox.bench_cache.training.trainer import Recipe
 
 
@@ -28,13 +28,13 @@ def npz(path: Path, count: int = 48, classes: int = 3) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def plan(tmp_path_factory: pytest.TempPathFactory) -> TrainingPlan:
     data = load_dataset(str(npz(tmp_path_factory.mktemp("data") / "toy.npz")))
-    return Plan("mini-vit", (data,), archs=4, seeds=2, recipe=Recipe(1, 16))
+    return TrainingPlan("mini-vit", (data,), archs=4, seeds=2, recipe=Recipe(1, 16))
 
 
 @pytest.fixture(scope="module")
-def unbroken(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, np.ndarray]]:
+def unbroken(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, np.ndarray]]:
     path = tmp_path_factory.mktemp("run") / "x.journal"
     begin(path, plan)
     found = carry_out(path, plan, 1)
@@ -43,7 +43,7 @@ def unbroken(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> tuple[byte
 
 @pytest.mark.parametrize("cut", [1, 3, 4])
 def test_a_run_that_was_broken_off_ends_like_an_unbroken_one(
-    plan: Plan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path, cut: int
+    plan: TrainingPlan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path, cut: int
 ) -> None:
     whole, accuracies = unbroken
     lines = whole.splitlines(keepends=True)
@@ -56,24 +56,26 @@ def test_a_run_that_was_broken_off_ends_like_an_unbroken_one(
     np.testing.assert_array_equal(found.accuracies["toy"], accuracies["toy"])
 
 
-def test_two_workers_find_the_same(plan: Plan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path) -> None:
+def test_two_workers_find_the_same(
+    plan: TrainingPlan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
     begin(tmp_path / "x.journal", plan)
     found = carry_out(tmp_path / "x.journal", plan, 2)
     np.testing.assert_array_equal(found.accuracies["toy"], unbroken[1]["toy"])
 
 
-def test_a_journal_of_another_plan_is_refused(plan: Plan, unbroken: tuple[bytes, dict], tmp_path: Path) -> None:
+def test_a_journal_of_another_plan_is_refused(plan: TrainingPlan, unbroken: tuple[bytes, dict], tmp_path: Path) -> None:
     (tmp_path / "x.journal").write_bytes(unbroken[0])
-    other = Plan(plan.space, plan.datasets, plan.archs, plan.seeds, Recipe(2, 16))
+    other = TrainingPlan(plan.space, plan.datasets, plan.archs, plan.seeds, Recipe(2, 16))
     with pytest.raises(JournalError, match="begun with another recipe"):
         begin(tmp_path / "x.journal", other)
-    fewer = Plan(plan.space, (plan.datasets[0].limited(20, None),), plan.archs, plan.seeds, plan.recipe)
+    fewer = TrainingPlan(plan.space, (plan.datasets[0].limited(20, None),), plan.archs, plan.seeds, plan.recipe)
     with pytest.raises(JournalError, match="begun with another datasets"):
         begin(tmp_path / "x.journal", fewer)
 
 
 def test_seeds_may_begin_where_those_of_another_run_end(
-    plan: Plan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path
+    plan: TrainingPlan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     second = replace(plan, seeds=1, first_seed=1)
     begin(tmp_path / "second.journal", second)
@@ -84,7 +86,7 @@ def test_seeds_may_begin_where_those_of_another_run_end(
 
 
 def test_a_journal_from_before_there_was_a_first_seed_began_at_0(
-    plan: Plan, unbroken: tuple[bytes, dict], tmp_path: Path
+    plan: TrainingPlan, unbroken: tuple[bytes, dict], tmp_path: Path
 ) -> None:
     before = unbroken[0].replace(b'"first_seed":0,', b"")
     assert before != unbroken[0]
@@ -94,13 +96,13 @@ def test_a_journal_from_before_there_was_a_first_seed_began_at_0(
         begin(tmp_path / "x.journal", replace(plan, first_seed=1))
 
 
-def test_fewer_architectures_are_the_first_of_more(plan: Plan) -> None:
-    more = Plan(plan.space, plan.datasets, 9, 1, plan.recipe)
+def test_fewer_architectures_are_the_first_of_more(plan: TrainingPlan) -> None:
+    more = TrainingPlan(plan.space, plan.datasets, 9, 1, plan.recipe)
     assert more.architectures()[:4] == plan.architectures()
     assert len(set(more.architectures())) == 9
 
 
-def test_the_benchmark_has_every_seed_images_and_a_card(plan: Plan, tmp_path: Path) -> None:
+def test_the_benchmark_has_every_seed_images_and_a_card(plan: TrainingPlan, tmp_path: Path) -> None:
     begin(tmp_path / "x.journal", plan)
     made = make_benchmark(carry_out(tmp_path / "x.journal", plan, 1), "toys", "the command")
     made.save(tmp_path / "toys.json")
@@ -123,12 +125,12 @@ def test_the_benchmark_has_every_seed_images_and_a_card(plan: Plan, tmp_path: Pa
         ({"first_seed": -1}, "first_seed is -1"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(plan: Plan, choice: dict, message: str) -> None:
+def test_a_plan_that_cannot_be_is_refused(plan: TrainingPlan, choice: dict, message: str) -> None:
     facts = {"space": plan.space, "datasets": plan.datasets, "archs": 1, "seeds": 1, "recipe": plan.recipe}
     with pytest.raises(BenchmarkError, match=message):
-        Plan(**{**facts, **choice})
+        TrainingPlan(**{**facts, **choice})
     with pytest.raises(BenchmarkError, match="two data sets are called toy"):
-        Plan(**{**facts, "datasets": plan.datasets * 2})
+        TrainingPlan(**{**facts, "datasets": plan.datasets * 2})
 
 
 @pytest.mark.slow
@@ -149,7 +151,7 @@ def test_a_killed_command_goes_on(tmp_path: Path) -> None:
     again = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=200, check=True)
     assert f"{done} done" in again.stdout
     assert "Next: autoprox bench show" in again.stdout
-    plan = Plan("mini-vit", (load_dataset(str(tmp_path / "toy.npz")),), 5, 2, Recipe(3, 16))
+    plan = TrainingPlan("mini-vit", (load_dataset(str(tmp_path / "toy.npz")),), 5, 2, Recipe(3, 16))
     begin(tmp_path / "unbroken.journal", plan)
     found = Benchmark.load(out)
     assert found.architectures == plan.architectures()
