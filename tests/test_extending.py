@@ -144,7 +144,20 @@ READER = Addition(
         ),
     ),
 )
-ADDITIONS = (OPERATION, STATISTIC, ZOO_PROXY, EVOLUTION_STRATEGY, JOINT_FITNESS, EXPORT_FORMAT, READER)
+SPACE = Addition(
+    "a space",
+    "bench_cache/spaces/narrow.py",
+    (
+        (
+            "",
+            '"""The mini-vits of the smallest width."""\n\n'
+            "from dataclasses import replace\n\n"
+            "from autoprox.bench_cache.spaces.autoformer_spaces import SPACES as AUTOFORMERS\n\n"
+            "SPACES = tuple(replace(space, name='narrow', embed_dims=(16,)) for space in AUTOFORMERS[-1:])\n",
+        ),
+    ),
+)
+ADDITIONS = (OPERATION, STATISTIC, SPACE, ZOO_PROXY, EVOLUTION_STRATEGY, JOINT_FITNESS, EXPORT_FORMAT, READER)
 
 
 def add(tree: Path, addition: Addition) -> None:
@@ -239,6 +252,13 @@ def test_operation_and_statistic_in_a_formula(scratch: Scratch, run_directory: P
     scored = scratch.run("search", "--space", "mini-vit", "--proxy", formula, "--budget", "3", "--image-size", "8",
                          "--patch-size", "2", "--workers", "1")  # fmt: skip
     assert "The best 3 of 3" in scored
+
+
+def test_space(scratch: Scratch) -> None:
+    found = scratch.run("search", "--space", "narrow", "--proxy", "width", "--budget", "3", "--image-size", "8",
+                        "--patch-size", "2", "--out", "narrow.json")  # fmt: skip
+    assert "The best 3 of 3" in found
+    assert "narrow" in scratch.run("search", "--help")
 
 
 def test_zoo_proxy(scratch: Scratch, run_directory: Path) -> None:
