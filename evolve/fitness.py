@@ -75,7 +75,8 @@ def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
     return float(kendalltau(scores[there], accuracies[there], method="asymptotic").statistic)
 
 
-#: With so many architectures or fewer, all pairs are compared at once; beyond, scipy's O(n log n) is faster.
+#: With so many architectures or fewer, all pairs are compared at once: 11 µs a tau for 60 architectures and 169 µs for
+#: 256, where scipy takes 197 and 217. Beyond, scipy's O(n log n) is as fast.
 PAIRWISE = 256
 
 

@@ -1,4 +1,8 @@
-"""Placement: which tasks prefer a machine, or a process, that already has what they read."""
+"""Placement: which tasks prefer a machine, or a process, that already has what they read.
+
+It is our own because the executors of the standard library give a task to whichever process is free, and Dask's
+scheduler knows where its own results are, not where files and maps of memory are.
+"""
 
 
 class Placed:
