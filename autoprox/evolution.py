@@ -177,8 +177,8 @@ def run_evolution(
             done = len(journal.records) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
         benchmarks = _stored_benchmarks(out, settings)
-        # A table takes no time to read.
-        pool = None if settings.grammar == TABULAR or executor else local_pool(workers)
+        needs_no_pool = executor or settings.grammar == TABULAR  # a table takes no time to read
+        pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
             judge = _judge(settings, benchmarks, executor or pool)
             breeder = Breeder(_grammar(settings, benchmarks), judge)

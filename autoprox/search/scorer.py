@@ -87,7 +87,7 @@ class ArchitectureScorer:
         self.executor: Executor | None = None
 
     def __enter__(self) -> ArchitectureScorer:
-        self.executor = local_pool(self.workers)
+        self.executor = local_pool(self.workers, preload=[__name__])
         return self
 
     def __exit__(self, *exception: object) -> None:

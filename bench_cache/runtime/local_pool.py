@@ -1,4 +1,4 @@
-"""Workers: local processes for long work, on one thread each, and how they start, are interrupted and end."""
+"""Local pool: worker processes on this machine, how they start and end, and what Ctrl-C does meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,12 +23,16 @@ import torch
 
 from autoprox.bench_cache.runtime.placement import Homed
 
-#: Parameters of glibc's mallopt: from what size on memory is asked of the system, and given back.
+#: Two parameters of glibc's mallopt: the size from which on memory is asked of the system, and that from which on
+#: free memory is given back to it.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
 
 def give_back_memory() -> None:
-    """Freed memory back to the system: glibc would keep most of what a network took, and the next would add to it."""
+    """Give freed memory back to the system.
+
+    Otherwise glibc keeps most of what a network took, and the next network adds to it.
+    """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
         if trim:
@@ -36,8 +40,10 @@ def give_back_memory() -> None:
 
 
 def keep_memory() -> None:
-    """Freed memory stays with the process, for what it computes next: asking the system for each matrix's memory anew,
-    as glibc otherwise does, takes as long as most operations on it."""
+    """Let the process keep freed memory for what it computes next.
+
+    Otherwise glibc asks the system anew for the memory of each matrix, which takes as long as most operations on it.
+    """
     if sys.platform == "linux":
         tune = getattr(ctypes.CDLL(None), "mallopt", None)
         if tune:
@@ -47,7 +53,7 @@ def keep_memory() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """torch on one thread inside."""
+    """Run torch on one thread inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -57,13 +63,18 @@ def one_thread() -> Iterator[None]:
 
 
 class LocalPool(Executor):
-    """Fresh local processes. Work goes to whichever is free, and `Homed` work then always to the same.
+    """An executor of fresh local processes.
 
-    One process is one ProcessPoolExecutor, which gets its next work when it is done with the last.
+    Work goes to whichever process is free. `Homed` work goes to the process that has its home; a new home is given to
+    the process with the smallest load. Each process is a ProcessPoolExecutor of one worker, and gets its next work when
+    it has done the last.
+
+    `preload` names the modules that all processes need. On Linux they are imported once for all pools of this process,
+    when the first pool is made; later pools' are imported by each worker.
     """
 
-    def __init__(self, workers: int) -> None:
-        context = _context()
+    def __init__(self, workers: int, *, preload: Sequence[str] = ()) -> None:
+        context = _context(preload)
         self._lanes = [ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker) for _ in range(workers)]
         self._idle = list(range(workers))
         self._homes: dict[str, int] = {}
@@ -74,11 +85,11 @@ class LocalPool(Executor):
 
     @property
     def pids(self) -> list[int]:
-        """The numbers of the processes that have begun."""
+        """The process ids of the workers that have started."""
         return [pid for lane in self._lanes for pid in (lane._processes or {})]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """As concurrent.futures says. The first argument tells whether it is `Homed`."""
+        """Submit work as concurrent.futures says; its first argument tells whether it is `Homed`."""
         with self._lock:
             if self._broken:
                 raise self._broken
@@ -89,14 +100,14 @@ class LocalPool(Executor):
         return work.outcome
 
     def _lane_of(self, task: Homed) -> int:
-        """Where the task's home is: for a new one, where there is the least to do."""
+        """Return the process that has the task's home; give a new home to the process with the smallest load."""
         if task.home not in self._homes:
             self._homes[task.home] = int(np.argmin(self._loads))
             self._loads[self._homes[task.home]] += task.load
         return self._homes[task.home]
 
     def _give_out(self) -> None:
-        """Give every idle process the work that has waited longest for it."""
+        """Give every idle process the work that has waited longest and may run there."""
         for lane in tuple(self._idle):
             work = next((w for w in self._waiting if w.lane in (None, lane)), None)
             if work is not None:
@@ -127,13 +138,13 @@ class LocalPool(Executor):
 
         try:
             self._lanes[lane].submit(work.function, *work.args, **work.kwargs).add_done_callback(ended)
-        except (BrokenExecutor, EOFError, OSError) as error:  # it, or the server that starts it, died meanwhile
+        except (BrokenExecutor, EOFError, OSError) as error:  # the process, or the server that starts it, died
             failed: Future = Future()
             failed.set_exception(error if isinstance(error, BrokenExecutor) else BrokenProcessPool(repr(error)))
             ended(failed)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As concurrent.futures says: end the processes once their work is done."""
+        """End the processes once their work is done, as concurrent.futures says."""
         with self._lock:
             left = [work.outcome for work in self._waiting]
         if cancel_futures:
@@ -146,6 +157,8 @@ class LocalPool(Executor):
 
 @dataclass(eq=False)
 class _Work:
+    """Work that waits, for the process `lane` or, if that is None, for any."""
+
     outcome: Future
     lane: int | None
     function: Callable[..., Any]
@@ -153,16 +166,17 @@ class _Work:
     kwargs: dict[str, Any]
 
 
-def _context() -> BaseContext:
-    """How a process begins: on Linux as a fork of a server that has imported torch once for all of them, which takes
-    milliseconds, not seconds. Elsewhere libraries may not bear a fork, and it begins from nothing.
+def _context(preload: Sequence[str]) -> BaseContext:
+    """Return how workers start: on Linux as forks of a server; elsewhere libraries may not bear a fork.
 
-    The server starts with the first pool, with the environment of that moment, and ends with this process.
+    The server has imported torch, and the modules of `preload`, once for all workers, so that one starts in
+    milliseconds, not seconds. It starts with the first pool, in the environment of that moment, and ends with this
+    process.
     """
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["autoprox.bench_cache.statistics.scorer"])
+    context.set_forkserver_preload([__name__, *preload])
     resource_tracker.ensure_running()  # else the server starts it, which lets interrupts through again
     with interrupts_wait(), _same_modules():
         forkserver.ensure_running()
@@ -171,7 +185,7 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _same_modules() -> Iterator[None]:
-    """A Python that is started inside imports from where this one does, and not from the current folder first."""
+    """Let a Python that is started inside import from where this one does, and not from the current folder first."""
     before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
     os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
@@ -185,14 +199,17 @@ def _same_modules() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def local_pool(workers: int) -> Executor | None:
-    """A pool of fresh processes; None, meaning this process, for one worker."""
-    return None if workers == 1 else LocalPool(workers)
+def local_pool(workers: int, *, preload: Sequence[str] = ()) -> Executor | None:
+    """Return a pool of fresh processes or, for one worker, None, which stands for this process; see `LocalPool`."""
+    return None if workers == 1 else LocalPool(workers, preload=preload)
 
 
 def _begin_worker() -> None:
-    """Ctrl-C reaches every process of the terminal; the one that gives out the work decides what it means. A killed
-    one cannot tell its workers, which would wait for work for ever."""
+    """Prepare a fresh worker process.
+
+    It ignores Ctrl-C, which reaches every process of the terminal: the process that gives out the work decides what it
+    means. It ends with that process, which cannot tell its workers when it is killed; they would wait for ever.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -206,7 +223,10 @@ def _end_with_parent() -> None:
 
 
 def close_pool(pool: Executor | None) -> None:
-    """End a pool's processes; Ctrl-C meanwhile is ignored, since it would leave them waiting for work for ever."""
+    """End a pool's processes.
+
+    Ctrl-C is ignored meanwhile, because it would leave the processes waiting for work for ever.
+    """
     if pool is None:
         return
     heard = threading.current_thread() is threading.main_thread()
@@ -219,9 +239,9 @@ def close_pool(pool: Executor | None) -> None:
 
 
 @contextmanager
-def opened_pool(workers: int) -> Iterator[Executor | None]:
+def opened_pool(workers: int, *, preload: Sequence[str] = ()) -> Iterator[Executor | None]:
     """Open a pool of fresh processes, as `local_pool` does, and close it on the way out."""
-    pool = local_pool(workers)
+    pool = local_pool(workers, preload=preload)
     try:
         yield pool
     finally:
@@ -230,7 +250,7 @@ def opened_pool(workers: int) -> Iterator[Executor | None]:
 
 @contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C inside is answered afterwards, and not at all by processes started inside."""
+    """Put off Ctrl-C until the end of the block; processes that are started inside never hear it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

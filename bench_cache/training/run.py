@@ -181,7 +181,7 @@ def carry_out(
             TrainingJob(plan.space, architectures[n], data[name], plan.recipe, plan.seeds, plan.first_seed)
             for n, name in missing
         ]
-        with opened_pool(workers) as pool:
+        with opened_pool(workers, preload=[__name__]) as pool:
             for number, (accuracies, seconds) in results(pool, run_job, jobs, GO_ON):
                 arch, name = missing[number]
                 spent = round(seconds, 2)

@@ -293,7 +293,7 @@ def test_a_dead_worker_is_told_and_the_run_goes_on(
 
     pools: list[Any] = []
     plain = autoprox.evolution.local_pool
-    monkeypatch.setattr(autoprox.evolution, "local_pool", lambda workers: pools.append(plain(workers)) or pools[-1])
+    monkeypatch.setattr(autoprox.evolution, "local_pool", lambda *a, **k: pools.append(plain(*a, **k)) or pools[-1])
     out = begin(tmp_path / "run")
     with pytest.raises(WorkerError, match="nothing that was finished is lost"):
         run_evolution(out, workers=2, watch=at_generation(1, kill))

@@ -114,6 +114,20 @@ def test_a_killed_process_breaks_the_pool_and_nothing_waits_for_ever(busy: bool)
 
 # --- how they start ---
 
+_PRELOADED = """
+from autoprox.bench_cache.runtime.local_pool import LocalPool
+if __name__ == "__main__":
+    with LocalPool(1, preload=["wave"]) as pool:
+        assert pool.submit(eval, "'wave' in __import__('sys').modules").result()
+"""
+
+
+@on_linux
+def test_workers_find_the_preloaded_modules_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", _PRELOADED], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 _WHERE = """
 import autoprox
 from importlib.util import find_spec
