@@ -1,0 +1,140 @@
+"""Fitted structure: a small model of an architecture's sizes and genes, the opponent that a proxy has to beat.
+
+A proxy sees the untrained network; this sees only what the architecture is called, and was fitted to the same labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import kendalltau, rankdata
+
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.checks import is_number
+from autoprox.bench_cache.spaces.registry import get_space
+
+#: Strengths of the ridge that validation chooses from, strongest first: of equal ones, the simplest model stays.
+STRENGTHS = tuple(float(10**power) for power in np.arange(3, -3.5, -0.5))
+#: A list with a value for each layer is read at so many depths, and as its mean and its sum.
+PLACES = 4
+#: A list of at most so many values, as many in every architecture, is read value by value.
+_STAGES = 4
+
+
+@dataclass(frozen=True)
+class FittedStructure:
+    """A fitted model's word on every architecture of a benchmark.
+
+    Attributes:
+        predicted: float64, one for each architecture, higher is better; only the order has a meaning.
+        strength: the strength of the ridge that validation chose.
+        features: how many features vary, and so how many coefficients were fitted.
+    """
+
+    predicted: np.ndarray
+    strength: float
+    features: int
+
+
+def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
+    """Fit a ridge regression of the ranks of a task's accuracies on structural features.
+
+    With z the features (see `structural_features`), standardised on the evolve split, and r the ranks of the evolve
+    split's accuracies, centred and divided by their number:
+
+        β = argmin ‖r − z β‖² + λ ‖β‖²,  predicted = z β
+
+    λ is that of `STRENGTHS` with the highest tau on the validation split. The test split is not looked at.
+
+    Returns None where no feature varies, or either split has fewer than 3 accuracies.
+    """
+    splits, accuracies = benchmark.splits(), benchmark.tasks[task]
+    evolve, validation = (split[~np.isnan(accuracies[split])] for split in (splits["evolve"], splits["validation"]))
+    if min(len(evolve), len(validation)) < 3:
+        return None
+    features = structural_features(benchmark, task)
+    z = _standardised(features, evolve)
+    if not z.shape[1]:
+        return None
+    ranks = rankdata(accuracies[evolve])
+    target = (ranks - ranks.mean()) / len(ranks)
+    left, sizes, right = np.linalg.svd(z[evolve], full_matrices=False)
+
+    def predict(strength: float) -> np.ndarray:
+        return z @ (right.T @ (sizes / (sizes**2 + strength) * (left.T @ target)))
+
+    def on_validation(strength: float) -> float:
+        return float(np.nan_to_num(kendalltau(predict(strength)[validation], accuracies[validation]).statistic))
+
+    strength = max(STRENGTHS, key=on_validation)
+    return FittedStructure(predict(strength), strength, z.shape[1])
+
+
+def structural_features(benchmark: Benchmark, task: str) -> np.ndarray:
+    """Return what can be read off an architecture without building it, float64 of architectures × features.
+
+    That is params, FLOPs, depth and width, and every gene:
+
+    - a positive number x: log x and (log x − median)², so that a best size in the middle can be fitted;
+    - a list with a number for each layer: the same of its mean and its sum, and log x at `PLACES` depths, evenly
+      spaced from the first layer to the last;
+    - a choice that is no number: for each option, 1 or 0, or for a list, in how many layers it stands, and whether it
+      does at each of the `PLACES` depths.
+
+    A feature with a missing value anywhere is left out.
+    """
+    spec = benchmark.inputs[task].spec if task in benchmark.inputs else benchmark.spec
+    columns = [each for values in benchmark.structure(spec).values() for each in _of_numbers(values)]
+    space = None if benchmark.space is None else get_space(benchmark.space)
+    genes = [dict(arch) if space is None else space.to_json(arch) for arch in benchmark.architectures]
+    for gene in dict.fromkeys(name for arch in genes for name in arch):
+        columns += _of_gene([arch.get(gene) for arch in genes])
+    complete = [column for column in columns if np.isfinite(column).all()]
+    return np.stack(complete, axis=1) if complete else np.zeros((len(genes), 0))
+
+
+def _of_gene(values: Sequence[object]) -> Iterable[np.ndarray]:
+    """Yield the features of one gene, given its value in every architecture."""
+    lists = [list(value) if isinstance(value, list | tuple) else [value] for value in values]
+    lengths = {len(each) for each in lists}
+    if 0 in lengths:
+        return
+    if all(is_number(entry) for each in lists for entry in each):
+        if lengths == {1}:
+            yield from _of_numbers(np.array(lists, dtype=np.float64)[:, 0])
+            return
+        yield from _of_numbers(np.array([np.mean(each) for each in lists]))
+        yield from _of_numbers(np.array([np.sum(each) for each in lists], dtype=np.float64))
+        for place in _at_depths(lists):
+            yield _log(np.array(place, dtype=np.float64))
+        return
+    for option in sorted({str(entry) for each in lists for entry in each}):
+        yield np.array([[str(entry) for entry in each].count(option) for each in lists], dtype=np.float64)
+        for place in _at_depths(lists) if lengths != {1} else ():
+            yield np.array([str(entry) == option for entry in place], dtype=np.float64)
+
+
+def _at_depths(lists: Sequence[Sequence[object]]) -> list[list[object]]:
+    """Return the entries at evenly spaced depths; short lists of one length are read whole."""
+    lengths = {len(each) for each in lists}
+    count = lengths.pop() if len(lengths) == 1 and max(lengths) <= _STAGES else PLACES
+    return [[each[round(place * (len(each) - 1) / max(count - 1, 1))] for each in lists] for place in range(count)]
+
+
+def _of_numbers(values: np.ndarray) -> list[np.ndarray]:
+    logs = _log(values)
+    return [logs, (logs - np.median(logs)) ** 2]
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    """Return log x where all x are positive, else x: a zero or a negative number is a choice, not a size."""
+    return np.log(values) if (values > 0).all() else values
+
+
+def _standardised(features: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Return the features with mean 0 and variance 1 over the fitted architectures, without those that do not vary."""
+    mean, std = features[fitted].mean(0), features[fitted].std(0)
+    varies = std > 1e-9 * np.maximum(1.0, np.abs(mean))
+    return (features[:, varies] - mean[varies]) / std[varies]
