@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau, rankdata
@@ -97,7 +98,7 @@ def structural_features(benchmark: Benchmark, task: str) -> np.ndarray:
 
 def _of_gene(values: Sequence[object]) -> Iterable[np.ndarray]:
     """Yield the features of one gene, given its value in every architecture."""
-    lists = [list(value) if isinstance(value, list | tuple) else [value] for value in values]
+    lists: list[list[Any]] = [list(value) if isinstance(value, list | tuple) else [value] for value in values]
     lengths = {len(each) for each in lists}
     if 0 in lengths:
         return
