@@ -30,7 +30,7 @@ from autoprox.pictures import DrawingError
 from autoprox.rank.caption import caption
 from autoprox.rank.libra import LIBRA, ROLES, Choice, choose, libra_contest
 from autoprox.rank.output import flat
-from autoprox.rank.plan import RankError, RankPlan, contenders, make_plan
+from autoprox.rank.plan import RankError, RankPlan, make_plan, proxies_to_rank
 from autoprox.rank.plots import correlation_figure, save_figure
 from autoprox.rank.scores import Scores, load
 from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
@@ -127,16 +127,16 @@ def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
     tasks = tuple(task for task in task_names(plan.benchmark, patterns) if task in plan.tasks)
     if not tasks:
         raise RankError(f"the run has scores for the tasks {', '.join(plan.tasks)} only")
-    return RankPlan(plan.benchmark, tasks, plan.contenders, plan.architectures, plan.split, plan.batch, plan.seed)
+    return RankPlan(plan.benchmark, tasks, plan.proxies, plan.architectures, plan.split, plan.batch, plan.seed)
 
 
 def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str]) -> list[str]:
     """The names of the proxies to choose from: all that were scored, or those that are named."""
-    scored = [contender.name for contender in plan.contenders]
+    scored = [proxy.name for proxy in plan.proxies]
     if not refs or "all" in refs:
         return scored
-    structure = {contender.name for contender in contenders(benchmark, ())}
-    named = [c.name for c in contenders(benchmark, refs) if c.name not in structure or c.name in refs]
+    structure = {proxy.name for proxy in proxies_to_rank(benchmark, ())}
+    named = [p.name for p in proxies_to_rank(benchmark, refs) if p.name not in structure or p.name in refs]
     missing = [name for name in named if name not in scored]
     if missing:
         raise RankError(f"the run has no scores by {missing[0]}; it has {', '.join(scored)}")

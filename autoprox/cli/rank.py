@@ -139,7 +139,7 @@ def _heading(plan: RankPlan, out: Path, done: int) -> str:
         f"autoprox rank → {out}\n"
         f"{plan.benchmark.name}, split {plan.split}: {len(plan.architectures)} architectures{going_on}\n"
         f"tasks {', '.join(plan.tasks)}\n"
-        f"{len(plan.contenders)} proxies, batch {plan.batch}, seed {plan.seed}"
+        f"{len(plan.proxies)} proxies, batch {plan.batch}, seed {plan.seed}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Caption of a ranking: what the numbers are, and what the networks ran on."""
+"""Caption of a ranking: what its numbers mean, and what the networks ran on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
-from autoprox.primitives import parse
-from autoprox.rank.plan import RankPlan
-from autoprox.zoo import ZOO
+from autoprox.rank.plan import MergedRanks, RankPlan
 
 _NUMBERS = (
     "τ: Kendall's tau-b, ρ: Spearman, r: Pearson with accuracy, with 95 % bootstrap intervals; τ|params: partial "
@@ -18,7 +16,7 @@ _NUMBERS = (
 
 
 def caption(plan: RankPlan) -> str:
-    """Return what the numbers are, in short (docs/ranking.md is exact), and what the networks ran on."""
+    """Return what the numbers mean, in short (docs/ranking.md defines them), and what the networks ran on."""
     return "\n".join([_NUMBERS, *(_columns(plan) if plan.benchmark.space is None else _networks(plan))])
 
 
@@ -29,7 +27,7 @@ def _columns(plan: RankPlan) -> Iterator[str]:
 
 
 def _networks(plan: RankPlan) -> Iterator[str]:
-    """Say what the networks ran on: one line for each probe, and for what the probe `data` read on each task."""
+    """Yield what the networks ran on: a line for each probe; for `data`, a line for each kind of batch."""
     probes = probes_of(plan)
     if not probes:
         yield "No network was run: every score follows from structure or from the initial weights."
@@ -65,10 +63,5 @@ def _data(plan: RankPlan) -> Iterator[str]:
 
 def probes_of(plan: RankPlan) -> frozenset[str]:
     """Return the probes that some proxy of the plan runs the networks under."""
-    found: set[str] = set()
-    for contender in plan.contenders:
-        if contender.function:
-            found |= set(ZOO[contender.function].probes)
-        elif contender.formula:
-            found |= {terminal.probe for terminal in parse(contender.formula).terminals()} - {""}
-    return frozenset(found)
+    proxies = (proxy for proxy in plan.proxies if not isinstance(proxy, MergedRanks))
+    return frozenset(probe for proxy in proxies for probe in proxy.probes)

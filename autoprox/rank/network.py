@@ -1,4 +1,4 @@
-"""One network scored by many proxies: built once, run once for each probe, every reduction computed once."""
+"""One network scored by many proxies: built once, run once for each probe, and each reduction computed once."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from autoprox.primitives import Block, Formula, LayerError, Reading, find_blocks
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import Terminal
-from autoprox.scoring import ProxyError, require
-from autoprox.zoo import ZOO
+from autoprox.scoring import AnyProxy, ProxyError, require
 from autoprox.zoo.shared_results import SharedResults, sharing_results
 
-#: What a function may raise on a network that it is not defined for: ours, and what torch and numpy raise.
+#: What a function may raise on a network for which it is not defined: our errors, and those of torch and numpy.
 _REFUSALS = (ValueError, ArithmeticError, RuntimeError)
-_LONGEST = 200  # of a reason
+#: Characters of a reason that are kept.
+_LONGEST = 200
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkSetup:
-    """What networks are built for and run on, and the tasks whose networks these are.
+    """What the networks of some tasks are built for and run on.
 
-    `inputs`: float32, samples × channels × size × size; `targets`: integers, samples.
+    `inputs` are float32, samples × channels × size × size; `targets` are class numbers, one for each sample.
     """
 
     spec: InputSpec
@@ -44,13 +44,13 @@ class NetworkSetup:
     tasks: tuple[str, ...]
 
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """Inputs and targets."""
+        """Return inputs and targets."""
         return torch.from_numpy(self.inputs), torch.from_numpy(self.targets)
 
 
 @dataclass(frozen=True)
 class Score:
-    """A proxy's score of one network, or None and why there is none; and the seconds that it took."""
+    """A proxy's score of one network, or None with the problem, and the seconds that it took."""
 
     value: float | None
     problem: str = ""
@@ -59,52 +59,54 @@ class Score:
 
 @dataclass(frozen=True)
 class NetworkJob:
-    """What one worker does for one architecture. `functions` are names of the zoo."""
+    """What a worker needs to score one architecture, whose network is built once for each set-up."""
 
     space: str
     arch: Any
-    settings: tuple[NetworkSetup, ...]
+    setups: tuple[NetworkSetup, ...]
     seed: int
-    formulas: Mapping[str, Formula]
-    functions: tuple[str, ...]
+    proxies: tuple[AnyProxy, ...]
 
 
 def score_network(job: NetworkJob) -> list[dict[str, Score]]:
-    """Every proxy's score, for each setting. On one thread, so that sums are added in one order."""
+    """Return every proxy's score by name, for each set-up.
+
+    It runs on one thread, because the order of sums, and with it the last bits of a score, depends on the threads.
+    """
+    formulas = {proxy.name: proxy.as_formula for proxy in job.proxies if proxy.as_formula is not None}
+    functions = [proxy for proxy in job.proxies if proxy.as_formula is None]
     found = []
     with one_thread():
-        for setting in job.settings:
-            inputs, targets = setting.tensors()
-            model = get_space(job.space).build(job.arch, setting.spec, job.seed)
-            scores = formula_scores(job.formulas, model, inputs, targets, job.seed)
-            scores |= function_scores(job, model, inputs, targets, scores)
+        for setup in job.setups:
+            inputs, targets = setup.tensors()
+            model = get_space(job.space).build(job.arch, setup.spec, job.seed)
+            scores = formula_scores(formulas, model, inputs, targets, job.seed)
+            with sharing_results() as shared:
+                for name, formula in formulas.items():
+                    value, seconds = scores[name].value, scores[name].seconds
+                    if value is not None:
+                        shared.put(formula, (model, inputs, targets, job.seed), value, seconds)
+                for proxy in functions:
+                    scores[proxy.name] = function_score(proxy, model, inputs, targets, job.seed, shared)
             found.append(scores)
             del model
             give_back_memory()
     return found
 
 
-def function_scores(
-    job: NetworkJob, model: torch.nn.Module, inputs: Tensor, targets: Tensor, known: Mapping[str, Score]
-) -> dict[str, Score]:
-    """The zoo's functions on a model; what they have in common, with each other or with formulas, is computed once."""
-    with sharing_results() as common:
-        for name, formula in job.formulas.items():
-            if known[name].value is not None:
-                common.put(formula, (model, inputs, targets, job.seed), known[name].value, known[name].seconds)
-        return {name: function_score(name, model, inputs, targets, job.seed, common) for name in job.functions}
-
-
 def function_score(
-    name: str, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int, common: SharedResults
+    proxy: AnyProxy, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int, shared: SharedResults
 ) -> Score:
-    """A function of the zoo on a model. Its seconds have those in them that something it uses took before."""
-    began, saved = time.perf_counter(), common.saved
+    """Return a function's score of a model.
+
+    Its seconds are what it would take alone: for a shared result they include what that took when it was computed.
+    """
+    began, saved = time.perf_counter(), shared.saved
     try:
-        value = ZOO[name].score(model, inputs, targets, seed=seed)
+        value = proxy.score(model, inputs, targets, seed=seed)
     except _REFUSALS as error:
-        return Score(None, _reason(error, name), time.perf_counter() - began + common.saved - saved)
-    return _score(value, time.perf_counter() - began + common.saved - saved)
+        return Score(None, _reason(error, proxy.name), time.perf_counter() - began + shared.saved - saved)
+    return _score(value, time.perf_counter() - began + shared.saved - saved)
 
 
 def _score(value: float, seconds: float) -> Score:
@@ -125,14 +127,14 @@ def _reason(error: Exception, name: str = "") -> str:
 
 @dataclass
 class _Work:
-    """One network's numbers, as they come in, and the seconds that they took."""
+    """The numbers read from one network so far, and the seconds that each took."""
 
     model: torch.nn.Module
     blocks: Sequence[Block]
     inputs: Tensor
     targets: Tensor
     seed: int
-    numbers: Reading = field(default_factory=Reading)  # per layer and network; matrices are not kept
+    numbers: Reading = field(default_factory=Reading)  # per layer and per network; matrices are not kept
     reduced: dict[Formula, list[float]] = field(default_factory=dict)
     problems: dict[tuple[str, str, str], str] = field(default_factory=dict)  # by statistic, probe and slot
     seconds: dict[str | Formula, float] = field(default_factory=dict)  # by run, and by reduction
@@ -141,11 +143,11 @@ class _Work:
 def formula_scores(
     formulas: Mapping[str, Formula], model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int
 ) -> dict[str, Score]:
-    """The formulas' scores of a model, which is left as it was.
+    """Return the formulas' scores of a model by name; the model is left as it was.
 
-    A probe runs once for all formulas, and a reduction of matrices to a number per layer is computed once. A
-    formula's seconds are those of the runs it needs (a run reads what any formula wants of it), of its reductions,
-    and of its arithmetic: what it would take alone, or a little more.
+    Each probe runs once for all formulas, and each reduction of matrices to a number per layer is computed once. A
+    formula's seconds are those of the runs that it needs, of its reductions and of its arithmetic. Alone it might take
+    a little less, because a run reads what any of the formulas needs.
     """
     try:
         blocks = find_blocks(model)
@@ -165,20 +167,26 @@ def _is_matrix(terminal: Terminal) -> bool:
 
 
 def _run(name: str, probe: str) -> str:
-    """The run of the network that a statistic is read from; empty where nothing is run."""
+    """Return the name of the run from which a statistic is read; empty where nothing is run."""
     if name in SHAPES:
         return "shapes"
     return f"{probe} by halves" if name == "weight_grad_batches" else probe
 
 
 def _runs(part: Formula) -> frozenset[str]:
-    """The runs that a reduction reads. Weights, which every one of them has too, count only where there is no other."""
+    """Return the runs from which a reduction reads; the empty run of weights only where there is no other.
+
+    Weights can be read in any run, so they need none of their own.
+    """
     runs = frozenset(_run(t.statistic.name, t.probe) for t in part.terminals())
     return runs - {""} or runs
 
 
 def _together(wanted: Iterable[Formula]) -> list[frozenset[str]]:
-    """Sets of runs whose matrices a reduction combines, so that they must be there at once; one set is, at a time."""
+    """Return the runs in groups: those in one group are combined by a reduction, so their matrices are held together.
+
+    The groups are worked off one after the other, so that the matrices of one group are in memory at a time.
+    """
     graph = nx.Graph()
     for part in wanted:
         graph.add_nodes_from(_runs(part))
@@ -187,7 +195,7 @@ def _together(wanted: Iterable[Formula]) -> list[frozenset[str]]:
 
 
 def _reduce(work: _Work, runs: frozenset[str], wanted: Sequence[Formula]) -> None:
-    """Read the runs' matrices, compute the wanted reductions, and forget the matrices."""
+    """Read the matrices of a group of runs, compute the wanted reductions, and forget the matrices."""
     terminals = dict.fromkeys(t for part in wanted for t in part.terminals())
     reading = Reading()
     for run in sorted({_run(t.statistic.name, t.probe) for t in terminals}):
@@ -204,7 +212,7 @@ def _reduce(work: _Work, runs: frozenset[str], wanted: Sequence[Formula]) -> Non
 
 
 def _read(work: _Work, run: str, pairs: set[tuple[str, str]]) -> Reading:
-    """One run's statistics; what the model does not have is a problem of its own, and not of the others."""
+    """Return the statistics of one run. One that the model lacks is noted as a problem, and the others are read."""
     found = Reading()
     with _Timed(work.seconds, run):
         try:
@@ -227,7 +235,7 @@ def _key(terminal: Terminal, slot: str) -> tuple[str, str, str]:
 
 
 def _check(work: _Work, reading: Reading, terminal: Terminal, slot: str) -> None:
-    """Note as a problem what is missing or not finite."""
+    """Note a problem where a statistic is missing or not finite."""
     name, probe, _ = _key(terminal, slot)
     if (name, probe, "") in work.problems:
         work.problems[name, probe, slot] = work.problems[name, probe, ""]
@@ -256,7 +264,7 @@ def _finished(work: _Work, formula: Formula) -> Score:
 
 
 class _Timed:
-    """Adds the seconds inside to an entry."""
+    """A context that adds the seconds spent inside it to an entry."""
 
     def __init__(self, seconds: dict[Any, float], key: Any) -> None:
         self.seconds, self.key = seconds, key

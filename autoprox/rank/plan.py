@@ -1,11 +1,11 @@
-"""Rank plan: what is ranked by what: architectures, tasks, proxies, and what their networks run on."""
+"""Rank plan: which architectures are ranked, by which proxies, on which tasks, and what their networks run on."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
 from typing import Any
@@ -18,63 +18,61 @@ from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.statistics.version import statistics_version
-from autoprox.primitives import parse
-from autoprox.proxy import Proxy
+from autoprox.primitives import statistic
+from autoprox.primitives.statistics import COLUMN
+from autoprox.proxy import Proxy, resolve
 from autoprox.rank.network import NetworkSetup
 from autoprox.rank.stats import FEWEST
-from autoprox.scoring import gaussian_batch
+from autoprox.scoring import AnyProxy, gaussian_batch
 from autoprox.zoo import ZOO
 
-#: Which architectures are ranked: those of a split, or all.
+#: Which architectures can be ranked: all, or those of a split.
 OFFERS = ("all", *SPLITS)
 ALL = "all"
 
 
 class RankError(ValueError):
-    """A ranking that cannot be: its proxies, its architectures or its settings; one line says why."""
+    """A ranking that cannot run because of its proxies, its architectures or its settings; one line says why."""
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A row of the table: a formula, a function of the zoo, a column of the benchmark's table, or ranks merged.
-
-    `formula` is its text; `column` and `function` are names; `merged` are names of other rows.
-    """
+class MergedRanks:
+    """A score that exists only among several architectures: their ranks by the proxies `parts`, Σ log(rank / n)."""
 
     name: str
-    formula: str = ""
-    function: str = ""
-    column: str = ""
-    merged: tuple[str, ...] = ()
+    parts: tuple[str, ...]
 
 
-#: Proxies that only several architectures have: the ranks by others, merged by Σ log(rank / n).
+#: A row of the table. Its `name` is how the table calls it; a column of a tabular benchmark is a formula.
+Ranked = AnyProxy | MergedRanks
+
+#: name → the proxies of the zoo whose ranks are merged.
 MERGED = MappingProxyType({"az-nas": ("az-expressivity", "az-trainability", "az-complexity")})
 
 
 @dataclass(frozen=True, eq=False)
 class RankPlan:
-    """A ranking: what is ranked by what, on which architectures (indices of the benchmark, ascending).
+    """All that a ranking's result depends on.
 
-    `batch` samples are what the networks run on, and `seed` gives these, the initial weights and the sample of
-    architectures.
+    `architectures` are indices of the benchmark, ascending. The networks run on `batch` samples. `seed` gives the
+    initial weights, the Gaussian samples where the benchmark has no images, and the sample of architectures.
     """
 
     benchmark: Benchmark
     tasks: tuple[str, ...]
-    contenders: tuple[Contender, ...]
+    proxies: tuple[Ranked, ...]
     architectures: tuple[int, ...]
     split: str = ALL
     batch: int = 2
     seed: int = 0
 
     def record(self) -> dict[str, Any]:
-        """All that the scores depend on, as JSON."""
+        """Return all that the scores depend on, as JSON."""
         digest = hashlib.sha256(self.benchmark.to_bytes()).hexdigest()
         return {
             "benchmark": [self.benchmark.name, digest],
             "tasks": list(self.tasks),
-            "proxies": [{**asdict(contender), "merged": list(contender.merged)} for contender in self.contenders],
+            "proxies": [_to_record(proxy) for proxy in self.proxies],
             "architectures": list(self.architectures),
             "split": self.split,
             "batch": self.batch,
@@ -94,12 +92,16 @@ def make_plan(
     batch: int = 2,
     seed: int = 0,
 ) -> RankPlan:
-    """The ranking that is meant.
+    """Return the plan of the ranking that these choices describe.
 
-    `tasks` are names or patterns (all without), `proxies` what `contenders` takes. Of the split's architectures that
-    have an accuracy in any task, `sample` are drawn at random from the seed, or all are ranked.
+    `tasks` are names or patterns; none means all. `proxies` are what `proxies_to_rank` takes. The architectures are
+    those of the split that have an accuracy on any of the tasks; `sample` draws so many of them at random.
 
-    Raises RankError, SearchError for a task that there is not, ProxyError or FormulaError for a proxy.
+    Raises:
+        RankError: a choice is out of its range, or fewer than 3 architectures have an accuracy.
+        BenchmarkError: there is no such task.
+        ProxyError: there is no such proxy.
+        FormulaError: a formula cannot be read.
     """
     if batch < 1 or seed < 0:
         raise RankError(f"batch is {batch} and seed {seed}; they must be at least 1 and 0")
@@ -119,80 +121,103 @@ def make_plan(
         raise RankError(
             f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank"
         )
-    return RankPlan(benchmark, chosen, contenders(benchmark, proxies), tuple(labelled), split, batch, seed)
+    return RankPlan(benchmark, chosen, proxies_to_rank(benchmark, proxies), tuple(labelled), split, batch, seed)
 
 
-def contenders(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Contender, ...]:
-    """Params, FLOPs, depth and width, where the benchmark has them, and then the proxies that are meant.
+def proxies_to_rank(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Ranked, ...]:
+    """Return params, FLOPs, depth and width, where the benchmark has them, and then the proxies that are meant.
 
-    A tabular benchmark's are its columns. Else `all` is every training-free proxy of the zoo; others are names of the
-    zoo, and what `autoprox.proxy.resolve` takes: run directories, proxy files, formulas.
+    The proxies of a tabular benchmark are its columns; `all` is every column. Elsewhere a proxy is a name of the zoo
+    or what `resolve` takes: a run directory, a proxy file, a formula; `all` is every training-free proxy of the zoo.
 
-    Raises RankError for a name that there is not, or twice; ProxyError or FormulaError as `resolve`.
+    Raises:
+        RankError: there is no such column, or two different proxies have one name.
+        ProxyError: there is no such proxy.
+        FormulaError: a formula cannot be read.
     """
-    found = {name: Contender(name, formula=name) for name in benchmark.structure()}
+    found: dict[str, Ranked] = {name: Proxy.from_formula(name, name) for name in benchmark.structure()}
     for ref in refs:
-        for contender in _meant(benchmark, ref):
-            same = found.setdefault(contender.name, contender)
-            if same != contender:
-                raise RankError(f"two proxies are called {quoted(contender.name)}; give one another name")
+        for proxy in _meant(benchmark, ref):
+            if found.setdefault(proxy.name, proxy) != proxy:
+                raise RankError(f"two proxies are called {quoted(proxy.name)}; give one another name")
     return tuple(found.values())
 
 
-def _meant(benchmark: Benchmark, ref: str) -> Iterator[Contender]:
+def _meant(benchmark: Benchmark, ref: str) -> Iterator[Ranked]:
     if ref in MERGED and benchmark.space is not None:
-        yield from (_contender(benchmark, name) for name in MERGED[ref])
-        yield Contender(ref, merged=MERGED[ref])
+        yield from (_proxy(benchmark, name) for name in MERGED[ref])
+        yield MergedRanks(ref, MERGED[ref])
     elif ref != ALL:
-        yield _contender(benchmark, ref)
+        yield _proxy(benchmark, ref)
     elif benchmark.space is None:
-        yield from (_contender(benchmark, name) for name in benchmark.columns)
+        yield from (_proxy(benchmark, name) for name in benchmark.columns)
     else:
-        yield from (_contender(benchmark, name) for name, entry in ZOO.items() if entry.training_free)
-        yield from (Contender(name, merged=parts) for name, parts in MERGED.items() if ZOO.keys() >= set(parts))
+        yield from (_proxy(benchmark, name) for name, entry in ZOO.items() if entry.training_free)
+        yield from (MergedRanks(name, parts) for name, parts in MERGED.items() if ZOO.keys() >= set(parts))
 
 
-def _contender(benchmark: Benchmark, ref: str) -> Contender:
+def _proxy(benchmark: Benchmark, ref: str) -> AnyProxy:
+    """Return the proxy that is meant, with the name of its row; scores do not depend on its provenance."""
     if ref in STRUCTURE and ref in benchmark.structure():
-        return Contender(ref, formula=ref)
+        return Proxy.from_formula(ref, ref)
     if ref in benchmark.columns:
-        return Contender(ref, column=ref)
+        return Proxy(statistic(COLUMN, ref), ref)
     if benchmark.space is None:
         raise RankError(
             f"{benchmark.name} is tabular: its networks cannot be built, and it has no column {quoted(ref)}; "
             f"there are {', '.join(benchmark.columns)}"
         )
+    proxy = resolve(ref)
+    formula = proxy.as_formula
+    if formula is None:
+        return proxy
+    if any(terminal.statistic.column for terminal in formula.terminals()):
+        raise RankError(
+            f"'{formula.text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks"
+        )
     if ref in ZOO:
-        entry = ZOO[ref]
-        return Contender(ref, function=ref) if entry.function else Contender(ref, formula=parse(entry.formula).text)
-    proxy = Proxy.load(ref)
-    text = proxy.formula.text
-    if any(terminal.statistic.column for terminal in proxy.formula.terminals()):
-        raise RankError(f"'{text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks")
-    if proxy.name and not os.path.exists(os.path.expanduser(ref)):
-        return Contender(proxy.name, formula=text)
-    return Contender(os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else text, formula=text)
+        return Proxy(formula, ref)
+    return Proxy(formula, os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else formula.text)
+
+
+def _to_record(proxy: Ranked) -> dict[str, Any]:
+    if isinstance(proxy, MergedRanks):
+        return {"name": proxy.name, "merged": list(proxy.parts)}
+    return {"name": proxy.name, "proxy": proxy.text}
+
+
+def from_record(record: Mapping[str, Any]) -> Ranked:
+    """Return the proxy that `RankPlan.record` wrote.
+
+    Raises:
+        KeyError: the record lacks a field.
+        FormulaError: the formula cannot be read.
+    """
+    if "merged" in record:
+        return MergedRanks(record["name"], tuple(record["merged"]))
+    text = record["proxy"]
+    if text in ZOO and ZOO[text].as_formula is None:
+        return ZOO[text]
+    return Proxy.from_formula(text, record["name"])
 
 
 def network_setups(plan: RankPlan) -> tuple[NetworkSetup, ...]:
-    """What the networks are built for and run on; together they have all tasks.
+    """Return what the networks are built for and run on: one set-up for each kind of network, all tasks together.
 
-    A task that comes with images has a network of its own, which runs on the first of these. The others have one
-    network, and one Gaussian batch with classes at random. It is not the batch of the probe `noise`, which has a seed
-    of its own.
+    A task that comes with images has a network of its own, which runs on the first of them. All other tasks share a
+    network, which runs on Gaussian samples with random classes. These are not the samples of the probe `noise`, which
+    are drawn from another seed.
 
-    Raises RankError for a batch larger than the images that there are.
+    Raises:
+        RankError: the batch is larger than the number of images.
     """
     found = []
     for network in plan.benchmark.networks():
         tasks = tuple(task for task in plan.tasks if task in network.tasks)
         if network.spec is not None and tasks:
-            images = (
-                gaussian_batch(network.spec, plan.batch, plan.seed)
-                if network.input is None
-                else _images(plan, network.input)
-            )
-            found.append(NetworkSetup(network.spec, *images, tasks))
+            given = network.input
+            samples = gaussian_batch(network.spec, plan.batch, plan.seed) if given is None else _images(plan, given)
+            found.append(NetworkSetup(network.spec, *samples, tasks))
     return tuple(found)
 
 

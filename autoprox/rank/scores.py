@@ -1,12 +1,14 @@
-"""Rank: proxies' scores of a benchmark's architectures, kept as they come in, so that a killed run goes on.
+"""Scores of a ranking: every proxy's score of every architecture, kept as they come in, so that a killed run goes on.
 
-A run directory holds `scores.jsonl`: the settings, then one line for each architecture. `rank_stats` makes the table.
+A run directory holds `scores.jsonl`: the settings, then one line for each architecture. `autoprox.rank.stats` makes
+the table of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,23 +19,26 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.runtime.local_pool import opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
+from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.bench_cache.statistics.columns import known
 from autoprox.evolve import Journal, JournalError
-from autoprox.primitives import Formula, Reading, evaluate, parse
+from autoprox.primitives import Formula, FormulaError, Reading, evaluate
 from autoprox.rank.network import NetworkJob, score_network
-from autoprox.rank.plan import Contender, RankError, RankPlan, network_setups
+from autoprox.rank.plan import MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
 from autoprox.rank.stats import Contest
+from autoprox.scoring import AnyProxy
 from autoprox.zoo.az_nas import log_rank_sum
 
 SCORES = "scores.jsonl"
-#: Settings that do not keep a run from going on: `collect` gives notice when versions differ.
+#: Settings that may differ when a run goes on: they are versions, and `collect` gives notice when versions differ.
 OF_VERSIONS = ("autoprox", "code")
-#: How to go on after a worker was lost.
+#: Tells the user how to go on after a worker process was lost.
 GO_ON = "run the same command again with the same --out, and with fewer --workers if memory is short"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a proxy has no score, and of how many networks; `reason` is that of the first."""
+    """Why a proxy has no score of `count` networks; `reason` is that of the first of them."""
 
     proxy: str
     reason: str
@@ -42,7 +47,10 @@ class Failure:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What a run found. `seconds[proxy]`: the mean over networks, NaN for a column, which was not computed here."""
+    """What a run found.
+
+    `seconds[proxy]` is the mean over the networks; NaN for a column of a table, which was computed elsewhere.
+    """
 
     contest: Contest
     seconds: Mapping[str, float]
@@ -50,16 +58,18 @@ class Scores:
 
 
 class ScoresJournal(Journal):
-    """The journal of a ranking: one line for each architecture. Its seconds differ between two equal runs."""
+    """The journal of a ranking: one line for each architecture. Two equal runs differ in the seconds only."""
 
     FORMAT: ClassVar[str] = "autoprox-scores"
     COUNTER: ClassVar[str] = "number"
 
 
 def begin(plan: RankPlan, out: Path) -> int:
-    """Begin the run of a plan in a directory, or find it there; how many architectures it has scored already.
+    """Begin the run of a plan in a directory, or find it there; return how many architectures are scored already.
 
-    Raises RankError where the directory holds another run, naming the first setting that differs.
+    Raises:
+        RankError: the directory holds other files, or a run with another setting, which the message names.
+        JournalError: the run's journal cannot be read.
     """
     path = out / SCORES
     if not path.exists():
@@ -90,10 +100,12 @@ def collect(
     on_progress: Callable[[int, int], None] = lambda done, of: None,
     on_notice: Callable[[str], None] = lambda line: None,
 ) -> Scores:
-    """The scores of every architecture, from wherever the journal in the directory ends.
+    """Score every architecture from where the journal in the directory ends, and return all scores.
 
-    Raises what `begin` does, JournalError while another process goes on with the run, and WorkerError if a worker
-    process dies.
+    Raises:
+        RankError: as for `begin`.
+        JournalError: the journal cannot be read, or another process goes on with the run.
+        WorkerError: a worker process died.
     """
     begin(plan, out)
     with ScoresJournal.held(out / SCORES, on_notice) as journal:
@@ -113,9 +125,11 @@ def collect(
 
 
 def load(benchmark: Benchmark, out: Path) -> tuple[RankPlan, Scores]:
-    """The plan and the scores of a finished run on a benchmark.
+    """Return the plan and the scores of a finished run on a benchmark.
 
-    Raises JournalError if there is none, RankError if it is of another benchmark or has not finished.
+    Raises:
+        JournalError: there is no run in the directory, or it cannot be read.
+        RankError: the run is on another benchmark, or has not finished.
     """
     journal = ScoresJournal.open(out / SCORES)
     stored = journal.settings
@@ -123,13 +137,13 @@ def load(benchmark: Benchmark, out: Path) -> tuple[RankPlan, Scores]:
         plan = RankPlan(
             benchmark,
             tuple(stored["tasks"]),
-            tuple(Contender(**{**contender, "merged": tuple(contender["merged"])}) for contender in stored["proxies"]),
+            tuple(from_record(record) for record in stored["proxies"]),
             tuple(stored["architectures"]),
             stored["split"],
             stored["batch"],
             stored["seed"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, FormulaError) as error:
         raise JournalError(f"{out / SCORES}: the settings on line 1 cannot be read ({error!r:.80})") from None
     if plan.record()["benchmark"] != stored.get("benchmark"):
         raise RankError(f"{out} holds scores of another benchmark than this {benchmark.name}")
@@ -142,91 +156,119 @@ def load(benchmark: Benchmark, out: Path) -> tuple[RankPlan, Scores]:
 
 
 def _jobs(plan: RankPlan) -> list[NetworkJob]:
-    """One for each architecture; none where no network is needed."""
-    benchmark = plan.benchmark
-    formulas = {c.name: parse(c.formula) for c in plan.contenders if c.formula}
-    read = {name: formula for name, formula in formulas.items() if not _is_structure(formula)}
-    functions = tuple(c.function for c in plan.contenders if c.function)
-    if benchmark.space is None or not (read or functions):
+    """Return a job for each architecture, or none where no proxy needs a network."""
+    proxies = _by_network(plan)
+    space = plan.benchmark.space
+    if space is None or not proxies:
         return []
-    settings = network_setups(plan)
-    return [
-        NetworkJob(benchmark.space, benchmark.architectures[i], settings, plan.seed, read, functions)
-        for i in plan.architectures
-    ]
+    setups = network_setups(plan)
+    return [NetworkJob(space, plan.benchmark.architectures[i], setups, plan.seed, proxies) for i in plan.architectures]
 
 
-def _is_structure(formula: Formula) -> bool:
-    return all(t.statistic.name in STRUCTURE for t in formula.terminals())
+def _by_network(plan: RankPlan) -> tuple[AnyProxy, ...]:
+    """Return the proxies that need a network."""
+    return tuple(p for p in plan.proxies if not isinstance(p, MergedRanks) and _table_formula(p) is None)
+
+
+def _table_formula(proxy: Ranked) -> Formula | None:
+    """Return the formula of a proxy that reads only what the benchmark knows: structure and columns."""
+    formula = None if isinstance(proxy, MergedRanks) else proxy.as_formula
+    if formula is None:
+        return None
+    known_there = (t.statistic.name in STRUCTURE or t.statistic.column for t in formula.terminals())
+    return formula if all(known_there) else None
 
 
 def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> Scores:
-    """The arrays, from the journal's lines and from what the benchmark knows itself."""
+    """Return the arrays, from the journal's lines and from what the benchmark knows itself."""
     benchmark, at = plan.benchmark, list(plan.architectures)
-    structure = {name: values[at] for name, values in benchmark.structure().items()}
-    names = tuple(contender.name for contender in plan.contenders)
-    known, seconds = {}, dict.fromkeys(names, float("nan"))
-    structural: dict[str, Formula] = {}
-    for contender in plan.contenders:
-        if contender.column:
-            known[contender.name] = benchmark.columns[contender.column][at]
-        elif contender.formula and _is_structure(parse(contender.formula)):
-            structural[contender.name] = parse(contender.formula)
-            seconds[contender.name] = 0.0
-    merged = {contender.name: contender.merged for contender in plan.contenders if contender.merged}
-    needed = len(known) + len(structural) + len(merged) < len(names)
-    settings = network_setups(plan) if needed or len(benchmark.networks()) > 1 else (None,)
+    names = tuple(proxy.name for proxy in plan.proxies)
+    by_network = _by_network(plan)
+    setups = network_setups(plan) if by_network or len(benchmark.networks()) > 1 else (None,)
     scores: dict[str, np.ndarray] = {}
     failures: list[tuple[str, str]] = []
-    spent: dict[str, list[float]] = {}
+    spent: dict[str, list[float]] = {proxy.name: [] for proxy in by_network}
     try:
-        for number, setting in enumerate(settings):
-            networks = [record["networks"][number] for record in records] if needed else []
-            facts = {
-                name: values[at] for name, values in benchmark.structure(setting.spec if setting else None).items()
-            }
-            known |= {name: _of_structure(formula, facts) for name, formula in structural.items()}
-            found = {
-                name: known[name] if name in known else np.array([_value(each[name]) for each in networks])
-                for name in names
-                if name not in merged
-            }
-            found |= {name: log_rank_sum([found[part] for part in parts]) for name, parts in merged.items()}
+        for number, setup in enumerate(setups):
+            networks = [record["networks"][number] for record in records] if by_network else []
+            found = _found(plan, networks, setup.spec if setup else None)
+            failures += _failures(plan, networks, found)
+            for name in spent:
+                spent[name].extend(each[name]["seconds"] for each in networks)
             values = np.array([found[name] for name in names])
-            for name in names:
-                if name in merged:
-                    failures += [(name, "one of its parts has no score")] * int(np.isnan(found[name]).sum())
-                elif name in known:
-                    failures += [(name, "missing in the table")] * int(np.isnan(known[name]).sum())
-                else:
-                    failures += [(name, each[name]["problem"]) for each in networks if each[name]["value"] is None]
-                    spent.setdefault(name, []).extend(each[name]["seconds"] for each in networks)
-            scores.update(dict.fromkeys(setting.tasks if setting else plan.tasks, values))
+            scores.update(dict.fromkeys(setup.tasks if setup else plan.tasks, values))
     except (KeyError, IndexError, TypeError) as error:
         raise JournalError(f"{out / SCORES}: a line is not what this plan scores ({error!r:.80})") from None
-    seconds |= {name: float(np.mean(of_one)) for name, of_one in spent.items()}
-    seconds |= {name: sum(seconds[part] for part in parts) for name, parts in merged.items()}
     accuracies = {task: benchmark.tasks[task][at] for task in plan.tasks}
     ordered = {task: scores[task] for task in plan.tasks}
-    return Scores(Contest(names, accuracies, ordered, structure.get("params")), seconds, _counted(failures))
+    params = benchmark.structure().get("params")
+    contest = Contest(names, accuracies, ordered, None if params is None else params[at])
+    return Scores(contest, _seconds(plan, spent), _counted(failures))
+
+
+def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpec | None) -> dict[str, np.ndarray]:
+    """Return every proxy's scores of the architectures by name, NaN where it has none."""
+    at = list(plan.architectures)
+    facts = {name: values[at] for name, values in known(plan.benchmark, spec).items()}
+    found: dict[str, np.ndarray] = {}
+    for proxy in plan.proxies:
+        formula = _table_formula(proxy)
+        if formula is not None:
+            found[proxy.name] = _from_table(formula, facts)
+        elif not isinstance(proxy, MergedRanks):
+            found[proxy.name] = np.array([_value(each[proxy.name]) for each in networks])
+    for proxy in plan.proxies:
+        if isinstance(proxy, MergedRanks):
+            found[proxy.name] = log_rank_sum([found[part] for part in proxy.parts])
+    return found
 
 
 def _value(score: Mapping[str, Any]) -> float:
     return float("nan") if score["value"] is None else score["value"]
 
 
-def _of_structure(formula: Formula, structure: Mapping[str, np.ndarray]) -> np.ndarray:
-    facts = zip(*structure.values(), strict=True)
-    rows = (dict(zip(structure, map(float, row), strict=True)) for row in facts)
-    return np.array([float("nan") if _lacks(formula, row) else evaluate(formula, Reading(net=row)) for row in rows])
+def _from_table(formula: Formula, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the formula's values for the architectures, NaN where a number that it reads is missing."""
+    names = [str(terminal) for terminal in formula.terminals()]
+    rows = (dict(zip(names, map(float, row), strict=True)) for row in zip(*(facts[n] for n in names), strict=True))
+    return np.array([evaluate(formula, Reading(net=row)) if _complete(row) else float("nan") for row in rows])
 
 
-def _lacks(formula: Formula, facts: Mapping[str, float]) -> bool:
-    return any(np.isnan(facts[t.statistic.name]) for t in formula.terminals())
+def _complete(row: Mapping[str, float]) -> bool:
+    return not any(map(math.isnan, row.values()))
+
+
+def _failures(
+    plan: RankPlan, networks: Sequence[Mapping[str, Any]], found: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, str]]:
+    """Yield a proxy's name and the reason for each architecture of which it has no score."""
+    for proxy in plan.proxies:
+        missing = int(np.isnan(found[proxy.name]).sum())
+        if isinstance(proxy, MergedRanks):
+            yield from [(proxy.name, "one of its parts has no score")] * missing
+        elif _table_formula(proxy) is not None:
+            yield from [(proxy.name, "missing in the table")] * missing
+        else:
+            reasons = (each[proxy.name]["problem"] for each in networks if each[proxy.name]["value"] is None)
+            yield from ((proxy.name, reason) for reason in reasons)
+
+
+def _seconds(plan: RankPlan, spent: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return each proxy's mean seconds: 0 for structure, NaN for a column, the sum of the parts for merged ranks."""
+    seconds = {name: float(np.mean(of_one)) for name, of_one in spent.items()}
+    for proxy in plan.proxies:
+        formula = _table_formula(proxy)
+        if formula is not None:
+            reads_column = any(terminal.statistic.column for terminal in formula.terminals())
+            seconds[proxy.name] = float("nan") if reads_column else 0.0
+    for proxy in plan.proxies:
+        if isinstance(proxy, MergedRanks):
+            seconds[proxy.name] = sum(seconds[part] for part in proxy.parts)
+    return seconds
 
 
 def _counted(failures: Sequence[tuple[str, str]]) -> tuple[Failure, ...]:
-    """Reasons with counts; those that differ in numbers only are one."""
+    """Return the reasons with their counts; reasons that differ in numbers only are counted as one."""
     counts = Counter((proxy, _without_numbers(reason)) for proxy, reason in failures)
     first: dict[tuple[str, str], str] = {}
     for proxy, reason in failures:

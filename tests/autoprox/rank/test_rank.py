@@ -22,7 +22,7 @@ from autoprox.proxy import Proxy, ProxyError
 from autoprox.rank import network as rank_network
 from autoprox.rank import scores as rank
 from autoprox.rank.network import NetworkSetup, formula_scores, function_score, score_network
-from autoprox.rank.plan import Contender, RankError, RankPlan, contenders, make_plan, network_setups
+from autoprox.rank.plan import MergedRanks, RankError, RankPlan, from_record, make_plan, network_setups, proxies_to_rank
 from autoprox.rank.scores import SCORES, Scores, collect, load
 from autoprox.rank.stats import rank_rows
 from autoprox.zoo import ZOO, ZooError, ZooProxy
@@ -70,7 +70,7 @@ SMALL["steps"] = dataclasses.replace(zoo_entry(lambda *_: 1.0, training_free=Fal
 
 
 def put_in_place(patched: pytest.MonkeyPatch) -> None:
-    for module in ("rank.plan", "rank.network"):
+    for module in ("rank.plan", "proxy"):
         patched.setattr(f"autoprox.{module}.ZOO", SMALL)
 
 
@@ -103,32 +103,32 @@ def values(scores: Scores, task: str = "size_kd") -> dict[str, np.ndarray]:
 
 
 def test_structure_comes_first_and_all_is_the_training_free_zoo(zoo: None) -> None:
-    found = contenders(BENCHMARK, ["all"])
-    assert [c.name for c in found] == ["params", "flops", "depth", "width", *FORMULAS, "fails"]
-    assert [c.name for c in contenders(BENCHMARK, ["steps", "params"])][4:] == ["steps"]
+    found = proxies_to_rank(BENCHMARK, ["all"])
+    assert [p.name for p in found] == ["params", "flops", "depth", "width", *FORMULAS, "fails"]
+    assert [p.name for p in proxies_to_rank(BENCHMARK, ["steps", "params"])][4:] == ["steps"]
 
 
-def test_own_formulas_files_and_runs_are_contenders(tmp_path: Path) -> None:
+def test_own_formulas_files_and_runs_are_ranked(tmp_path: Path) -> None:
     proxy = Proxy.from_formula("mean(std(weight[mlp]))", "evolved")
     proxy.save(tmp_path / "run" / "proxy.json")
     refs = [str(tmp_path / "run"), str(tmp_path / "run" / "proxy.json"), "sum(fro( weight ))", "snip"]
-    found = contenders(BENCHMARK, refs)[4:]
-    assert [(c.name, c.formula) for c in found] == [
+    found = proxies_to_rank(BENCHMARK, refs)[4:]
+    assert [(p.name, p.text) for p in found] == [
         (refs[0], proxy.formula.text),
         (refs[1], proxy.formula.text),
         ("sum(fro(weight))", "sum(fro(weight))"),
         ("snip", ZOO["snip"].formula),
     ]
     with pytest.raises(ProxyError, match=r"did you mean 'synflow'\?"):
-        contenders(BENCHMARK, ["synflo"])
+        proxies_to_rank(BENCHMARK, ["synflo"])
 
 
 def test_a_tables_proxies_are_its_columns() -> None:
     table = tabular()
-    assert [c.name for c in contenders(table, ["all"])] == ["params", "depth", "width", "snip", "gap", "m_size"]
-    assert [c.name for c in contenders(table, ["gap"])] == ["params", "depth", "width", "gap"]
+    assert [p.name for p in proxies_to_rank(table, ["all"])] == ["params", "depth", "width", "snip", "gap", "m_size"]
+    assert [p.name for p in proxies_to_rank(table, ["gap"])] == ["params", "depth", "width", "gap"]
     with pytest.raises(RankError, match=r"^table is tabular: .* no column 'synflow'; there are snip, gap, m_size$"):
-        contenders(table, ["synflow"])
+        proxies_to_rank(table, ["synflow"])
 
 
 def test_architectures_are_those_with_an_accuracy_of_the_split_or_a_sample_of_them() -> None:
@@ -248,7 +248,7 @@ def test_functions_that_fail_say_why_in_one_line(zoo: None) -> None:
     problems = set()
     for arch in BENCHMARK.architectures:
         model = get_space("pit-vb101").build(arch, synthetic.SPEC, 0)
-        score = function_score("fails", model, inputs, targets, 0, SharedResults())
+        score = function_score(SMALL["fails"], model, inputs, targets, 0, SharedResults())
         assert (score.value is None) == bool(score.problem)
         problems.add(score.problem)
     assert any(problem.endswith("blocks are too many") for problem in problems)
@@ -354,7 +354,7 @@ def test_a_line_of_something_else_is_refused(tmp_path: Path, zoo: None, finished
 def test_a_finished_run_is_loaded_with_its_plan(tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]) -> None:
     plan = small_plan()
     found, again = load(BENCHMARK, written(tmp_path / "run", finished[1]))
-    assert (found.tasks, found.contenders, found.architectures) == (plan.tasks, plan.contenders, plan.architectures)
+    assert (found.tasks, found.proxies, found.architectures) == (plan.tasks, plan.proxies, plan.architectures)
     np.testing.assert_array_equal(again.contest.scores["size_kd"], finished[0].contest.scores["size_kd"])
     with pytest.raises(RankError, match="holds scores of another benchmark than this small"):
         load(synthetic.benchmark(8, seed=1), tmp_path / "run")
@@ -407,7 +407,7 @@ def test_functions_share_and_have_the_scores_that_they_have_alone() -> None:
 
 def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
     plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["az-nas"], sample=5)
-    assert [c.name for c in plan.contenders][4:] == ["az-expressivity", "az-trainability", "az-complexity", "az-nas"]
+    assert [p.name for p in plan.proxies][4:] == ["az-expressivity", "az-trainability", "az-complexity", "az-nas"]
     scores = collect(plan, tmp_path / "run")
     found = values(scores)
     parts = [found[name] for name in ("az-expressivity", "az-trainability", "az-complexity")]
@@ -418,5 +418,14 @@ def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.contest.scores["size_kd"], scores.contest.scores["size_kd"])
 
 
-def test_contenders_are_plain_data() -> None:
-    assert Contender("a", formula="params") == Contender(**dataclasses.asdict(Contender("a", formula="params")))
+def test_proxies_are_recorded_by_their_text() -> None:
+    made = proxies_to_rank(BENCHMARK, ["snip", "grasp", "sum(fro(weight))", "az-nas"])
+    plan = RankPlan(BENCHMARK, ("size_kd",), made, (0, 1, 2))
+    records = orjson.loads(orjson.dumps(plan.record()["proxies"]))
+    assert records[4:7] == [
+        {"name": "snip", "proxy": "sum(l1(weight * weight_grad))"},
+        {"name": "grasp", "proxy": "grasp"},
+        {"name": "sum(fro(weight))", "proxy": "sum(fro(weight))"},
+    ]
+    assert tuple(from_record(record) for record in records) == made
+    assert isinstance(made[-1], MergedRanks)
