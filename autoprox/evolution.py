@@ -19,21 +19,15 @@ import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
-from autoprox.bench_cache.benchmarks.task_input import Network
-from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
-from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
-from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
-from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.evolve import (
     FORMULA,
     TABULAR,
     Breeder,
     EvolutionSettings,
-    Grammar,
     Individual,
     Journal,
     JournalError,
@@ -42,18 +36,15 @@ from autoprox.evolve import (
     Report,
     Row,
     SettingsError,
-    Task,
     best_distinct,
     check_generations,
     choose_tasks,
     evolve,
-    grammar,
     report,
     restore,
-    tabular,
 )
-from autoprox.evolve.grammar import terminals
-from autoprox.primitives import OPERATIONS, Formula, apply, statistic
+from autoprox.evolve.assembly import assembled_grammar, assembled_judge, check_grammar, kept_statistics
+from autoprox.primitives import Formula
 from autoprox.proxy import PROXY_FILE, Proxy
 
 JOURNAL = "journal.jsonl"
@@ -102,7 +93,7 @@ def start_evolution(
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
     settings = EvolutionSettings((), (), **choices)
-    _check_grammar(settings, benchmarks)
+    check_grammar(settings, benchmarks)
     chosen = choose_tasks(benchmarks, tasks)
     settings = replace(
         settings,
@@ -122,21 +113,6 @@ def _save_copy(benchmark: Benchmark, path: Path) -> None:
     data = benchmark.to_bytes()
     if not write_new(path, data) and path.read_bytes() != data:
         raise JournalError(f"{path} is another benchmark; remove it, or choose another --out")
-
-
-def _check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:
-    """Refuse a grammar that does not go with the benchmarks, and settings that do not go with the grammar."""
-    if settings.grammar == TABULAR:
-        common_statistics(benchmarks)
-        if settings.costly or settings.batch != EvolutionSettings.batch:
-            raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
-        return
-    for benchmark in benchmarks:
-        if benchmark.space is None:
-            raise BenchmarkError(
-                f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
-                "use --grammar tabular, which combines the columns of its table"
-            )
 
 
 def read_settings(out: Path) -> EvolutionSettings:
@@ -180,8 +156,8 @@ def run_evolution(
         needs_no_pool = executor or settings.grammar == TABULAR  # a table takes no time to read
         pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
-            judge = _judge(settings, benchmarks, executor or pool)
-            breeder = Breeder(_grammar(settings, benchmarks), judge)
+            judge = assembled_judge(settings, benchmarks, executor or pool)
+            breeder = Breeder(assembled_grammar(settings, benchmarks), judge)
             write_generations(out, journal.records)
             return _carry_on(out, settings, journal, breeder, watch)
         finally:
@@ -202,7 +178,7 @@ def _carry_on(
 
     finished = True
     try:
-        wanted = [_reads(name, probe) for name, probe in _kept_statistics(breeder.grammar)]
+        wanted = kept_statistics(breeder.grammar)
         # Of both splits that every generation looks at, as far as the statistics are kept.
         looked_at = [[judge.architectures(n, split) for n in range(len(judge.scorers))] for split in SPLITS[:2]]
         homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
@@ -240,47 +216,6 @@ def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
     outcomes = judge.judge(finalists, "validation")
     ranked = [outcome.joint if isinstance(outcome, Judgement) else -2.0 for outcome in outcomes]
     return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
-
-
-def _judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
-    scorers = [
-        _scorer(settings, benchmark, network, pool)
-        for benchmark in benchmarks
-        for network in benchmark.networks()
-        if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
-    ]
-    numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
-    places = (text.split(":", 1) for text in settings.tasks)
-    tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
-    return Judge(scorers, tasks, settings.joint)
-
-
-def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None) -> Scorer:
-    if settings.grammar == TABULAR:
-        return TabularScorer(benchmark, network=network)
-    root, kept = data_home() / "statistics", benchmark.splits()["evolve"]  # fitness is judged on that split
-    return network_scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
-
-
-def _grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> Grammar:
-    if settings.grammar == TABULAR:
-        return tabular(common_statistics(benchmarks))
-    return grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks))
-
-
-def _kept_statistics(written: Grammar) -> tuple[tuple[str, str], ...]:
-    """The (statistic, probe) pairs that are built before evolution; a table has everything already."""
-    return () if written.name == TABULAR else terminals(written.probe)
-
-
-def probe_of(benchmarks: Sequence[Benchmark]) -> str:
-    """The probe that evolution reads: `data` if there are images for the networks of every task, else `noise`."""
-    return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
-
-
-def _reads(name: str, probe: str) -> Formula:
-    """A formula that reads this statistic of all layers."""
-    return apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
 
 
 def _stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]:

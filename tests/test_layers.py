@@ -48,6 +48,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "breeder": {"fitness", "grammar", "variation"},
         "strategies": {"breeder", "variation"},
         "settings": {"grammar", "joint", "strategies"},
+        "assembly": {"fitness", "grammar", "settings"},
         "report": {"fitness"},
         "loop": {"breeder", "fitness", "settings", "strategies", "variation"},
     },

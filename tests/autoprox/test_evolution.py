@@ -48,7 +48,9 @@ from autoprox.evolve import (
     Judgement,
     SettingsError,
     Task,
+    assembly,
     fitness,
+    grammar,
 )
 from autoprox.evolve.grammar import terminals
 from autoprox.primitives import Formula, parse
@@ -185,7 +187,7 @@ def test_validation_chooses_among_the_finalists(whole: tuple[Path, EvolutionResu
     judge = Judge([network_scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
     records = Journal.open(out / JOURNAL).records
     outcomes = {text: outcome for record in records for text, outcome in record["judged"]}
-    made = autoprox.evolution.grammar("typed")
+    made = grammar("typed")
     last = [made.formula(made.read(names)) for names in records[-1]["population"]]
     finalists = [Individual([], formula).canonical for formula in last]
     assert all(formula.text in outcomes for formula in finalists)
@@ -332,10 +334,10 @@ def test_no_generation_but_the_first(tmp_path: Path) -> None:
 def test_the_settings_are_kept_to(
     tmp_path: Path, home: Path, choices: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = autoprox.evolution.grammar
+    plain = assembly.grammar
     asked: list[tuple[bool, str]] = []
     monkeypatch.setattr(
-        autoprox.evolution,
+        assembly,
         "grammar",
         lambda name, costly, probe: asked.append((costly, probe)) or plain(name, costly=costly, probe=probe),
     )

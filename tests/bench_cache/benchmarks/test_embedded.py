@@ -13,7 +13,8 @@ from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, EMBEDDED_
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.built_in import drawn_digits
-from autoprox.evolution import probe_of, run_evolution, start_evolution
+from autoprox.evolution import run_evolution, start_evolution
+from autoprox.evolve.assembly import probe_of
 
 TASKS = ("digits", "fashion", "pines")
 

@@ -1,0 +1,83 @@
+"""Assembly: the judge and the grammar of an evolution, made of its settings and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.home import data_home
+from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
+from autoprox.bench_cache.statistics.protocol import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
+from autoprox.evolve.fitness import Judge, Task
+from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular, terminals
+from autoprox.evolve.settings import EvolutionSettings, SettingsError
+from autoprox.primitives.formula import Formula, apply, statistic
+from autoprox.primitives.operations import OPERATIONS
+
+
+def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:
+    """Check that the grammar goes with the benchmarks, and the other settings with the grammar.
+
+    Raises:
+        BenchmarkError: the grammar reads networks, and a benchmark is a table; or it reads tables, and these have no
+            column in common.
+        SettingsError: a setting is about running networks, and the grammar runs none.
+    """
+    if settings.grammar == TABULAR:
+        common_statistics(benchmarks)
+        if settings.costly or settings.batch != EvolutionSettings.batch:
+            raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
+        return
+    for benchmark in benchmarks:
+        if benchmark.space is None:
+            raise BenchmarkError(
+                f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
+                "use --grammar tabular, which combines the columns of its table"
+            )
+
+
+def assembled_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> Grammar:
+    """Return the grammar that the settings name, over what the benchmarks' networks or tables have."""
+    if settings.grammar == TABULAR:
+        return tabular(common_statistics(benchmarks))
+    return grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks))
+
+
+def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
+    """Return the judge of the settings' tasks, whose networks run in the pool; without one, in this process."""
+    scorers = [
+        _scorer(settings, benchmark, network, pool)
+        for benchmark in benchmarks
+        for network in benchmark.networks()
+        if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
+    ]
+    numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
+    places = (text.split(":", 1) for text in settings.tasks)
+    tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
+    return Judge(scorers, tasks, settings.joint)
+
+
+def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None) -> Scorer:
+    if settings.grammar == TABULAR:
+        return TabularScorer(benchmark, network=network)
+    root, kept = data_home() / "statistics", benchmark.splits()["evolve"]  # fitness is judged on that split
+    return network_scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
+
+
+def probe_of(benchmarks: Sequence[Benchmark]) -> str:
+    """Return the probe that evolution reads: `data` where every task's networks have images, else `noise`."""
+    return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
+
+
+def kept_statistics(written: Grammar) -> list[Formula]:
+    """Return a formula for each statistic that is built before evolution and kept; a table has everything already."""
+    return [] if written.name == TABULAR else [_reading(name, probe) for name, probe in terminals(written.probe)]
+
+
+def _reading(name: str, probe: str) -> Formula:
+    """Return a formula that reads this statistic of all layers."""
+    return apply(OPERATIONS["sum"], apply(OPERATIONS["sum"], statistic(name, *filter(None, [probe]))))
