@@ -22,6 +22,7 @@ from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics.protocol import Scorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.evolve import (
     FORMULA,
