@@ -28,7 +28,7 @@ from autoprox.cli.rank import (
 from autoprox.evolve import MEAN
 from autoprox.pictures import DrawingError
 from autoprox.rank.caption import caption
-from autoprox.rank.libra import LIBRA, ROLES, Choice, choose, libra_contest
+from autoprox.rank.libra import LIBRA, ROLES, LibraChoice, choose, merged_table
 from autoprox.rank.output import flat
 from autoprox.rank.plan import RankError, RankPlan, make_plan, proxies_to_rank
 from autoprox.rank.plots import correlation_figure, save_figure
@@ -90,13 +90,13 @@ def libra(context: click.Context, bench: str, tasks: str, proxies: Sequence[str]
         found = collected(console, plan, out, workers)
     pool = _pool(benchmark, plan, refs)
     choosing, judged = _halves(plan)
-    on = found.contest.at(choosing).only(pool)
+    on = found.table.of_architectures(choosing).of_proxies(pool)
     choices = {task: choose(on, task) for task in plan.tasks}
     for choice in choices.values():
         console.print(_candidate_table(choice))
         console.print(_chosen(choice), soft_wrap=True)
-    baselines = [name for name in STRUCTURE if name in found.contest.proxies]
-    rows = rank_rows(libra_contest(found.contest.at(judged), choices, baselines), plan.seed)
+    baselines = [name for name in STRUCTURE if name in found.table.proxies]
+    rows = rank_rows(merged_table(found.table.of_architectures(judged), choices, baselines), plan.seed)
     console.print(f"\nOn the test split, {len(judged)} architectures that nothing was chosen on:", soft_wrap=True)
     seconds = _seconds(found, choices, baselines)
     named = [replace(row, proxy=_name(row, choices)) for row in rows]
@@ -155,7 +155,7 @@ def _halves(plan: RankPlan) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
-def _seconds(scores: Scores, choices: Mapping[str, Choice], baselines: Sequence[str]) -> dict[str, float]:
+def _seconds(scores: Scores, choices: Mapping[str, LibraChoice], baselines: Sequence[str]) -> dict[str, float]:
     """Seconds an architecture by row: LIBRA takes as long as its three proxies; means over the tasks."""
     of_task = [[scores.seconds[proxy] for proxy in choice.chosen] for choice in choices.values()]
     padded = np.array([row + [float("nan")] * (len(ROLES) - len(row)) for row in of_task])
@@ -163,7 +163,7 @@ def _seconds(scores: Scores, choices: Mapping[str, Choice], baselines: Sequence[
     return {LIBRA: float(np.mean([sum(row) for row in of_task])), **by_role} | {n: scores.seconds[n] for n in baselines}
 
 
-def _name(row: Row, choices: Mapping[str, Choice]) -> str:
+def _name(row: Row, choices: Mapping[str, LibraChoice]) -> str:
     """The row's name with the proxy that it stands for on its task."""
     if row.proxy not in ROLES or row.task not in choices:
         return row.proxy
@@ -172,7 +172,7 @@ def _name(row: Row, choices: Mapping[str, Choice]) -> str:
     return f"{row.proxy} {chosen[place]}" if place < len(chosen) else row.proxy
 
 
-def _candidate_table(choice: Choice) -> Table:
+def _candidate_table(choice: LibraChoice) -> Table:
     title = f"task {choice.task}: chosen on {choice.architectures} architectures of evolve and validation"
     table = plain_table(title)
     table.add_column("candidate", overflow="fold")
@@ -187,7 +187,7 @@ def _candidate_table(choice: Choice) -> Table:
     return table
 
 
-def _chosen(choice: Choice) -> str:
+def _chosen(choice: LibraChoice) -> str:
     hidden = len(choice.candidates) - SHOWN
     parts = [", ".join(f"{role} {proxy}" for role, proxy in zip(ROLES, choice.chosen, strict=False))]
     if hidden > 0:
@@ -207,7 +207,7 @@ def _verdict(rows: Sequence[Row]) -> str:
 
 
 def _save(
-    out: Path, plan: RankPlan, choices: Mapping[str, Choice], rows: Sequence[Row], seconds: Mapping[str, float]
+    out: Path, plan: RankPlan, choices: Mapping[str, LibraChoice], rows: Sequence[Row], seconds: Mapping[str, float]
 ) -> list[str]:
     lines = [flat(row, seconds[row.proxy]) for row in rows]
     record = {

@@ -68,7 +68,7 @@ def rank(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: int
     done = begin(plan, out)
     console.print(_heading(plan, out, done), soft_wrap=True)
     scores = collected(console, plan, out, workers)
-    rows, between = rank_rows(scores.contest, seed), correlations(scores.contest)
+    rows, between = rank_rows(scores.table, seed), correlations(scores.table)
     for table in tables(rows, scores.seconds):
         console.print(table)
     for failures in failure_tables(scores.failures):

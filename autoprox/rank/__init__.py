@@ -1,1 +1,1 @@
-"""Ranking: proxies beside each other on the same networks of a benchmark."""
+"""Ranking: how well proxies rank the architectures of a benchmark, side by side on the same networks."""

@@ -1,4 +1,4 @@
-"""What a ranking leaves in its directory: rank.csv, rank.json and rank.tex, all with the same numbers."""
+"""Output of a ranking: the files rank.csv, rank.json and rank.tex, all with the same numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TEX |= {character: f"\\{character}" for character in "&%$#_{}"}
 
 
 def flat(row: Row, seconds: float) -> dict[str, Any]:
-    """The row as one line of a table; None where a number is not defined."""
+    """Return the row as one line of a table; None where a number is not defined."""
     fields: dict[str, Any] = {"task": row.task, "proxy": row.proxy, "rank": row.rank}
     fields |= {"n": row.n, "unscored": row.unscored}
     for name in ("tau", "spearman", "pearson"):
@@ -37,7 +37,7 @@ def flat(row: Row, seconds: float) -> dict[str, Any]:
 
 
 def save_table(out: Path, plan: RankPlan, scores: Scores, rows: Sequence[Row], between: Correlations) -> None:
-    """Write the three files."""
+    """Write rank.csv, rank.json and rank.tex."""
     lines = [flat(row, scores.seconds[row.proxy]) for row in rows]
     write_csv(out / CSV, lines)
     record = {
@@ -63,7 +63,7 @@ def _nulled(matrix: np.ndarray) -> list[list[float | None]]:
 
 
 def to_latex(plan: RankPlan, rows: Sequence[Row], seconds: Mapping[str, float]) -> str:
-    """One tabular for each task and one for their mean, which need the package booktabs and no other."""
+    """Return LaTeX: one tabular for each task and one for their mean. It needs the package booktabs and no other."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     parts = [f"% Made by autoprox rank on {plan.benchmark.name}. In the preamble: \\usepackage{{booktabs}}"]
     for task in tasks:
@@ -90,10 +90,10 @@ def _tabular(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -
 
 
 def _number(value: float, digits: int = 3) -> str:
-    """A number in math mode, for its minus sign; a dash where it is not defined."""
+    """Return a number in math mode, which prints a true minus sign; a dash where it is not defined."""
     return "--" if math.isnan(value) else f"${value:.{digits}f}$"
 
 
 def tex_escape(text: str) -> str:
-    """The text as LaTeX prints it."""
+    """Return LaTeX that prints the text."""
     return "".join(_TEX.get(character, character) for character in text)

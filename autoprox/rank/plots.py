@@ -1,4 +1,7 @@
-"""Plots: taus with their intervals, and how proxies go together, as PNG and SVG. Needs matplotlib (extra `plot`)."""
+"""Plots of a ranking, as PNG and SVG: taus with intervals, and correlations between proxies.
+
+They need matplotlib, which the extra `plot` installs.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PROXY, _BASELINE, _LINE = "#4878a8", "#d98b3a", "#444444"
-_COLUMNS = 4  # panels beside each other
-_LONGEST = 30  # of a proxy's name
+#: Panels side by side.
+_COLUMNS = 4
+#: Characters of a proxy's name that are shown.
+_LONGEST = 30
 
 
 def save_figure(figure: Figure, path: Path) -> list[str]:
-    """Write `path` with the endings .png and .svg, and return the files' names: the same figure, the same bytes."""
+    """Write `path` as .png and .svg, and return the files' names. Equal figures give equal bytes."""
     import matplotlib
 
     settings: Any = {"svg.hashsalt": "autoprox", "svg.fonttype": "path"}
@@ -40,9 +45,12 @@ def save_figure(figure: Figure, path: Path) -> list[str]:
 
 
 def tau_figure(rows: Sequence[Row], title: str) -> Figure:
-    """A panel for each task, and for their mean: a bar for each proxy's tau, with its interval.
+    """Return a figure with a panel for each task and for their mean: a bar for each proxy's tau, with its interval.
 
-    The order is that of the mean rank, best on top; the dashed line is where params is.
+    Proxies are in the order of their mean rank, the best on top. The dashed line marks the tau of params.
+
+    Raises:
+        DrawingError: matplotlib is not installed.
     """
     check_matplotlib()
     from matplotlib.figure import Figure
@@ -93,7 +101,11 @@ def _tau_panel(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def correlation_figure(names: Sequence[str], matrix: np.ndarray, title: str, label: str) -> Figure:
-    """A heat map of the correlations between proxies, those that go together beside each other; grey: not defined."""
+    """Return a heat map of the correlations between proxies, similar ones side by side; grey is not defined.
+
+    Raises:
+        DrawingError: matplotlib is not installed.
+    """
     check_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
@@ -127,7 +139,7 @@ def correlation_figure(names: Sequence[str], matrix: np.ndarray, title: str, lab
 
 
 def clustered(matrix: np.ndarray) -> list[int]:
-    """An order of the proxies in which similar ones are neighbours: average linkage on 1 − correlation."""
+    """Return an order of the proxies in which similar ones are neighbours: average linkage on 1 − correlation."""
     if len(matrix) < 3:
         return list(range(len(matrix)))
     distance = 1 - np.nan_to_num(matrix)

@@ -25,7 +25,7 @@ from autoprox.evolve import Journal, JournalError
 from autoprox.primitives import Formula, FormulaError, Reading, evaluate
 from autoprox.rank.network import NetworkJob, score_network
 from autoprox.rank.plan import MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
-from autoprox.rank.stats import Contest
+from autoprox.rank.stats import ScoreTable
 from autoprox.scoring import AnyProxy
 from autoprox.zoo.az_nas import log_rank_sum
 
@@ -52,7 +52,7 @@ class Scores:
     `seconds[proxy]` is the mean over the networks; NaN for a column of a table, which was computed elsewhere.
     """
 
-    contest: Contest
+    table: ScoreTable
     seconds: Mapping[str, float]
     failures: tuple[Failure, ...]
 
@@ -202,8 +202,8 @@ def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> 
     accuracies = {task: benchmark.tasks[task][at] for task in plan.tasks}
     ordered = {task: scores[task] for task in plan.tasks}
     params = benchmark.structure().get("params")
-    contest = Contest(names, accuracies, ordered, None if params is None else params[at])
-    return Scores(contest, _seconds(plan, spent), _counted(failures))
+    table = ScoreTable(names, accuracies, ordered, None if params is None else params[at])
+    return Scores(table, _seconds(plan, spent), _counted(failures))
 
 
 def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpec | None) -> dict[str, np.ndarray]:

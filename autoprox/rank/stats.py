@@ -1,4 +1,4 @@
-"""Rank statistics: how well proxies rank architectures, by task and over all tasks; docs/ranking.md defines them."""
+"""Rank statistics: how well proxies rank architectures, on each task and over all; docs/ranking.md defines them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 from autoprox.evolve import MEAN, kendall
 from autoprox.evolve.report import draws, interval, partial_tau, resampled_taus
 
-#: The regret is told for training so many of a proxy's best.
+#: Regret is told for training so many of the architectures that a proxy scores highest.
 TOPS = (1, 5, 10)
-#: Parameter-count bins, of about equally many architectures.
+#: How many bins the parameter counts are cut into, with about equally many architectures in each.
 BINS = 3
-#: With fewer architectures there is no correlation.
+#: The fewest architectures for which a correlation is computed.
 FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % bootstrap interval over architectures; NaN where it is not defined."""
+    """A number with its 95 % bootstrap interval over architectures; all NaN where the number is not defined."""
 
     value: float
     low: float
@@ -32,11 +32,12 @@ UNDEFINED = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, eq=False)
-class Contest:
-    """What is ranked by what: the accuracies and scores of the same architectures.
+class ScoreTable:
+    """The accuracies of some architectures, and every proxy's scores of them.
 
-    `accuracies[task]`: float64 of shape (architectures,), NaN where missing; `scores[task]`: proxies × architectures,
-    higher for better, NaN where a proxy has no score; `params`: the parameter counts, None where a table has none.
+    `accuracies[task]` is float64 of shape (architectures,), NaN where missing. `scores[task]` is proxies ×
+    architectures, higher for better, NaN where a proxy has no score. `params` are the parameter counts, None where
+    they are not known.
     """
 
     proxies: tuple[str, ...]
@@ -44,29 +45,29 @@ class Contest:
     scores: Mapping[str, np.ndarray]
     params: np.ndarray | None
 
-    def at(self, places: np.ndarray) -> Contest:
-        """The same contest among some of the architectures."""
+    def of_architectures(self, places: np.ndarray) -> ScoreTable:
+        """Return the table of some of the architectures."""
         accuracies = {task: values[places] for task, values in self.accuracies.items()}
         picked = {id(values): values[:, places] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
-        return Contest(self.proxies, accuracies, scores, None if self.params is None else self.params[places])
+        return ScoreTable(self.proxies, accuracies, scores, None if self.params is None else self.params[places])
 
-    def only(self, proxies: Sequence[str]) -> Contest:
-        """The same contest among some of the proxies."""
+    def of_proxies(self, proxies: Sequence[str]) -> ScoreTable:
+        """Return the table of some of the proxies."""
         rows = [self.proxies.index(proxy) for proxy in proxies]
         picked = {id(values): values[rows] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
-        return Contest(tuple(proxies), self.accuracies, scores, self.params)
+        return ScoreTable(tuple(proxies), self.accuracies, scores, self.params)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One proxy on one task, or, as the task `mean`, its means over the tasks.
+    """One proxy's numbers on one task, or, where the task is `mean`, their means over the tasks.
 
-    `n` architectures have an accuracy and a score, `unscored` an accuracy only. `tau`, `spearman`, `pearson`:
-    correlation with accuracy; `partial`: Kendall's partial tau given params; `binned`: tau within parameter-count
-    bins, of which `bins` could be used; `rank`: the proxy's place by tau, 1 for the best; `regret`: points of accuracy
-    lost by training only its best 1, 5 and 10. NaN where a number is not defined.
+    `n` architectures have an accuracy and a score, `unscored` have an accuracy only. `tau`, `spearman` and `pearson`
+    are correlations with accuracy. `partial` is Kendall's partial tau given params. `binned` is tau within
+    parameter-count bins, of which `bins` could be used. `rank` is the proxy's place by tau, 1 for the best. `regret`
+    is the points of accuracy lost by training only its best 1, 5 and 10. NaN where a number is not defined.
     """
 
     task: str
@@ -85,9 +86,9 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Correlations:
-    """Kendall's tau-b and Spearman's rho between proxies' scores, proxies × proxies; NaN where not defined.
+    """Kendall's tau-b and Spearman's rho between the scores of every two proxies: proxies × proxies.
 
-    Where the tasks' networks differ, they are means over the tasks.
+    NaN where not defined. Where tasks have networks of their own, each number is the mean over these networks.
     """
 
     proxies: tuple[str, ...]
@@ -95,31 +96,31 @@ class Correlations:
     spearman: np.ndarray
 
 
-def rank_rows(contest: Contest, seed: int = 0) -> tuple[Row, ...]:
-    """Every proxy on every task, and on their mean; in each the best by tau first.
+def rank_rows(table: ScoreTable, seed: int = 0) -> tuple[Row, ...]:
+    """Return a row for every proxy on every task, and on their mean; on each task the best by tau comes first.
 
-    One draw of resamples serves all proxies and tasks, so their intervals belong together.
+    The same resamples serve all proxies and tasks, so that intervals can be compared.
     """
-    counts = draws(np.random.default_rng(seed), len(next(iter(contest.accuracies.values()))))
+    counts = draws(np.random.default_rng(seed), len(next(iter(table.accuracies.values()))))
     rows: list[Row] = []
-    resampled: dict[str, list[np.ndarray]] = {proxy: [] for proxy in contest.proxies}
-    for task, y in contest.accuracies.items():
+    resampled: dict[str, list[np.ndarray]] = {proxy: [] for proxy in table.proxies}
+    for task, y in table.accuracies.items():
         found = []
-        for proxy, x in zip(contest.proxies, contest.scores[task], strict=True):
-            row, samples = _row(contest, task, proxy, x, y, counts)
+        for proxy, x in zip(table.proxies, table.scores[task], strict=True):
+            row, samples = _row(table, task, proxy, x, y, counts)
             found.append(row)
             resampled[proxy].append(samples)
         rows += _ranked(found)
-    return (*rows, *_means(contest, rows, resampled))
+    return (*rows, *_means(table, rows, resampled))
 
 
 def _row(
-    contest: Contest, task: str, proxy: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray
+    table: ScoreTable, task: str, proxy: str, x: np.ndarray, y: np.ndarray, counts: np.ndarray
 ) -> tuple[Row, np.ndarray]:
-    """The row, and the resamples of its three correlations, 3 × resamples."""
+    """Return the row, and its three correlations in each resample, 3 × resamples."""
     labelled = ~np.isnan(y)
     there = labelled & ~np.isnan(x)
-    n, params = int(there.sum()), contest.params
+    n, params = int(there.sum()), table.params
     a, b, drawn = x[there], y[there], counts[:, there]
     functions: tuple[Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], ...]
     functions = (resampled_taus, resampled_spearmans, resampled_pearsons)
@@ -160,22 +161,22 @@ def _estimate(value: float, samples: np.ndarray) -> Estimate:
 
 
 def _tau(x: np.ndarray, y: np.ndarray) -> float:
-    """Kendall's tau-b; 0 where either is constant, since it ranks nothing."""
+    """Return Kendall's tau-b; 0 where either side is constant, because it ranks nothing."""
     return float(np.nan_to_num(kendall(x, y)))
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    """The rows of one task with their ranks, best first; where tau is not defined, last."""
+    """Return the rows of one task with their ranks, best first; those without a tau come last."""
     taus = np.array([row.tau.value for row in rows])
     ranks = rankdata(-np.where(np.isnan(taus), -np.inf, taus))
     ranked = [replace(row, rank=float(rank)) for row, rank in zip(rows, ranks, strict=True)]
     return sorted(ranked, key=lambda row: row.rank)
 
 
-def _means(contest: Contest, rows: Sequence[Row], resampled: Mapping[str, Sequence[np.ndarray]]) -> list[Row]:
-    """The means over tasks, the best mean rank first; not defined where one of the tasks' numbers is not."""
+def _means(table: ScoreTable, rows: Sequence[Row], resampled: Mapping[str, Sequence[np.ndarray]]) -> list[Row]:
+    """Return the means over tasks, the best mean rank first; a mean is NaN where the number of any task is."""
     means = []
-    for proxy in contest.proxies:
+    for proxy in table.proxies:
         own = [row for row in rows if row.proxy == proxy]
         samples = np.mean(resampled[proxy], axis=0)
         means.append(
@@ -205,20 +206,21 @@ def _mean(values) -> float:
 
 
 def resampled_spearmans(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Spearman's rho of x and y in each resample, given how often each item is in it; 0 where either is constant.
+    """Return Spearman's rho of x and y in each resample; 0 where either is constant.
 
-    It is Pearson's r of the ranks within the resample, equal values having their mean rank.
+    `counts` says how often each item is in each resample: resamples × items. Rho is Pearson's r of the ranks within
+    the resample, where equal values share their mean rank.
     """
     return _weighted_pearson(_resampled_ranks(x, counts), _resampled_ranks(y, counts), counts)
 
 
 def resampled_pearsons(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Pearson's r of x and y in each resample, given how often each item is in it; 0 where either is constant."""
+    """Return Pearson's r of x and y in each resample (see `resampled_spearmans`); 0 where either is constant."""
     return _weighted_pearson(np.broadcast_to(x, counts.shape), np.broadcast_to(y, counts.shape), counts)
 
 
 def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean rank of each item's value within each resample, resamples × items: what is below it, and half its equals."""
+    """Return each item's mean rank in each resample, resamples × items: all below it, and half of its equals."""
     _, group = np.unique(values, return_inverse=True)
     groups = int(group.max(initial=-1)) + 1
     order = np.argsort(group, kind="stable")
@@ -229,7 +231,10 @@ def _resampled_ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _weighted_pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Pearson's r of each row of x and y under each row of weights; 0 where either is constant where it counts."""
+    """Return Pearson's r of each row of x and y under each row of weights.
+
+    It is 0 where the values of positive weight in either row are all equal.
+    """
     total = weights.sum(1, keepdims=True)
     centred, varies = [], np.ones(len(weights), dtype=bool)
     for values in (x, y):
@@ -249,9 +254,9 @@ def _weighted_pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.n
 
 
 def params_bins(params: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """The bin of each architecture by params: 0, 1 or 2, cut at the terciles of those `among` the judged ones.
+    """Return the bin of each architecture by params, 0, 1 or 2, cut at the terciles of the architectures in `among`.
 
-    Equal params are in one bin, so bins need not be equally large, and one may be empty.
+    `among` is a mask. Equal params share a bin, so that bins can be of unequal size, and one can be empty.
     """
     known = params[among & ~np.isnan(params)]
     cuts = np.quantile(known, np.arange(1, BINS) / BINS) if len(known) else np.zeros(BINS - 1)
@@ -259,10 +264,10 @@ def params_bins(params: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def binned_tau(x: np.ndarray, y: np.ndarray, bins: np.ndarray) -> tuple[float, int]:
-    """Kendall's tau-b within bins, averaged with the bins' sizes as weights, and how many bins that are.
+    """Return Kendall's tau-b within bins, averaged with the bins' sizes as weights, and the number of bins used.
 
-    Bins of fewer than 3 architectures, or of one accuracy, cannot be used; in the others a constant score counts 0.
-    NaN without any bin.
+    A bin cannot be used if it has fewer than 3 architectures, or if all its accuracies are equal. In a bin that is
+    used, a constant score counts as tau 0. Without any usable bin the average is NaN.
     """
     taus, sizes = [], []
     for each in np.unique(bins):
@@ -274,10 +279,11 @@ def binned_tau(x: np.ndarray, y: np.ndarray, bins: np.ndarray) -> tuple[float, i
 
 
 def regret(x: np.ndarray, y: np.ndarray, top: int) -> float:
-    """Points of accuracy lost by training only the `top` architectures with the highest scores.
+    """Return the points of accuracy lost by training only the `top` architectures with the highest scores.
 
-    The best accuracy of all, minus the best among those that are trained. What has no accuracy cannot be trained;
-    where equal scores leave open which are trained, it is the expectation over choices at random. NaN without scores.
+    It is the best accuracy of all, minus the best among the trained ones. An architecture without an accuracy cannot
+    be trained. Where equal scores leave open which architectures are trained, it is the expectation over a random
+    choice among them. NaN without scores.
     """
     scored = ~np.isnan(x) & ~np.isnan(y)
     scores, accuracies = x[scored], y[scored]
@@ -288,7 +294,7 @@ def regret(x: np.ndarray, y: np.ndarray, top: int) -> float:
     tied = np.sort(accuracies[scores == cut])[::-1]
     free = min(top, len(scores)) - int((scores > cut).sum())
     expected, none_yet = 0.0, 1.0
-    for number, accuracy in enumerate(tied):  # the best of those chosen is this one, and none before it
+    for number, accuracy in enumerate(tied):  # the best of the chosen ones is this one, if none before it was chosen
         chosen = min(free / (len(tied) - number), 1.0)
         expected += none_yet * chosen * max(certain, accuracy)
         none_yet *= 1 - chosen
@@ -298,11 +304,11 @@ def regret(x: np.ndarray, y: np.ndarray, top: int) -> float:
 # --- proxies among themselves ---
 
 
-def correlations(contest: Contest) -> Correlations:
-    """How the proxies' scores go together, over the architectures that both score."""
-    kinds = list({id(scores): scores for scores in contest.scores.values()}.values())
+def correlations(table: ScoreTable) -> Correlations:
+    """Return the correlations between every two proxies, over the architectures that both score."""
+    kinds = list({id(scores): scores for scores in table.scores.values()}.values())
     matrices = [[_between(scores, function) for scores in kinds] for function in (_kendall, _spearman)]
-    return Correlations(contest.proxies, *(np.mean(of_kind, axis=0) for of_kind in matrices))
+    return Correlations(table.proxies, *(np.mean(of_kind, axis=0) for of_kind in matrices))
 
 
 def _between(scores: np.ndarray, function: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:

@@ -9,17 +9,17 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoprox.rank.libra import LIBRA, ROLES, choose, classes, discretised, information_gain, libra_contest
+from autoprox.rank.libra import LIBRA, ROLES, choose, classes, discretised, information_gain, merged_table
 from autoprox.rank.plan import RankError
-from autoprox.rank.stats import Contest, rank_rows
+from autoprox.rank.stats import ScoreTable, rank_rows
 from autoprox.zoo.az_nas import log_rank_sum
 
 NAN = float("nan")
 COUNT = 60
 
 
-def contest(scores: dict[str, np.ndarray], y: np.ndarray, params: np.ndarray | None) -> Contest:
-    return Contest(tuple(scores), {"task": y}, {"task": np.array(list(scores.values()))}, params)
+def table(scores: dict[str, np.ndarray], y: np.ndarray, params: np.ndarray | None) -> ScoreTable:
+    return ScoreTable(tuple(scores), {"task": y}, {"task": np.array(list(scores.values()))}, params)
 
 
 def drawn(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ def drawn(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
 
 def test_the_three_are_those_of_algorithm_1() -> None:
     scores, y, params = drawn()
-    choice = choose(contest(scores, y, params), "task")
+    choice = choose(table(scores, y, params), "task")
     rho = {name: scipy.stats.spearmanr(x, y).statistic for name, x in scores.items()}
     base = max(rho, key=lambda name: rho[name])
     assert choice.chosen[0] == base
@@ -66,18 +66,18 @@ def test_the_three_are_those_of_algorithm_1() -> None:
 def test_a_twin_of_a_chosen_proxy_is_not_chosen() -> None:
     rng = np.random.default_rng(1)
     y, params = rng.normal(size=COUNT), rng.normal(size=COUNT)
-    choice = choose(contest({"a": y, "twin": np.exp(y), "b": y + rng.normal(0, 0.1, COUNT)}, y, params), "task")
+    choice = choose(table({"a": y, "twin": np.exp(y), "b": y + rng.normal(0, 0.1, COUNT)}, y, params), "task")
     assert choice.chosen == ("a", "b")  # and there is no third
 
 
 def test_what_lacks_a_score_or_is_constant_is_left_out_and_said_so() -> None:
     scores, y, params = drawn()
     gap = np.where(np.arange(COUNT) == 3, NAN, y)
-    choice = choose(contest({**scores, "gap": gap, "flat": np.zeros(COUNT)}, y, params), "task")
+    choice = choose(table({**scores, "gap": gap, "flat": np.zeros(COUNT)}, y, params), "task")
     assert choice.left_out == ("gap", "flat")
     assert "gap" not in choice.chosen
     unlabelled = np.where(np.arange(COUNT) == 3, NAN, y)
-    choice = choose(contest({**scores, "gap": gap}, unlabelled, params), "task")
+    choice = choose(table({**scores, "gap": gap}, unlabelled, params), "task")
     assert choice.left_out == ()  # what has no label needs no score
     assert choice.chosen[0] == "gap"
     assert choice.architectures == COUNT - 1
@@ -86,11 +86,11 @@ def test_what_lacks_a_score_or_is_constant_is_left_out_and_said_so() -> None:
 def test_what_libra_cannot_do_without() -> None:
     scores, y, params = drawn()
     with pytest.raises(RankError, match="needs the number of parameters"):
-        choose(contest(scores, y, None), "task")
+        choose(table(scores, y, None), "task")
     with pytest.raises(RankError, match="no proxy has scores of all 60 architectures"):
-        choose(contest({"gap": np.where(y > y.mean(), NAN, y)}, y, params), "task")
+        choose(table({"gap": np.where(y > y.mean(), NAN, y)}, y, params), "task")
     with pytest.raises(RankError, match="has 2 accuracies to choose proxies by"):
-        choose(contest(scores, np.where(np.arange(COUNT) < 2, y, NAN), params), "task")
+        choose(table(scores, np.where(np.arange(COUNT) < 2, y, NAN), params), "task")
 
 
 # --- information ---
@@ -137,10 +137,10 @@ def test_information_gain_by_hand() -> None:
 
 def test_the_merged_ranking_is_judged_beside_its_three_and_structure() -> None:
     scores, y, params = drawn()
-    whole = contest({**scores, "params": params}, y, params)
+    whole = table({**scores, "params": params}, y, params)
     choosing, judging = np.arange(40), np.arange(40, COUNT)
-    choice = choose(whole.at(choosing), "task")
-    judged = libra_contest(whole.at(judging), {"task": choice}, ["params"])
+    choice = choose(whole.of_architectures(choosing), "task")
+    judged = merged_table(whole.of_architectures(judging), {"task": choice}, ["params"])
     assert judged.proxies == (LIBRA, *ROLES, "params")
     three = [scores[name][judging] for name in choice.chosen]
     np.testing.assert_allclose(judged.scores["task"], [log_rank_sum(three), *three, params[judging]])
@@ -151,9 +151,9 @@ def test_the_merged_ranking_is_judged_beside_its_three_and_structure() -> None:
 def test_a_role_that_nothing_fills_has_no_scores() -> None:
     rng = np.random.default_rng(1)
     y, params = rng.normal(size=COUNT), rng.normal(size=COUNT)
-    whole = contest({"a": y, "b": -y}, y, params)
+    whole = table({"a": y, "b": -y}, y, params)
     choice = choose(whole, "task")
     assert choice.chosen == ("a",)
-    judged = libra_contest(whole, {"task": choice}, [])
+    judged = merged_table(whole, {"task": choice}, [])
     assert np.isnan(judged.scores["task"][2:]).all()
     np.testing.assert_allclose(scipy.stats.rankdata(judged.scores["task"][0]), scipy.stats.rankdata(y))

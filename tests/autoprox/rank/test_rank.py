@@ -96,7 +96,7 @@ def written(out: Path, journal: bytes) -> Path:
 
 
 def values(scores: Scores, task: str = "size_kd") -> dict[str, np.ndarray]:
-    return dict(zip(scores.contest.proxies, scores.contest.scores[task], strict=True))
+    return dict(zip(scores.table.proxies, scores.table.scores[task], strict=True))
 
 
 # --- what is ranked ---
@@ -300,7 +300,7 @@ def test_failures_are_counted_by_reason_and_not_scored(finished: tuple[Scores, b
     assert sum(counts.values()) == missing.sum()
     deep = [count for reason, count in counts.items() if reason.endswith("blocks are too many")]
     assert deep == [int((depths > 12).sum())]  # one line, though the numbers in the reasons differ
-    row = next(row for row in rank_rows(scores.contest) if (row.task, row.proxy) == ("size_kd", "fails"))
+    row = next(row for row in rank_rows(scores.table) if (row.task, row.proxy) == ("size_kd", "fails"))
     assert (row.n, row.unscored) == (8 - missing.sum(), missing.sum())
 
 
@@ -315,7 +315,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_scores(
         begun: list[int] = []
         scores = collect(plan, out, on_progress=lambda done, of, begun=begun: begun.append(done))
         assert begun == list(range(kept, 9))
-        np.testing.assert_array_equal(scores.contest.scores["size_kd"], whole.contest.scores["size_kd"])
+        np.testing.assert_array_equal(scores.table.scores["size_kd"], whole.table.scores["size_kd"])
         assert scores.failures == whole.failures
         assert (out / SCORES).read_bytes().count(b"\n") == 9
 
@@ -324,7 +324,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_scores(
 def test_two_workers_find_the_same(tmp_path: Path) -> None:
     plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["snip", "synflow"], batch=2, sample=5)
     one, two = (collect(plan, tmp_path / str(workers), workers=workers) for workers in (1, 2))
-    np.testing.assert_array_equal(one.contest.scores["size_kd"], two.contest.scores["size_kd"])
+    np.testing.assert_array_equal(one.table.scores["size_kd"], two.table.scores["size_kd"])
 
 
 def test_another_run_in_the_directory_is_refused(tmp_path: Path, zoo: None) -> None:
@@ -355,7 +355,7 @@ def test_a_finished_run_is_loaded_with_its_plan(tmp_path: Path, zoo: None, finis
     plan = small_plan()
     found, again = load(BENCHMARK, written(tmp_path / "run", finished[1]))
     assert (found.tasks, found.proxies, found.architectures) == (plan.tasks, plan.proxies, plan.architectures)
-    np.testing.assert_array_equal(again.contest.scores["size_kd"], finished[0].contest.scores["size_kd"])
+    np.testing.assert_array_equal(again.table.scores["size_kd"], finished[0].table.scores["size_kd"])
     with pytest.raises(RankError, match="holds scores of another benchmark than this small"):
         load(synthetic.benchmark(8, seed=1), tmp_path / "run")
     written(tmp_path / "part", b"".join(finished[1].splitlines(keepends=True)[:3]))
@@ -372,7 +372,7 @@ def test_a_table_is_ranked_without_building_anything(tmp_path: Path, monkeypatch
     np.testing.assert_array_equal(found["params"], table.columns["m_size"])
     assert [(f.proxy, f.reason, f.count) for f in scores.failures] == [("gap", "missing in the table", 3)]
     assert np.isnan(scores.seconds["snip"])
-    assert load(table, tmp_path / "run")[1].contest.proxies == scores.contest.proxies
+    assert load(table, tmp_path / "run")[1].table.proxies == scores.table.proxies
 
 
 def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
@@ -415,7 +415,7 @@ def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["az-complexity"], found["flops"])
     assert scores.seconds["az-nas"] == scores.seconds["az-expressivity"] + scores.seconds["az-trainability"]
     again = load(BENCHMARK, tmp_path / "run")[1]
-    np.testing.assert_array_equal(again.contest.scores["size_kd"], scores.contest.scores["size_kd"])
+    np.testing.assert_array_equal(again.table.scores["size_kd"], scores.table.scores["size_kd"])
 
 
 def test_proxies_are_recorded_by_their_text() -> None:

@@ -14,8 +14,8 @@ from autoprox.evolve.report import RESAMPLES, draws, partial_tau
 from autoprox.rank.stats import (
     BINS,
     TOPS,
-    Contest,
     Row,
+    ScoreTable,
     binned_tau,
     correlations,
     params_bins,
@@ -29,8 +29,8 @@ NAN = float("nan")
 COUNT = 40
 
 
-def made(seed: int = 0) -> Contest:
-    """A contest with ties, missing accuracies, and proxies that fail on some or on all architectures."""
+def made(seed: int = 0) -> ScoreTable:
+    """A table with ties, missing accuracies, and proxies that fail on some or on all architectures."""
     rng = np.random.default_rng(seed)
     params = rng.integers(5, 30, COUNT).astype(float)
     accuracies = {
@@ -47,11 +47,11 @@ def made(seed: int = 0) -> Contest:
         "reversed": -params,
     }
     values = np.array(list(scores.values()))
-    return Contest(tuple(scores), accuracies, dict.fromkeys(accuracies, values), params)
+    return ScoreTable(tuple(scores), accuracies, dict.fromkeys(accuracies, values), params)
 
 
-CONTEST = made()
-ROWS = rank_rows(CONTEST, seed=3)
+TABLE = made()
+ROWS = rank_rows(TABLE, seed=3)
 
 
 def row(task: str, proxy: str, rows: tuple[Row, ...] = ROWS) -> Row:
@@ -60,15 +60,15 @@ def row(task: str, proxy: str, rows: tuple[Row, ...] = ROWS) -> Row:
 
 def pair(task: str, proxy: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores, accuracies and params of the architectures that have both."""
-    x, y = CONTEST.scores[task][CONTEST.proxies.index(proxy)], CONTEST.accuracies[task]
+    x, y = TABLE.scores[task][TABLE.proxies.index(proxy)], TABLE.accuracies[task]
     there = ~np.isnan(x) & ~np.isnan(y)
-    assert CONTEST.params is not None
-    return x[there], y[there], CONTEST.params[there]
+    assert TABLE.params is not None
+    return x[there], y[there], TABLE.params[there]
 
 
 cases = pytest.mark.parametrize(
     ("task", "proxy"),
-    list(itertools.product(CONTEST.accuracies, ["params", "good", "coarse", "partly", "reversed"])),
+    list(itertools.product(TABLE.accuracies, ["params", "good", "coarse", "partly", "reversed"])),
 )
 
 
@@ -89,7 +89,7 @@ def test_correlations_with_accuracy_are_scipys(task: str, proxy: str) -> None:
 
 @pytest.mark.parametrize(("task", "proxy"), [("one", "coarse"), ("two", "partly")])
 def test_intervals_are_the_quantiles_of_scipys_values_on_the_resamples(task: str, proxy: str) -> None:
-    x, y = CONTEST.scores[task][CONTEST.proxies.index(proxy)], CONTEST.accuracies[task]
+    x, y = TABLE.scores[task][TABLE.proxies.index(proxy)], TABLE.accuracies[task]
     there = ~np.isnan(x) & ~np.isnan(y)
     counts = draws(np.random.default_rng(3), COUNT).astype(int)
     samples = [np.repeat(np.flatnonzero(there), of_one[there]) for of_one in counts]
@@ -107,22 +107,22 @@ def test_intervals_are_the_quantiles_of_scipys_values_on_the_resamples(task: str
 def test_what_is_constant_ranks_nothing_and_what_has_no_score_is_not_judged() -> None:
     constant, fails = row("one", "constant"), row("two", "fails")
     assert (constant.tau.value, constant.spearman.value, constant.pearson.value, constant.binned) == (0, 0, 0, 0)
-    assert (fails.n, fails.unscored) == (0, int((~np.isnan(CONTEST.accuracies["two"])).sum()))
+    assert (fails.n, fails.unscored) == (0, int((~np.isnan(TABLE.accuracies["two"])).sum()))
     numbers = [fails.tau.value, fails.tau.low, fails.spearman.value, fails.pearson.high, fails.partial, fails.binned]
     assert all(math.isnan(value) for value in (*numbers, *fails.regret))
-    assert fails.rank == len(CONTEST.proxies)  # last, below what ranks backwards
+    assert fails.rank == len(TABLE.proxies)  # last, below what ranks backwards
 
 
 def test_missing_scores_are_counted_and_never_zero() -> None:
     x, _, _ = pair("two", "partly")
-    labelled = int((~np.isnan(CONTEST.accuracies["two"])).sum())
+    labelled = int((~np.isnan(TABLE.accuracies["two"])).sum())
     found = row("two", "partly")
     assert (found.n, found.unscored) == (len(x), labelled - len(x))
     assert 0 < found.n < labelled
 
 
 def test_rows_are_sorted_by_rank_and_ranks_follow_tau() -> None:
-    for task in CONTEST.accuracies:
+    for task in TABLE.accuracies:
         of_task = [found for found in ROWS if found.task == task]
         assert [found.rank for found in of_task] == sorted(found.rank for found in of_task)
         taus = [-found.tau.value if not math.isnan(found.tau.value) else 2 for found in of_task]
@@ -137,7 +137,7 @@ def test_means_are_means_over_tasks_with_an_interval_of_the_mean() -> None:
         assert mean.binned == pytest.approx((one.binned + two.binned) / 2)
         assert mean.regret == pytest.approx(tuple((a + b) / 2 for a, b in zip(one.regret, two.regret, strict=True)))
         assert mean.n == min(one.n, two.n)
-    single = Contest(CONTEST.proxies, {"one": CONTEST.accuracies["one"]}, {"one": CONTEST.scores["one"]}, None)
+    single = ScoreTable(TABLE.proxies, {"one": TABLE.accuracies["one"]}, {"one": TABLE.scores["one"]}, None)
     rows = rank_rows(single, seed=3)
     assert row(MEAN, "good", rows).tau == row("one", "good", rows).tau
     assert row("one", "good", rows).tau == row("one", "good").tau
@@ -146,8 +146,8 @@ def test_means_are_means_over_tasks_with_an_interval_of_the_mean() -> None:
 
 
 def test_the_seed_decides_the_intervals() -> None:
-    assert str(rank_rows(CONTEST, seed=3)) == str(ROWS)
-    assert row("one", "good", rank_rows(CONTEST, seed=4)).tau != row("one", "good").tau
+    assert str(rank_rows(TABLE, seed=3)) == str(ROWS)
+    assert row("one", "good", rank_rows(TABLE, seed=4)).tau != row("one", "good").tau
 
 
 # --- resamples ---
@@ -207,7 +207,7 @@ def test_bins_do_not_depend_on_what_a_proxy_scores() -> None:
     params = np.arange(12.0)
     y = np.array([0, 1, 2, 3, 3, 2, 1, 0, 0, 1, 0, 3], dtype=float)
     x = np.where(params < 4, NAN, params)  # the terciles of the rest would cut elsewhere
-    (found, *_) = rank_rows(Contest(("x",), {"t": y}, {"t": x[None]}, params))
+    (found, *_) = rank_rows(ScoreTable(("x",), {"t": y}, {"t": x[None]}, params))
     assert found.n == 8
     assert (found.binned, found.bins) == (pytest.approx((-1 + 3 / np.sqrt(5 * 6)) / 2), 2)
 
@@ -254,8 +254,8 @@ def test_regret_of_more_is_not_larger() -> None:
 
 
 def test_correlations_between_proxies_are_scipys_where_both_have_scores() -> None:
-    between = correlations(CONTEST)
-    values = dict(zip(CONTEST.proxies, CONTEST.scores["one"], strict=True))
+    between = correlations(TABLE)
+    values = dict(zip(TABLE.proxies, TABLE.scores["one"], strict=True))
     for i, j in itertools.product(range(len(between.proxies)), repeat=2):
         x, y = values[between.proxies[i]], values[between.proxies[j]]
         there = ~np.isnan(x) & ~np.isnan(y)
@@ -269,7 +269,7 @@ def test_correlations_between_proxies_are_scipys_where_both_have_scores() -> Non
 
 def test_correlations_are_means_over_networks_that_differ() -> None:
     first, second = made(0), made(1)
-    both = Contest(
+    both = ScoreTable(
         first.proxies,
         {"a": first.accuracies["one"], "b": first.accuracies["one"], "c": first.accuracies["two"]},
         {"a": first.scores["one"], "b": first.scores["one"], "c": second.scores["one"]},
@@ -279,11 +279,11 @@ def test_correlations_are_means_over_networks_that_differ() -> None:
     np.testing.assert_allclose(correlations(both).spearman, mean)
 
 
-def test_parts_of_a_contest() -> None:
-    part = CONTEST.at(np.array([2, 5, 7])).only(["good", "params"])
+def test_parts_of_a_table() -> None:
+    part = TABLE.of_architectures(np.array([2, 5, 7])).of_proxies(["good", "params"])
     assert part.proxies == ("good", "params")
     assert part.params is not None
-    assert part.params.tolist() == CONTEST.params[[2, 5, 7]].tolist()  # type: ignore[index]
-    assert part.scores["two"].tolist() == CONTEST.scores["two"][[1, 0]][:, [2, 5, 7]].tolist()
-    assert part.accuracies["one"].tolist() == CONTEST.accuracies["one"][[2, 5, 7]].tolist()
+    assert part.params.tolist() == TABLE.params[[2, 5, 7]].tolist()  # type: ignore[index]
+    assert part.scores["two"].tolist() == TABLE.scores["two"][[1, 0]][:, [2, 5, 7]].tolist()
+    assert part.accuracies["one"].tolist() == TABLE.accuracies["one"][[2, 5, 7]].tolist()
     assert part.scores["one"] is part.scores["two"]  # still one network for both tasks
