@@ -113,7 +113,7 @@ def collect(
         records = list(journal.records)
         jobs = _jobs(plan)
         missing = jobs[len(records) :]
-        with opened_pool(min(workers, max(len(missing), 1)), preload=[score_network.__module__]) as pool:
+        with opened_pool(min(workers, max(len(missing), 1)), preload=[NetworkJob.__module__]) as pool:
             for scores in results_in_order(pool, score_network, missing, GO_ON):
                 networks = [{name: asdict(score) for name, score in of_one.items()} for of_one in scores]
                 number = len(records)
