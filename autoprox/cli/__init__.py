@@ -1,4 +1,4 @@
-"""The command line: one file a command; `root` has their table and says errors in one line."""
+"""The command line. `commands` holds the commands, one file each; `root` runs them and reports errors."""
 
 from autoprox.cli.root import main
 

@@ -1,19 +1,16 @@
-"""Command line: the root of `autoprox`, which imports a command when it is called, and says errors in one line."""
+"""The root of the command line: the group `autoprox`, and how a user's error becomes one line and an exit code."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import click
 
 from autoprox import __version__
+from autoprox.cli.folder import FolderGroup
 
 INTERRUPTED = 128 + signal.SIGINT
 FAILED = 2
@@ -22,60 +19,12 @@ FAILED = 2
 _NO_ARGUMENTS: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A command: the module and the attribute that hold it, and its line in `autoprox --help`."""
-
-    module: str
-    attribute: str
-    help: str
-
-
-#: name → command. To add one, write its module and its line here.
-COMMANDS: Mapping[str, Entry] = MappingProxyType(
-    {
-        "bench": Entry("autoprox.cli.bench", "bench", "Benchmarks: import, show, download, list, clean."),
-        "evolve": Entry("autoprox.cli.evolve", "evolve", "Evolve a formula that ranks untrained vision transformers."),
-        "search": Entry("autoprox.cli.search", "search", "Search the architectures that a proxy scores highest."),
-        "rank": Entry("autoprox.cli.rank", "rank", "Rank the proxies of the literature on a benchmark."),
-        "libra": Entry("autoprox.cli.libra", "libra", "Choose three proxies by LIBRA, merge and judge them."),
-        "export": Entry(
-            "autoprox.cli.export", "export_command", "Write a proxy as text, LaTeX, a picture, Python, ..."
-        ),
-        "proxies": Entry("autoprox.cli.export", "proxies", "List the proxies that are shipped."),
-    }
+@click.group(
+    cls=FolderGroup,
+    package="autoprox.cli.commands",
+    order=("bench", "evolve", "search", "rank", "libra", "export", "proxies"),
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class LazyGroup(click.Group):
-    """A group that imports a command only when it is called: torch alone takes a second or two."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; None if there is none of this name."""
-        entry = COMMANDS.get(cmd_name)
-        return getattr(importlib.import_module(entry.module), entry.attribute) if entry else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that the arguments begin with; an error names the closest one."""
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(COMMANDS)}."
-            ctx.fail(f"no command '{args[0][:40]}'; {hint}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands in the help, from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="autoprox", message="%(prog)s %(version)s")
 def root() -> None:
     """Evolve zero-cost proxies for vision transformers, export them, and search architectures with them.

@@ -19,7 +19,8 @@ from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.cli import bench as bench_cli
+from autoprox.cli.commands import bench
+from autoprox.cli.commands.bench import download
 from autoprox.cli.root import FAILED, main
 
 
@@ -33,7 +34,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(*arguments: object) -> Result:
     """Run `autoprox bench` with these arguments."""
-    return CliRunner().invoke(bench_cli.bench, [str(argument) for argument in arguments])
+    return CliRunner().invoke(bench.command, [str(argument) for argument in arguments])
 
 
 def printed(*arguments: object) -> str:
@@ -156,7 +157,7 @@ def test_download(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -
     content = write_csv(tmp_path / "ksc.csv", hytas_rows()).read_bytes()
     monkeypatch.setattr(Good, "content", content)
     file = PublicFile("a-table", hashlib.sha256(content).hexdigest(), len(content), ("ksc.csv",))
-    monkeypatch.setattr(bench_cli, "get_source", lambda name: PublicSource(name, "", "MIT", (file,)))
+    monkeypatch.setattr(download, "get_source", lambda name: PublicSource(name, "", "MIT", (file,)))
     with HTTPServer(("127.0.0.1", 0), Good) as server:
         thread = Thread(target=server.handle_request)
         thread.start()

@@ -3,11 +3,13 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
-from types import MappingProxyType, ModuleType
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -15,11 +17,15 @@ from click.testing import CliRunner
 from places import ROOT
 
 from autoprox import __version__
-from autoprox.cli import root as cli
-from autoprox.cli.root import COMMANDS, Entry, main, root
+from autoprox.cli import commands
+from autoprox.cli.folder import FolderGroup
+from autoprox.cli.root import main, root
 from autoprox.export import FORMATS, export
 from autoprox.proxy import Proxy, resolve
 from autoprox.zoo import ZOO
+
+MODULES = root.modules()
+COMMANDS = ["bench", "evolve", "search", "rank", "libra", "export", "proxies"]
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -36,11 +42,12 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def command(monkeypatch, body: Callable[[], object]) -> None:
-    """Put a command `try` into the table that runs the body."""
-    module = ModuleType("try_cli")
-    module.attempt = click.command()(lambda: body())  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "try_cli", module)
-    monkeypatch.setattr(cli, "COMMANDS", MappingProxyType({**COMMANDS, "try": Entry("try_cli", "attempt", "Try.")}))
+    """Add a command `try` that runs the body."""
+    name = "autoprox.cli.commands.try_"
+    module = ModuleType(name)
+    module.command = click.command("try")(lambda: body())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(FolderGroup, "modules", lambda group: {**MODULES, "try": name})
 
 
 def raising(error: BaseException) -> Callable[[], object]:
@@ -54,23 +61,49 @@ def test_help_lists_every_command() -> None:
     for arguments in (["--help"], ["-h"]):
         shown = CliRunner().invoke(root, arguments)
         assert shown.exit_code == 0
-        assert [line.split()[0] for line in shown.output.split("Commands:\n")[1].splitlines()] == list(COMMANDS)
+        assert [line.split()[0] for line in shown.output.split("Commands:\n")[1].splitlines()] == COMMANDS
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_loads_and_has_help(name: str) -> None:
-    entry = COMMANDS[name]
-    loaded = getattr(importlib.import_module(entry.module), entry.attribute)
+def every_command() -> Iterator[tuple[FolderGroup, str]]:
+    """Return the commands with their groups, those of groups inside groups too."""
+    waiting: list[FolderGroup] = [root]
+    for group in waiting:
+        for name in group.modules():
+            yield group, name
+            if isinstance(found := group.get_command(click.Context(group), name), FolderGroup):
+                waiting.append(found)
+
+
+@pytest.mark.parametrize(("group", "name"), [pytest.param(g, n, id=f"{g.name} {n}") for g, n in every_command()])
+def test_every_command_loads_and_has_help(group: FolderGroup, name: str) -> None:
+    loaded = group.get_command(click.Context(group), name)
+    assert loaded is not None
     assert loaded.name == name
-    assert entry.help.endswith(".")
-    assert len(entry.help) < 60
-    assert CliRunner().invoke(root, [name, "--help"]).exit_code == 0
+    shown = CliRunner().invoke(group, ["--help"]).output
+    (line,) = re.findall(rf"^  {name} +(.*)$", shown.partition("Commands:\n")[2], re.MULTILINE)
+    assert line.endswith(".")
+    assert len(line) < 60
+    assert CliRunner().invoke(group, [name, "--help"]).exit_code == 0
+
+
+def test_a_command_is_one_new_file(tmp_path: Path, monkeypatch) -> None:
+    """Its name and its line of help follow from the file, which the help does not import."""
+    body = "import click\n\n@click.command()\ndef command():\n    click.echo('done')\n"
+    (tmp_path / "import_.py").write_text(f'"""Bring it in.\n\nMore.\n"""\n{body}')
+    (tmp_path / "aside.py").write_text('"""Stand aside."""\nraise RuntimeError("imported")\n')
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    lines = CliRunner().invoke(root, ["--help"]).output.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == [*COMMANDS, "aside", "import"]
+    assert [line.split(maxsplit=1)[1] for line in lines[-2:]] == ["Stand aside.", "Bring it in."]
+    assert CliRunner().invoke(root, ["import"]).output == "done\n"
+    monkeypatch.delitem(sys.modules, "autoprox.cli.commands.import_")
 
 
 def test_help_and_version_are_quick() -> None:
     """They import neither torch nor anything else that is slow."""
     code = (
-        "import sys; from autoprox.cli.root import main; code = main(['--help']) or main(['--version']); "
+        "import sys; from autoprox.cli.root import main; "
+        "code = main(['bench', '--help']) or main(['--help']) or main(['--version']); "
         "slow = {'torch', 'numpy', 'scipy', 'rich', 'deap', 'matplotlib', 'networkx'} & set(sys.modules); "
         "sys.exit(f'imported {slow}' if slow else code)"
     )

@@ -17,7 +17,7 @@ import synthetic
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
-from autoprox.cli.evolve import _why_chosen
+from autoprox.cli.evolve_output import why_chosen
 from autoprox.cli.root import FAILED, INTERRUPTED, main
 from autoprox.evolution import JOURNAL, EvolutionResult
 from autoprox.evolve import FORMULA, Journal, Report
@@ -320,8 +320,8 @@ def test_a_winner_that_is_not_the_last_best_is_explained(whole: Path) -> None:
     last = Journal.open(whole / JOURNAL).records[-1]["best"]["formula"]
     report = Report((), ())
     other = EvolutionResult(proxy, report, True, 6, "params")
-    assert _why_chosen(other) == [
+    assert why_chosen(other) == [
         "It has the highest validation τ of the 10 best on the evolve split; the very best there was params"
     ]
-    assert _why_chosen(EvolutionResult(proxy, report, True, 6, proxy.formula.text)) == []
-    assert bool(_why_chosen(EvolutionResult(proxy, report, True, 6, last))) == (proxy.formula.text != last)
+    assert why_chosen(EvolutionResult(proxy, report, True, 6, proxy.formula.text)) == []
+    assert bool(why_chosen(EvolutionResult(proxy, report, True, 6, last))) == (proxy.formula.text != last)

@@ -19,7 +19,7 @@ from public_files import reference
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
-from autoprox.cli.rank import next_directory, split_outside_brackets
+from autoprox.cli.options import next_directory, split_outside_brackets
 from autoprox.cli.root import FAILED, main
 from autoprox.rank.output import tex_escape
 from autoprox.rank.scores import SCORES

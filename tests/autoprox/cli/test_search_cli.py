@@ -17,8 +17,9 @@ from places import ROOT
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.cli.commands.search import Count
 from autoprox.cli.root import INTERRUPTED, main
-from autoprox.cli.search import Count, _Screen
+from autoprox.cli.search_output import SearchScreen
 from autoprox.proxy import Proxy
 from autoprox.search.run import JOURNAL
 
@@ -44,14 +45,14 @@ def results(out: Path) -> list[bytes]:
 
 def interrupting(monkeypatch, count: int) -> None:
     """Ctrl-C after so many architectures."""
-    shown = _Screen.progress
+    shown = SearchScreen.progress
 
     def progress(self, progress) -> None:
         shown(self, progress)
         if progress.done == count:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Screen, "progress", progress)
+    monkeypatch.setattr(SearchScreen, "progress", progress)
 
 
 def save_benchmark(path: Path) -> Benchmark:
@@ -143,7 +144,7 @@ def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch, capsys) -> 
         ("--proxy params --space pit-vb101 --min-params 9G", "widen the limits"),
         ("--proxy params --space pit-vb101 --min-params 9M --max-params 8M", "above max_params"),
         ("--proxy params --space pit-vb101 --budget 0", "budget is 0"),
-        ("--proxy params --space pit-vb101 --workers 0", "0 is not in the range"),
+        ("--proxy params --space pit-vb101 --workers 0", "workers is 0; it must be at least 1"),
         ("--proxy params --space pit-vb101 --tasks a", "tasks and split are a benchmark's"),
         ("--proxy params --space autoformer-tiny --image-size 33", "not a multiple of patch_size"),
         ("--proxy snip --space pit-vb101", "weight_grad[noise]"),

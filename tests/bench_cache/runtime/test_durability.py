@@ -149,7 +149,7 @@ class Started:
 _FORKER = """
 import json, os, resource, select, sys, time
 import torch
-import autoprox.cli.evolve
+import autoprox.cli.commands.evolve
 from autoprox.bench_cache.runtime import files
 from autoprox.cli.root import main
 

@@ -1,8 +1,7 @@
-"""`autoprox bench train`: make a benchmark by training architectures from scratch on a data set."""
+"""Make a benchmark by training architectures."""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,14 +9,21 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import SPACES
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.bench_cache.training.by_reference import load_dataset
-from autoprox.bench_cache.training.run import TrainingPlan, begin, carry_out, check_output, make_benchmark
+from autoprox.bench_cache.training.run import (
+    TrainingPlan,
+    TrainingResult,
+    begin,
+    carry_out,
+    check_output,
+    make_benchmark,
+)
 from autoprox.bench_cache.training.trainer import Recipe
+from autoprox.cli.options import workers_option
+from autoprox.cli.terminal import make_console, progress_bar, say, summary
 
 _RECIPE = Recipe()
 
@@ -43,10 +49,10 @@ _RECIPE = Recipe()
 @click.option("--image-size", type=int, help="Pixels that images of a folder are scaled to.  [default: 32]")
 @click.option("--patch-size", type=int, help="Pixels of a patch.  [default: the data set's, or a quarter of the image]")
 @click.option("--sample-seed", type=int, default=0, show_default=True, help="Draws the architectures.")
-@click.option("--workers", type=int, default=os.cpu_count() or 1, show_default="one a core", help="Processes.")
+@workers_option
 @click.option("--name", help="Name of the benchmark.  [default: that of the file]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
-def train(
+def command(
     space: str,
     datasets: Sequence[str],
     archs: int,
@@ -69,42 +75,42 @@ def train(
     Every training is noted in OUT with `.journal` added to its name as soon as it has ended: the same command goes on
     where a killed one stopped. Data sets are checked before anything is trained.
     """
-    console = Console(markup=False, highlight=False)
-    if workers < 1:
-        raise BenchmarkError(f"workers is {workers}; it must be at least 1")
+    console = make_console()
     loaded = [
         load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
         for ref in datasets
     ]
     plan = TrainingPlan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
-    called = check_output(out, name)
-    journal = out.with_name(out.name + ".journal")
-    done, total = begin(journal, plan), archs * len(loaded)
-    console.print(
-        f"{archs} architectures of {space} on {', '.join(data.name for data in loaded)}, {seeds} seeds each: "
-        f"{total} trainings, {done} done; journal {journal}",
-        soft_wrap=True,
+    name = check_output(out, name)
+    trained = _trained(console, plan, out.with_name(out.name + ".journal"), workers)
+    benchmark = make_benchmark(trained, name, _typed())
+    benchmark.save(out)
+    say(
+        console,
+        f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}\n"
+        f"Next: autoprox bench show {shlex.quote(str(out))}",
     )
-    columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+
+def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: int) -> TrainingResult:
+    """Train what the journal does not have yet, with a progress bar, or a line now and then without a terminal."""
+    done, total = begin(journal, plan), plan.archs * len(plan.datasets)
+    say(
+        console,
+        f"{plan.archs} architectures of {plan.space} on {', '.join(data.name for data in plan.datasets)}, "
+        f"{plan.seeds} seeds each: {total} trainings, {done} done; journal {journal}",
+    )
+    with progress_bar(console, "training") as bars:
         bar = bars.add_task("", total=total, completed=done)
 
         def progress(ended: int, of: int) -> None:
             bars.update(bar, completed=ended)
             if not console.is_terminal and ended % 20 == 0:
-                console.print(f"{ended}/{of} trained")
+                say(console, f"{ended}/{of} trained")
 
-        trained = carry_out(journal, plan, workers, progress, lambda line: console.print(line, soft_wrap=True))
-    benchmark = make_benchmark(trained, called, _command())
-    benchmark.save(out)
-    console.print(
-        f"{benchmark.name}: {len(benchmark)} architectures, tasks {', '.join(benchmark.tasks)}, "
-        f"{trained.seconds / 3600:.1f} hours of one core; written to {out}\n"
-        f"Next: autoprox bench show {shlex.quote(str(out))}",
-        soft_wrap=True,
-    )
+        return carry_out(journal, plan, workers, progress, lambda line: say(console, line))
 
 
-def _command() -> str:
-    """The command as it was typed, for the data card; only the last part of the program's path."""
+def _typed() -> str:
+    """Return the command as it was typed, for the data card, without the path of the program."""
     return shlex.join(["autoprox", *sys.argv[1:]])

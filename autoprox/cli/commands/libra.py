@@ -1,8 +1,7 @@
-"""`autoprox libra`: choose three proxies with labels, merge their ranks, and judge that on the test split."""
+"""Choose three proxies by LIBRA, merge and judge them."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,15 +15,9 @@ from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
-from autoprox.cli.rank import (
-    collected,
-    next_directory,
-    number,
-    plain_console,
-    plain_table,
-    split_outside_brackets,
-    tables,
-)
+from autoprox.cli.options import given_options, next_directory, split_outside_brackets, workers_option
+from autoprox.cli.rank_output import collected, result_tables
+from autoprox.cli.terminal import correlation, make_console, make_table, numbers, say
 from autoprox.evolve import MEAN
 from autoprox.pictures import DrawingError
 from autoprox.rank.caption import caption
@@ -58,22 +51,20 @@ SHOWN = 8
 @click.option("--sample", type=int, metavar="N", help="Use N architectures, drawn at random.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
-@click.option(
-    "--workers", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="one a core", help="Processes."
-)
+@workers_option
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     help="Run directory.  [default: that of --scores, or ranks/NUMBER]",
 )
 @click.pass_context
-def libra(context: click.Context, bench: str, tasks: str, proxies: Sequence[str], scores: Path | None,
+def command(context: click.Context, bench: str, tasks: str, proxies: Sequence[str], scores: Path | None,
           sample: int | None, seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
     Params, FLOPs, depth and width are candidates too, unless --proxies leaves them out.
     """
-    console = plain_console()
+    console = make_console()
     benchmark = load_benchmark(bench)
     patterns = split_outside_brackets(tasks)
     refs = [ref for text in proxies for ref in split_outside_brackets(text)]
@@ -85,7 +76,7 @@ def libra(context: click.Context, bench: str, tasks: str, proxies: Sequence[str]
     else:
         plan = make_plan(benchmark, tasks=patterns, proxies=refs or ["all"], sample=sample, batch=batch, seed=seed)
         out = out or next_directory(Path("ranks"))
-    console.print(f"autoprox libra → {out}", soft_wrap=True)
+    say(console, f"autoprox libra → {out}")
     if scores is None:
         found = collected(console, plan, out, workers)
     pool = _pool(benchmark, plan, refs)
@@ -94,16 +85,16 @@ def libra(context: click.Context, bench: str, tasks: str, proxies: Sequence[str]
     choices = {task: choose(on, task) for task in plan.tasks}
     for choice in choices.values():
         console.print(_candidate_table(choice))
-        console.print(_chosen(choice), soft_wrap=True)
+        say(console, _chosen(choice))
     baselines = [name for name in STRUCTURE if name in found.table.proxies]
     rows = rank_rows(merged_table(found.table.of_architectures(judged), choices, baselines), plan.seed)
-    console.print(f"\nOn the test split, {len(judged)} architectures that nothing was chosen on:", soft_wrap=True)
+    say(console, f"\nOn the test split, {len(judged)} architectures that nothing was chosen on:")
     seconds = _seconds(found, choices, baselines)
     named = [replace(row, proxy=_name(row, choices)) for row in rows]
-    for table in tables(named, {_name(row, choices): seconds[row.proxy] for row in rows}):
+    for table in result_tables(named, {_name(row, choices): seconds[row.proxy] for row in rows}):
         console.print(table)
-    console.print(_verdict(rows), soft_wrap=True)
-    console.print(caption(plan), soft_wrap=True)
+    say(console, _verdict(rows))
+    say(console, caption(plan))
     saved = _save(out, plan, choices, rows, seconds)
     between = correlations(on)
     title = f"{benchmark.name}: what LIBRA chose from"
@@ -111,14 +102,15 @@ def libra(context: click.Context, bench: str, tasks: str, proxies: Sequence[str]
         figure = correlation_figure(between.proxies, between.spearman, title, "Spearman ρ between scores")
         saved += save_figure(figure, out / PICTURE)
     except DrawingError as error:
-        console.print(f"No picture: {error}", soft_wrap=True)
-    console.print(f"Saved in {out}: {', '.join(saved)}", soft_wrap=True)
+        say(console, f"No picture: {error}")
+    say(console, f"Saved in {out}: {', '.join(saved)}")
 
 
 def _check_alone(context: click.Context) -> None:
-    """Refuse what a run's scores cannot be changed by."""
+    """Refuse the options that say how scores are computed: those of a run are computed already."""
+    given = given_options(context)
     for name in ("sample", "seed", "batch", "workers"):
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        if name in given:
             raise click.UsageError(f"--{name} is for computing scores: leave it out, or --scores")
 
 
@@ -174,16 +166,14 @@ def _name(row: Row, choices: Mapping[str, LibraChoice]) -> str:
 
 def _candidate_table(choice: LibraChoice) -> Table:
     title = f"task {choice.task}: chosen on {choice.architectures} architectures of evolve and validation"
-    table = plain_table(title)
-    table.add_column("candidate", overflow="fold")
-    for name in ("chosen as", "ρ", f"IG, bits, {choice.bins} classes", f"|b_val − b_z|, b_val {choice.bias:.3f}"):
-        table.add_column(name, justify="right", no_wrap=True)
+    heads = ("chosen as", "ρ", f"IG, bits, {choice.bins} classes", f"|b_val − b_z|, b_val {choice.bias:.3f}")
+    table = make_table(title, "candidate", *numbers(*heads), gap=1)
     roles = dict(zip(choice.chosen, ROLES, strict=False))
     shown = [c for place, c in enumerate(choice.candidates) if place < SHOWN or c.proxy in roles]
     for candidate in shown:
-        gain = "" if roles.get(candidate.proxy) == ROLES[0] else number(candidate.gain)
-        gap = number(abs(choice.bias - candidate.bias))
-        table.add_row(candidate.proxy, roles.get(candidate.proxy, ""), number(candidate.rho), gain, gap)
+        gain = "" if roles.get(candidate.proxy) == ROLES[0] else correlation(candidate.gain)
+        gap = correlation(abs(choice.bias - candidate.bias))
+        table.add_row(candidate.proxy, roles.get(candidate.proxy, ""), correlation(candidate.rho), gain, gap)
     return table
 
 
@@ -201,9 +191,9 @@ def _verdict(rows: Sequence[Row]) -> str:
     """Whether merging was worth it."""
     means = {row.proxy: row.tau.value for row in rows if row.task == MEAN}
     own = means.pop(LIBRA)
-    better = [f"{name} {number(tau)}" for name, tau in means.items() if tau >= own]
+    better = [f"{name} {correlation(tau)}" for name, tau in means.items() if tau >= own]
     others = f"as well or better alone: {', '.join(better)}" if better else "none of the others does as well alone"
-    return f"LIBRA's mean τ on test is {number(own)}; {others}."
+    return f"LIBRA's mean τ on test is {correlation(own)}; {others}."
 
 
 def _save(

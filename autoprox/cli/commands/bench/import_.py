@@ -1,0 +1,28 @@
+"""Convert a file to the format of autoprox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from autoprox.bench_cache.benchmarks.library import install
+from autoprox.bench_cache.benchmarks.readers import read_benchmark
+from autoprox.cli.terminal import make_console, say, summary
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
+@click.option("--name", help="Name to give it, in place of the file's own or the public benchmark's.")
+def command(file: Path, out: Path | None, name: str | None) -> None:
+    """Convert FILE (ViT-Bench-101 .pth, OoD-ViT-NAS .json, HyTAS .csv, or our JSON) to the JSON format of autoprox.
+
+    Without --out it becomes one of your benchmarks, which every --bench finds by name.
+    """
+    benchmark = read_benchmark(file, name)
+    if out is None:
+        out = install(benchmark)
+    else:
+        benchmark.save(out)
+    say(make_console(), f"{summary(benchmark)}, written to {out}")

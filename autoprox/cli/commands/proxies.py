@@ -1,0 +1,22 @@
+"""List the proxies that are shipped."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Column
+from rich.text import Text
+
+from autoprox.cli.terminal import make_console, make_table, names
+from autoprox.zoo import ZOO
+
+
+@click.command("proxies")
+def command() -> None:
+    """List the proxies that are shipped: their formulas (LaTeX where it is a function), sources and costs."""
+    halves = (Column(head, overflow="fold", ratio=1) for head in ("formula", "source and note"))
+    table = make_table("", names("name"), *halves, ruled=False)
+    table.padding = (0, 2, 1, 0)  # an empty line after each proxy
+    for proxy in ZOO.values():
+        about = Text.assemble(proxy.source, ".\n", (f"{proxy.cost}: {proxy.reads}; {proxy.note}", "dim"))
+        table.add_row(Text(proxy.name, "bold"), Text(proxy.formula or proxy.latex), about)
+    make_console().print(table)

@@ -1,0 +1,85 @@
+"""Rank the proxies of the literature on a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.cli.options import next_directory, split_outside_brackets, workers_option
+from autoprox.cli.rank_output import collected, failure_tables, result_tables
+from autoprox.cli.terminal import make_console, say
+from autoprox.pictures import DrawingError
+from autoprox.rank.caption import caption
+from autoprox.rank.output import CSV, JSON, TEX, save_table
+from autoprox.rank.plan import OFFERS, RankPlan, make_plan
+from autoprox.rank.plots import correlation_figure, save_figure, tau_figure
+from autoprox.rank.scores import SCORES, begin
+from autoprox.rank.stats import correlations, rank_rows
+
+
+@click.command("rank")
+@click.option("--bench", required=True, metavar="NAME|FILE", help="Benchmark to rank on.")
+@click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
+@click.option(
+    "--proxies",
+    multiple=True,
+    metavar="all|PROXY,...",
+    help="all: the training-free zoo, or a table's columns. Repeatable.  [default: all]",
+)
+@click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Architectures to rank.")
+@click.option("--sample", type=int, metavar="N", help="Rank N of them, drawn at random.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
+@click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@workers_option
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")
+def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: int | None, seed: int, batch: int,
+         workers: int, out: Path | None) -> None:  # fmt: skip
+    """Rank architectures by proxies, and proxies by how well they do it.
+
+    A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
+    ranked only by name. Params, FLOPs, depth and width are always there. The same command with the same --out goes on
+    with a run that was stopped.
+    """
+    console = make_console()
+    plan = make_plan(
+        load_benchmark(bench),
+        tasks=split_outside_brackets(tasks),
+        proxies=[ref for text in proxies for ref in split_outside_brackets(text)] or ["all"],
+        split=split,
+        sample=sample,
+        batch=batch,
+        seed=seed,
+    )
+    out = out or next_directory(Path("ranks"))
+    done = begin(plan, out)
+    say(console, _heading(plan, out, done))
+    scores = collected(console, plan, out, workers)
+    rows, between = rank_rows(scores.table, seed), correlations(scores.table)
+    for table in [*result_tables(rows, scores.seconds), *failure_tables(scores.failures)]:
+        console.print(table)
+    say(console, caption(plan))
+    save_table(out, plan, scores, rows, between)
+    saved = [CSV, JSON, TEX, SCORES]
+    try:
+        name = plan.benchmark.name
+        saved += save_figure(tau_figure(rows, f"{name}: {len(plan.architectures)} architectures"), out / "taus")
+        figure = correlation_figure(
+            between.proxies, between.spearman, f"{name}: proxies among themselves", "Spearman ρ between scores"
+        )
+        saved += save_figure(figure, out / "correlations")
+    except DrawingError as error:
+        say(console, f"No pictures: {error}")
+    say(console, f"Saved in {out}: {', '.join(saved)}")
+
+
+def _heading(plan: RankPlan, out: Path, done: int) -> str:
+    going_on = f", of which {done} are scored already" if done else ""
+    return (
+        f"autoprox rank → {out}\n"
+        f"{plan.benchmark.name}, split {plan.split}: {len(plan.architectures)} architectures{going_on}\n"
+        f"tasks {', '.join(plan.tasks)}\n"
+        f"{len(plan.proxies)} proxies, batch {plan.batch}, seed {plan.seed}"
+    )

@@ -1,0 +1,202 @@
+"""What `autoprox evolve` shows: the progress of a run, and what came out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+from rich.table import Column, Table
+from rich.text import Text
+
+from autoprox.cli.terminal import duration, make_table, number, numbers, progress_bar, say
+from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher
+from autoprox.evolve import FORMULA, MEAN, EvolutionSettings, Lead, Report, Row
+
+
+def weighted_tasks(settings: EvolutionSettings) -> list[str]:
+    """Return the tasks as `--tasks` takes them, each with its weight unless that is 1."""
+    return [
+        task if weight == 1 else f"{task}={weight:g}"
+        for task, weight in zip(settings.tasks, settings.weights, strict=True)
+    ]
+
+
+class EvolutionScreen:
+    """The progress of a run: a bar while statistics are built, then a live table; plain lines without a terminal."""
+
+    ROWS = 12
+
+    def __init__(self, console: Console, generations: int) -> None:
+        self.console, self.generations = console, generations
+        self.records: list[tuple[Mapping[str, Any], float, float]] = []
+        self.begun: tuple[float, int, int] | None = None
+        self.bar: Progress | None = None
+        self.live: Live | None = None
+
+    def __enter__(self) -> EvolutionScreen:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop_bar()
+        if self.live:
+            self.live.stop()
+
+    def watch(self) -> EvolutionWatcher:
+        """Return the callbacks for `run_evolution`."""
+        return EvolutionWatcher(self.building, self.generation, self.reporting, lambda text: say(self.console, text))
+
+    def building(self, done: int, of: int) -> None:
+        """Show how many networks have their statistics."""
+        if self.bar is None:
+            self.bar = progress_bar(self.console, "building statistics")
+            self.bar.start()
+            self.bar.add_task("", total=of)
+            if not self.console.is_terminal:
+                say(self.console, f"building statistics of {of} networks")
+        self.bar.update(self.bar.task_ids[0], completed=done, total=of)
+        if done == of:
+            self._stop_bar()
+
+    def _stop_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def generation(self, record: Mapping[str, Any]) -> None:
+        """Show a generation, whose record is the journal's."""
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = (now, record["generation"], record["unique"])
+        began, first, unique = self.begun
+        elapsed = now - began
+        rate = (record["unique"] - unique) / elapsed if elapsed else 0.0
+        done = record["generation"] - first
+        left = elapsed / done * (self.generations - record["generation"]) if done else float("nan")
+        self.records.append((record, rate, left))
+        if not self.console.is_terminal:
+            say(self.console, _line(*self.records[-1]))
+            return
+        if self.live is None:
+            self.live = Live(console=self.console, refresh_per_second=4)
+            self.live.start()
+        self.live.update(self._table())
+
+    def reporting(self) -> None:
+        """Say that the evolution has ended and the report is being made."""
+        if self.live:
+            self.live.stop()
+        say(self.console, "judging the finalists on held-out architectures", "dim")
+
+    def _table(self) -> Table:
+        heads = ("generation", "best joint τ", "validation τ", "unique", "evals/s", "left")
+        formula = Column("best formula", overflow="ellipsis", no_wrap=True)
+        table = make_table("", *numbers(*heads), formula, ruled=False)
+        for record, rate, left in self.records[-self.ROWS :]:
+            best = record["best"]
+            table.add_row(
+                f"{record['generation']}/{self.generations}", number(best["joint"]), number(best["validation"]),
+                f"{record['unique']:,}", f"{rate:.1f}", duration(left), Text(best["formula"]),
+            )  # fmt: skip
+        return table
+
+
+def _line(record: Mapping[str, Any], rate: float, left: float) -> str:
+    best = record["best"]
+    taus = f"joint τ {number(best['joint'])}  validation τ {number(best['validation'])}"
+    return (
+        f"generation {record['generation']}  {taus}  "
+        f"unique {record['unique']}  {rate:.1f} evals/s  left {duration(left)}  {best['formula']}"
+    )
+
+
+def why_chosen(result: EvolutionResult) -> list[str]:
+    """Return a line that says why the formula is not the last best that was shown; none if it is."""
+    if result.proxy.formula.text == result.fittest:
+        return []
+    return [
+        f"It has the highest validation τ of the {FINALISTS} best on the evolve split; the very best there was "
+        f"{result.fittest}"
+    ]
+
+
+def print_result(console: Console, result: EvolutionResult, settings: EvolutionSettings, out: Path) -> None:
+    """Print the formula, why it was chosen, its report, the verdict, and what to do next."""
+    say(console, Text.assemble("\n", ("formula", "bold"), f"  {result.proxy.formula.text}"))
+    for line in why_chosen(result):
+        say(console, line)
+    for split in dict.fromkeys(row.split for row in result.report.rows):
+        console.print(_report_table(result.report, split, settings))
+    split = "test" if result.finished else "validation"
+    for line in _verdict(result.report, split):
+        say(console, line)
+    if not result.finished:
+        say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
+        say(console, f"Go on with: {resume_command(out)}")
+    say(console, f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl")
+    if any(terminal.statistic.column for terminal in result.proxy.formula.terminals()):
+        say(console, f"Next: autoprox search --bench {result.report.rows[0].benchmark} --proxy {out}")
+    else:
+        say(console, f"Next: autoprox export {out} --to python --out proxy.py")
+
+
+def resume_command(out: Path) -> str:
+    """Return the command that goes on with the run in a folder."""
+    return f"autoprox evolve --resume --out {out}"
+
+
+def _verdict(report: Report, split: str) -> list[str]:
+    """Say whether the formula beats the parameter count, and which other predictor does as well as the formula."""
+    mean = report.row(FORMULA, split).tau
+    lines = [_beside_params(report.lead(split), split)] if report.leads else ["The table has no parameter count."]
+    for name in sorted({row.predictor for row in report.rows} - {FORMULA, "params"}):
+        other = report.row(name, split).tau
+        if other >= mean:
+            lines.append(f"On {split} {name} alone does as well or better: mean τ {other:.3f} to {mean:.3f}.")
+    return lines
+
+
+def _beside_params(lead: Lead, split: str) -> str:
+    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
+    verb = "above" if lead.difference > 0 else "below"
+    return (
+        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
+        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f})."
+    )
+
+
+def _report_table(report: Report, split: str, settings: EvolutionSettings) -> Table:
+    """Return the table of tasks by predictors: tau, its interval below, and the formula's partial tau given params."""
+    rows = [row for row in report.rows if row.split == split]
+    predictors = list(dict.fromkeys(row.predictor for row in rows))
+    title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
+    if set(settings.weights) != {1.0}:
+        title += f"; the mean weighs {', '.join(weighted_tasks(settings))}"
+    others = [predictor for predictor in predictors if predictor != FORMULA]
+    columns = [*numbers("n"), *numbers(FORMULA, style="bold"), *numbers(*others, "formula\ngiven params")]
+    table = make_table(title, "task", *columns)
+    for benchmark, tasks in _by_benchmark(rows).items():
+        table.add_row(Text(benchmark or "all tasks", style="dim"))
+        for task in tasks:
+            cells = [report.row(predictor, split, task, benchmark) for predictor in predictors]
+            partial = "" if cells[0].partial is None else number(cells[0].partial)
+            table.add_row(f"  {task}", str(cells[0].architectures), *(_cell(row) for row in cells), partial)
+    return table
+
+
+def _by_benchmark(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the tasks by benchmark, in order; the mean over all tasks comes last, under no benchmark."""
+    found: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.task == MEAN and not row.benchmark):
+        tasks = found.setdefault(row.benchmark, [])
+        if row.task not in tasks:
+            tasks.append(row.task)
+    return found
+
+
+def _cell(row: Row) -> str:
+    return f"{row.tau:.3f}\n{row.low:.2f}..{row.high:.2f}"

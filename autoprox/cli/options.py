@@ -1,0 +1,54 @@
+"""Options that commands share, and how the values of options are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+def _at_least_one(context: click.Context, option: click.Parameter, value: int) -> int:
+    if value < 1:
+        raise click.ClickException(f"workers is {value}; it must be at least 1")
+    return value
+
+
+#: How many processes a command works with.
+workers_option = click.option(
+    "--workers",
+    type=int,
+    default=os.cpu_count() or 1,
+    show_default="one a core",
+    callback=_at_least_one,
+    help="Processes.",
+)
+
+
+def given_options(context: click.Context) -> set[str]:
+    """Return the names of the options that stand on the command line, of which some may have their default value."""
+    source = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """Return the parts between commas; a comma inside brackets belongs to a formula and splits nothing."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def numbered_directories(under: Path) -> list[Path]:
+    """Return the folders whose names are numbers, in the order of the numbers."""
+    return sorted((path for path in under.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def next_directory(under: Path) -> Path:
+    """Return the folder with the next free number: `under/001` where there is none yet."""
+    taken = numbered_directories(under)
+    return under / f"{int(taken[-1].name) + 1 if taken else 1:03d}"

@@ -1,0 +1,124 @@
+"""What the commands print with: consoles, tables, progress bars, and the formats of numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+from rich.text import Text
+
+from autoprox.bench_cache.benchmarks.table import Benchmark
+
+#: Columns of what is printed where neither a terminal nor $COLUMNS says how many there are.
+WIDTH = 120
+#: What stands for a number that is not defined.
+UNDEFINED = "–"
+
+
+def make_console() -> Console:
+    """Return a console that prints names and paths as they are and never reads them as markup."""
+    known = Console().is_terminal or "COLUMNS" in os.environ
+    return Console(width=None if known else WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def say(console: Console, text: str | Text, style: str = "") -> None:
+    """Print text without breaking its lines, so that a command or a path in it can be copied."""
+    console.print(text, style=style, soft_wrap=True)
+
+
+def summary(benchmark: Benchmark) -> str:
+    """Return a benchmark's name, size and tasks."""
+    return f"{benchmark.name}: {len(benchmark)} architectures, tasks {', '.join(benchmark.tasks)}"
+
+
+# --- tables ---
+
+
+def make_table(title: str, *columns: Column | str, ruled: bool = True, gap: int = 2) -> Table:
+    """Return an empty table, with a line below its heads unless it is not `ruled`, and `gap` spaces between columns.
+
+    A column that is given by its head alone holds text, and breaks what is too long for a narrow terminal.
+    """
+    return Table(
+        *(Column(column, overflow="fold") if isinstance(column, str) else column for column in columns),
+        title=title if ruled or not title else f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD if ruled else None,
+        padding=(0, gap - 1 if ruled else gap, 0, 0),  # the box has a space of its own between columns
+        pad_edge=False,
+        min_width=len(title),  # a narrower table would break the line of its title
+    )
+
+
+def names(head: str, style: str = "") -> Column:
+    """Return a column of names, which are never broken."""
+    return Column(head, no_wrap=True, style=style)
+
+
+def numbers(*heads: str, style: str = "") -> list[Column]:
+    """Return columns of numbers, which stand at the right and are never broken."""
+    return [Column(head, justify="right", no_wrap=True, style=style) for head in heads]
+
+
+# --- progress ---
+
+
+def progress_bar(console: Console, what: str, *fields: str) -> Progress:
+    """Return a bar that counts, with the time that has passed and the time that is left; nothing without a terminal.
+
+    `fields` are the names of the task's fields that stand behind the count, each as "name value".
+    """
+    shown: Iterable[ProgressColumn] = (TextColumn(f"{name} {{task.fields[{name}]}}") for name in fields)
+    counted = (TextColumn(what), BarColumn(), MofNCompleteColumn(), *shown)
+    times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    return Progress(*counted, *times, console=console, disable=not console.is_terminal)
+
+
+def download_bars(console: Console) -> Progress:
+    """Return bars of files that are downloaded; the field `problem` of a task says why a part is fetched again."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[problem]}"))
+    return Progress(*columns, console=console)
+
+
+# --- numbers ---
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """Return a number in a format of Python's `format`; a dash where it is not defined."""
+    return UNDEFINED if value is None or math.isnan(value) else format(value, form)
+
+
+def correlation(value: float, digits: int = 3) -> str:
+    """Return a correlation without its leading zero, as in .548; a dash where it is not defined."""
+    text = number(value, f".{digits}f")
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def size(value: float) -> str:
+    """Return a count with the suffix of its thousands, as in `5.987 M`; a dash where it is not defined."""
+    for suffix, scale in (("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3f} {suffix}"
+    return number(value, ".4g")
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as minutes:seconds; a dash where they are not known."""
+    if seconds is None or math.isnan(seconds):
+        return UNDEFINED
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
