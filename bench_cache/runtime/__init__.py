@@ -1,1 +1,1 @@
-"""What long work on disk and in processes needs, whatever it computes: files, locks, journals, pools of workers."""
+"""Runtime: files, locks, journals and pools of workers, for long work of any kind."""

@@ -1,4 +1,4 @@
-"""Checks of what nobody vouches for: bounded reading, plain values only, errors that quote little."""
+"""Checks of untrusted files: bounded reading, plain values only, short quotes in errors."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 MAX_BYTES = 32 * 2**20  # forty times the largest public benchmark; more is a mistake or an attack
-MAX_LAYERS = 1000  # of a list in an architecture
+MAX_LAYERS = 1000  # values in one list of an architecture
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "a letter or digit, then letters, digits, '.', '_' and '-', 64 at most"
 _quoting = Repr()
@@ -25,7 +25,7 @@ class BenchmarkError(ValueError):
 
 
 def quoted(value: object) -> str:
-    """Return a value as an error quotes it, short whatever its size."""
+    """Return a value as errors quote it: short, whatever its size."""
     return _quoting.repr(value)
 
 
@@ -33,7 +33,7 @@ def read_bounded(path: str | os.PathLike[str], limit: int = MAX_BYTES) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        BenchmarkError: there are more than `limit`, or none.
+        BenchmarkError: the file has more than `limit` bytes, or none.
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
@@ -49,7 +49,8 @@ def parse_json(data: bytes) -> Any:
     """Return the value that JSON bytes stand for.
 
     Raises:
-        BenchmarkError: no JSON (cut off, nested 1,024 levels deep, not UTF-8, NaN, ...), with line and column.
+        BenchmarkError: the bytes are no JSON (cut off, nested 1,024 levels deep, not UTF-8, NaN, ...); the message has
+            line and column.
     """
     try:
         return orjson.loads(data)
@@ -58,14 +59,22 @@ def parse_json(data: bytes) -> Any:
 
 
 def check_name(name: object, what: str) -> str:
-    """Return `name` if it can name a benchmark, task or column, and so a file; else raise `BenchmarkError`."""
+    """Return `name` if it can name a benchmark, task or column, and so also a file.
+
+    Raises:
+        BenchmarkError: it cannot; the message says what a name may have.
+    """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BenchmarkError(f"{quoted(name)} cannot be the name of a {what}: {_NAME_RULE}")
     return name
 
 
 def check_fields(record: object, required: Collection[str], allowed: Collection[str]) -> Mapping[str, Any]:
-    """Return `record` if it is an object with all `required` fields and none but them and `allowed`."""
+    """Return `record` if it is an object with all `required` fields, and no others than these and `allowed`.
+
+    Raises:
+        BenchmarkError: it is no object, or a field is missing or unknown.
+    """
     if not isinstance(record, Mapping):
         raise BenchmarkError(f"expected an object with {', '.join(required)}, got {quoted(record)}")
     missing = [name for name in required if name not in record]
@@ -78,10 +87,10 @@ def check_fields(record: object, required: Collection[str], allowed: Collection[
 
 
 def check_number(value: Any, what: str, lowest: float = -math.inf, highest: float = math.inf) -> float:
-    """Return a finite number in [lowest, highest] as a float, and NaN for None, which is how a file says missing.
+    """Return a finite number in [lowest, highest] as a float; return NaN for None, which stands for missing in a file.
 
     Raises:
-        BenchmarkError: anything else: a NaN or infinity, a text, a truth value.
+        BenchmarkError: the value is anything else, such as NaN, an infinity, a text or a truth value.
     """
     if value is None:
         return math.nan
@@ -98,7 +107,11 @@ def check_number(value: Any, what: str, lowest: float = -math.inf, highest: floa
 
 
 def check_plain(record: object, what: str) -> dict[str, Scalar | tuple[Scalar, ...]]:
-    """Return an object of scalars and flat lists of scalars, lists as tuples; refuse anything deeper or longer."""
+    """Return an object whose values are scalars or flat lists of scalars, with its lists as tuples.
+
+    Raises:
+        BenchmarkError: a value is nested deeper, or a list has more than `MAX_LAYERS` values.
+    """
     if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
         raise BenchmarkError(f"{what} is {quoted(record)}, not an object of named values")
     plain: dict[str, Scalar | tuple[Scalar, ...]] = {}
@@ -111,10 +124,10 @@ def check_plain(record: object, what: str) -> dict[str, Scalar | tuple[Scalar, .
 
 
 def is_int(value: object) -> bool:
-    """Tell whether a value is an integer, where a truth value is not."""
+    """Return whether a value is an integer; a truth value is not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a value is an integer or a float, where a truth value is not."""
+    """Return whether a value is an integer or a float; a truth value is neither."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,7 +1,8 @@
-"""DaskPool: an executor whose workers are a Dask cluster's, on one machine or on many.
+"""Dask pool: an executor whose workers are those of a Dask cluster, on one machine or on many.
 
-distributed is imported when a pool is made, and nowhere else. Nothing of a result depends on the cluster: which
-worker does what, and how often it is done again, only takes more or less time.
+No result depends on the cluster. Which worker does what, and how often work is done again, changes only the time.
+
+The package distributed is optional, so it is imported only when a pool is made.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from autoprox.bench_cache.runtime.source_digest import source_digest
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.primitives import formula
 
-#: How often work that failed is tried again. Dask counts a worker that died over it apart from these (three times).
+#: How often work that failed is tried again. Dask counts workers that died over it separately, and allows three.
 RETRIES = 1
-#: Seconds to wait for a scheduler's answer.
+#: Seconds to wait for an answer of the scheduler.
 TIMEOUT = 10.0
-#: Seconds between looks at which workers there are.
+#: Seconds between two looks at which workers there are.
 PACE = 0.5
 
 _ALONE = threading.Lock()
@@ -37,14 +38,15 @@ class ClusterError(WorkerError):
 
 
 class DaskPool(Executor):
-    """The workers of the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
+    """An executor: the workers of the cluster whose scheduler is at `address`, such as tcp://10.0.0.1:8786.
 
-    `Placed` work goes to where its home is, while that worker lives; when workers come or go, the homes that have to
-    move do. Another worker does what a lost one had not done. `patience`: seconds to do without any worker.
+    `Placed` work goes to the worker that has its home. When workers come or go, only the homes that must move do. If a
+    worker is lost, another one does its work. Without any worker, the pool waits `patience` seconds for one.
 
-    Raises ClusterError without distributed, if there is no scheduler or no worker, and if a worker cannot import
-    autoprox, has another version of it, or does more than one thing at a time. Futures raise it when the scheduler is
-    lost, when all workers are, or when one worker after the other dies over the same work.
+    Raises:
+        ClusterError: the package distributed is missing; there is no scheduler, or no worker; a worker cannot import
+            autoprox, has another version of it, or does more than one thing at a time. Futures raise it too: when the
+            scheduler or all workers are lost, or when several workers die over the same work.
     """
 
     def __init__(self, address: str, *, patience: float = 60.0) -> None:
@@ -63,7 +65,7 @@ class DaskPool(Executor):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """As concurrent.futures says. The first argument tells whether it is `Placed`."""
+        """Submit work as concurrent.futures says; its first argument tells whether it is `Placed`."""
         outcome: Future = Future()
         with self._lock:
             if self._broken:
@@ -74,13 +76,14 @@ class DaskPool(Executor):
         call = partial(fn, *args, **kwargs)
         try:
             sent = self._client.submit(_work, version(), call, pure=False, retries=RETRIES, **where)
-        except Exception as error:  # Dask's own kinds of a client that is closed
+        except Exception as error:  # a closed client raises errors of Dask's own
             raise self._lost(self._no_scheduler(error)) from error
         outcome.add_done_callback(partial(self._forget, sent))
         sent.add_done_callback(partial(self._pass_on, outcome))
         return outcome
 
     def _forget(self, sent: Any, outcome: Future) -> None:
+        """Stop waiting for work that has ended; cancel it at Dask if it was cancelled here."""
         with self._lock:
             self._waiting.discard(outcome)
         if outcome.cancelled():
@@ -89,12 +92,12 @@ class DaskPool(Executor):
                 sent.cancel()
 
     def _pass_on(self, outcome: Future, sent: Any) -> None:
-        """The result or error of the work; what is wrong with the cluster is wrong for all that waits."""
+        """Pass on the result or error of the work; an error of the cluster itself ends all work that waits."""
         if outcome.done():
             return
         try:
             result = sent.result()
-        except BaseException as error:  # a cancelled future of Dask's raises one that is no Exception
+        except BaseException as error:  # what a cancelled future of Dask raises is no Exception
             if sent.status != "error":
                 self._lost(self._no_scheduler(error))
             elif type(error).__name__ == "KilledWorker":
@@ -107,12 +110,12 @@ class DaskPool(Executor):
             outcome.set_result(result)
 
     def _watch(self) -> None:
-        """Keep the homes up to date, and notice when there is nobody left to do the work."""
+        """Tell the homes which workers there are, and notice when no worker or no scheduler is left."""
         seen = time.monotonic()
         while not self._ended.wait(PACE):
             try:
                 present = self._client.nthreads()
-            except Exception as error:  # OSError, or Dask's own kinds of a client that is closed
+            except Exception as error:  # OSError, or what a closed client raises: errors of Dask's own
                 self._lost(self._no_scheduler(error))
                 return
             if present:
@@ -135,7 +138,7 @@ class DaskPool(Executor):
         )
 
     def _lost(self, error: ClusterError) -> Exception:
-        """End all that waits with the error, unless there was one before, which is the one to tell."""
+        """End all work that waits with the error or, if there was one before, with that; return which."""
         with self._lock:
             if self._broken is None and not self._ended.is_set():
                 self._broken = error
@@ -146,7 +149,11 @@ class DaskPool(Executor):
         return self._broken or error
 
     def _fit_workers(self) -> Collection[str]:
-        """The workers' addresses. Raises ClusterError if there are none or one of them will not do."""
+        """Return the addresses of the workers.
+
+        Raises:
+            ClusterError: there are none, or one of them cannot be used.
+        """
         with suppress(TimeoutError):
             self._client.wait_for_workers(1, timeout=self.patience)
         threads = self._client.nthreads()
@@ -168,7 +175,7 @@ class DaskPool(Executor):
         return list(threads)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As concurrent.futures says: leave the cluster, which goes on, when what was submitted is done."""
+        """Leave the cluster, which goes on running, when all submitted work is done, as concurrent.futures says."""
         with self._lock:
             self._broken = self._broken or RuntimeError("cannot schedule new futures after shutdown")
             left = tuple(self._waiting)
@@ -181,20 +188,26 @@ class DaskPool(Executor):
 
 
 class Homes:
-    """Which worker each home is at: about equally much work at each, and no more moves than that takes."""
+    """The worker of each home, such that all workers have about equally much work, with as few moves as that takes."""
 
     def __init__(self) -> None:
         self._at: dict[str, tuple[str, float]] = {}
         self._loads: dict[str, float] = {}
 
     def of(self, task: Placed) -> str | None:
-        """The worker for the task: for a new home, the one with the least to do."""
+        """Return the worker of the task's home; give a new home to the worker with the smallest load.
+
+        It is None while there are no workers.
+        """
         if task.home not in self._at and self._loads:
             self._move_in(task.home, task.load)
         return self._at[task.home][0] if task.home in self._at else None
 
     def settle(self, workers: Collection[str]) -> None:
-        """These are the workers now. A home stays where it is, if that is there and has no more than its share."""
+        """Spread the homes over the workers that there are now.
+
+        A home stays with its worker if that is still there and has no more than its share of the load.
+        """
         if set(workers) == set(self._loads):
             return
         self._loads = dict.fromkeys(sorted(workers), 0.0)
@@ -216,14 +229,17 @@ class Homes:
 
 @cache
 def version() -> str:
-    """A digest of the source that decides what a formula's score is, and of torch's version."""
+    """Return a digest of torch's version and of the source that decides what score a formula has."""
     folders = Path(__file__).parents[1], Path(formula.__file__).parent
     return source_digest([file for folder in folders for file in sorted(folder.rglob("*.py"))])
 
 
 def _work(wanted: str, call: Callable[[], Any]) -> Any:
-    """What a worker does. The version is asked for each time because workers may join at any time; one call at a
-    time because a network's probe has the process's random numbers and threads to itself."""
+    """Do the work, on a worker.
+
+    The version is checked each time, because workers may join at any time. Calls run one at a time, because probing a
+    network needs the process's random numbers and threads for itself.
+    """
     if wanted != version():
         raise ClusterError("a worker that joined has another autoprox or torch; end it, and go on with --resume")
     with _ALONE:
@@ -235,16 +251,16 @@ def _client(address: str) -> Any:
         from distributed import Client
     except ImportError:
         raise ClusterError("--dask needs the package distributed: pip install 'autoprox[dask]'") from None
-    # What it logs of a lost scheduler, with tracebacks, the error says in one line.
+    # It logs tracebacks when the scheduler is lost. The error says the same in one line.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:  # ValueError: what is no address
+    except (OSError, ValueError) as error:  # ValueError: it is no address
         raise ClusterError(f"no Dask scheduler answers at '{address}' ({error or type(error).__name__})") from None
 
 
 def _names(workers: Collection[str]) -> str:
-    """Up to three of the workers by name, and how many more."""
+    """Return words for the workers: up to three by name, and how many more there are."""
     first = ", ".join(sorted(workers)[:3])
     more = f" and {len(workers) - 3} more" if len(workers) > 3 else ""
     return f"the Dask worker{'s' if len(workers) > 1 else ''} {first}{more}"

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, locked, and named in what the system says of them."""
+"""Files: written whole or not at all, locked, and named in the errors of the system."""
 
 import csv
 import io
@@ -12,11 +12,11 @@ from typing import Any, BinaryIO
 
 from filelock import lock_descriptor
 
-PATIENCE = 3.0  # seconds for a killed process's locks
+PATIENCE = 3.0  # seconds to wait for a lock, since a killed process keeps its own for a moment
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that readers, and a crash, see the old file or the new one and nothing between.
+    """Write `data` to `path`, so that a reader sees the old file or the new one, even after a crash.
 
     Missing folders are made.
     """
@@ -25,13 +25,16 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """As `write_atomically`, of several processes by one only; False, and nothing is changed, if there is a file."""
+    """Write a file that is not there yet, as `write_atomically` does, and return True; return False if there is one.
+
+    Of several processes that write the same file at once, one succeeds.
+    """
     with _drafted(path, data) as draft:
         try:
             os.link(draft, path)
         except FileExistsError:
             return False
-        except OSError:  # a file system without hard links, where two at once cannot be told apart
+        except OSError:  # a file system without hard links; here two processes could both succeed
             if path.exists():
                 return False
             os.rename(draft, path)
@@ -40,7 +43,7 @@ def write_new(path: Path, data: bytes) -> bool:
 
 @contextmanager
 def _drafted(path: Path, data: bytes) -> Iterator[Path]:
-    """The data in a file beside `path`, which is gone afterwards."""
+    """Write the data to a draft, which is a file beside `path`; remove the draft on the way out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
     with naming(path):
@@ -55,7 +58,7 @@ def _drafted(path: Path, data: bytes) -> Iterator[Path]:
 
 
 def discard_drafts(folder: Path, but_of: str) -> None:
-    """Remove what killed writers left in a folder, where others may be writing the file `but_of` and no other."""
+    """Remove the drafts that killed writers left in a folder, but not those of `but_of`, which may be being written."""
     for draft in folder.glob(".*.draft"):
         if not draft.name.startswith(f".{but_of}."):
             draft.unlink(missing_ok=True)
@@ -63,7 +66,10 @@ def discard_drafts(folder: Path, but_of: str) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """What the system refuses inside is told of this file: a full disk names none, a draft's name says little."""
+    """Name this file in an OSError that is raised inside.
+
+    Otherwise the error of a full disk names no file, and that of a draft has a name that says little.
+    """
     try:
         yield
     except OSError as error:
@@ -74,7 +80,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def advising(advice: str) -> Iterator[None]:
-    """Say what to do about what the system refuses inside: a note of the OSError, which the command line prints."""
+    """Add advice to an OSError that is raised inside, as a note, which the command line prints."""
     try:
         yield
     except OSError as error:
@@ -83,7 +89,7 @@ def advising(advice: str) -> Iterator[None]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the same fields atomically, under a line of their names. There is at least one row."""
+    """Write one row or more, all with the same fields, atomically, under a header line with the fields' names."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -92,10 +98,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def lock(file: BinaryIO) -> bool:
-    """Lock an open file until it is closed, however the process ends; return False if another process keeps it.
+    """Lock an open file until it is closed, and return True; return False if another process keeps it locked.
 
-    The system releases a killed process's locks only when it has cleared the process away, so this waits `PATIENCE`
-    seconds. Windows lets nobody else read the file's first byte meanwhile.
+    The lock ends with the process, however that ends. But the system takes a moment to release the locks of a killed
+    process, so this waits up to `PATIENCE` seconds. On Windows nobody else can read the first byte of a locked file.
     """
     deadline = time.monotonic() + PATIENCE
     while not lock_descriptor(file.fileno(), blocking=False):

@@ -1,4 +1,4 @@
-"""Home folder: where downloads, imported benchmarks and cached statistics are kept."""
+"""Home folder: where downloaded and imported benchmarks and cached statistics are kept."""
 
 import os
 from pathlib import Path

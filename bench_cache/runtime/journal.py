@@ -1,8 +1,11 @@
 """Journal: the append-only record of a run, one JSON line for its settings and one for each step.
 
-A line is complete when it ends in a newline. A torn last line, as a killed run leaves it, is not read, and is cut off
-before the run goes on. Nothing that differs between two equal runs (times, paths, workers) is in it. This is our own
-because no library has all of it: appending, refusing damage by line number, and one holder.
+A line is complete when it ends in a newline. A killed run can leave a torn last line, which is not read, and is cut off
+before the run goes on. A journal has nothing that differs between two equal runs, such as times, paths or workers,
+unless its subclass says so.
+
+This is our own because no library does all of it: append, refuse a damaged line by its number, and keep a second
+process out.
 """
 
 from __future__ import annotations
@@ -21,18 +24,19 @@ from autoprox.bench_cache.runtime.versions import differences, versions
 
 
 class JournalError(ValueError):
-    """A journal that cannot be read or gone on with; the message says where and what to do."""
+    """A journal that cannot be read or continued; the message says where, and what to do."""
 
 
 class Journal:
-    """The journal of one run: what it held when it was opened, and a way to add to it.
+    """The journal of one run: what it had when it was opened, and a way to add to it.
 
-    `settings` are those of its first line, `begun_with` the versions there (see `versions`; empty in a journal from
-    before they were recorded), and `records` its further lines. Each record has its number, from 0, in the field
-    COUNTER; a journal whose COUNTER is empty does not number its records.
+    Each kind of run has a subclass. Its FORMAT names the kind in the first line, its RUN and TITLE in messages. A line
+    that was appended survives the death of the process at once, and a loss of power after SYNC_EVERY seconds.
 
-    A kind of run is a subclass: FORMAT names it in the first line, RUN and TITLE in messages. A line that was appended
-    survives the death of the process at once, and a loss of power after SYNC_EVERY seconds.
+    Attributes:
+        settings: those of the first line.
+        begun_with: the versions in the first line (see `versions`); empty in a journal from before they were recorded.
+        records: the further lines. Each has its number, from 0, in the field COUNTER, unless COUNTER is empty.
     """
 
     FORMAT: ClassVar[str] = "autoprox-journal"
@@ -55,10 +59,12 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, Any]) -> Self:
-        """Start a journal; killed meanwhile, or on a full disk, this leaves none, and can be tried again.
+        """Start a journal.
+
+        If the process is killed meanwhile, or the disk is full, there is no journal, and starting can be tried again.
 
         Raises:
-            JournalError: there is one; a run is never written over.
+            JournalError: there is a journal; a run is never written over.
         """
         begun_with = versions()
         head = {"format": cls.FORMAT, "version": cls.VERSION, "versions": begun_with, cls.SETTINGS: dict(settings)}
@@ -68,13 +74,17 @@ class Journal:
 
     @classmethod
     def check_absent(cls, path: Path) -> None:
-        """Raise JournalError if there is a journal."""
+        """Refuse a path where there is a journal.
+
+        Raises:
+            JournalError: there is one.
+        """
         if path.exists():
             raise cls._present(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read a journal, and change nothing.
+        """Return the journal at `path`, which stays as it is.
 
         Raises:
             JournalError: it is absent or damaged.
@@ -89,12 +99,12 @@ class Journal:
     @classmethod
     @contextmanager
     def held(cls, path: Path, notice: Callable[[str], None] = lambda line: None) -> Iterator[Self]:
-        """Read a journal to go on with it: inside, a torn last line is cut off and no other process can hold it.
+        """Open a journal to continue its run: cut off a torn last line, and keep other processes out until the end.
 
-        `notice` is told, in one line, when the run was begun with other versions, since its results may then differ.
+        If the run was begun with other versions, its results may differ, and `notice` gets one line that says so.
 
         Raises:
-            JournalError: as `open` does, or another process goes on with the run.
+            JournalError: it is absent or damaged, or another process is continuing the run.
         """
         cls.open(path)
         with open(path, "r+b") as file:
@@ -116,7 +126,7 @@ class Journal:
                         os.fsync(file.fileno())
 
     def version_notice(self) -> str:
-        """Return one line on what may differ because the run goes on with other versions; "" if they are the same."""
+        """Return one line that says with which other versions the run was begun; "" if they are the same."""
         if not self.begun_with:
             return f"{self.path} does not say with which versions it was begun: with others, results may differ"
         changed = differences(self.begun_with, versions())
@@ -126,7 +136,7 @@ class Journal:
         )
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record, and see it onto the disk (see SYNC_EVERY)."""
+        """Add a record; it is safe on the disk after SYNC_EVERY seconds, and at the latest when the run ends."""
         with naming(self.path), open(self.path, "ab") as file:
             file.write(_line(record))
             file.flush()

@@ -1,15 +1,15 @@
 """Placement: which tasks prefer a machine, or a process, that already has what they read.
 
-It is our own because the executors of the standard library give a task to whichever process is free, and Dask's
-scheduler knows where its own results are, not where files and maps of memory are.
+This is our own. The executors of the standard library give a task to whichever process is free. Dask's scheduler knows
+where its own results are, but not which files a machine has, or what a process keeps in memory.
 """
 
 
 class Placed:
     """A task that prefers the machine that last ran this `home`, because its disk holds the statistics.
 
-    Any other machine only takes longer, and without a home all are alike. `load` says how much work the task is beside
-    that of other homes.
+    Any other machine finds the same result, and only takes longer. A task with an empty `home` prefers none. `load` is
+    the work of the task's home, relative to that of other homes.
     """
 
     home: str

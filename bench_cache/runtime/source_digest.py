@@ -1,4 +1,4 @@
-"""The digest of source code: whether stored numbers, or a worker's, follow from the code that runs here."""
+"""Source digest: tells whether stored numbers, or those of a worker, follow from the code that runs here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 
 def source_digest(files: Iterable[Path], *facts: str) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of torch's version, the facts, and the files in the given order.
+    """Return the first 16 hexadecimal digits of the SHA-256 of torch's version, the facts, and the files in this order.
 
     The names of the files do not count, so that the digest is the same wherever autoprox is installed.
     """
@@ -33,9 +33,9 @@ def source_file(name: str) -> Path:
 
 
 def source_files(modules: Iterable[str], package: str) -> list[Path]:
-    """Return the files of the modules and of all that they import of the package, directly or not, in order of name.
+    """Return the files of the modules and of what they import from the package, directly or not, by module name.
 
-    The package itself does not count: its `__init__` names things for users, and imports far more than is used here.
+    The package's own `__init__` is left out: it gathers names for users, and so imports far more than is used here.
     """
     found: dict[str, Path] = {}
     waiting = list(modules)
@@ -49,7 +49,7 @@ def source_files(modules: Iterable[str], package: str) -> list[Path]:
 
 
 def _imported(file: Path) -> Iterator[str]:
-    """Yield the names that a file imports: `from a import b` may mean the module a or the module a.b."""
+    """Yield the names of modules that a file may import: `from a import b` reads the module a, and perhaps a.b."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,4 +1,4 @@
-"""Submitting: many tasks for one executor, their results as they come, and what it means when a worker is lost."""
+"""Submit: many tasks for one executor, their results as they come, and the error when a worker is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autoprox.bench_cache.runtime.local_pool import interrupts_wait
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-#: How the commands with a run directory go on after a worker was lost.
+#: What a user can do after a worker was lost, in commands with a run directory.
 RESUME = "go on with --resume, and with fewer --workers if memory is short"
 
 
@@ -23,9 +23,9 @@ class WorkerError(ValueError):
 def results(
     executor: Executor | None, function: Callable[[Task], Result], tasks: Sequence[Task], advice: str = RESUME
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (task number, result) of every task, each when it ends; without an executor, compute them here in order.
+    """Yield (task number, result) of each task as it ends; without an executor, compute them here in order.
 
-    Whoever stops reading, or is interrupted, cancels the tasks that have not begun.
+    When the caller stops reading or is interrupted, the tasks that have not begun are cancelled.
 
     Raises:
         WorkerError: a worker was lost; the message ends with `advice`, which says how to go on.
@@ -42,7 +42,11 @@ def results(
 def results_in_order(
     executor: Executor | None, function: Callable[[Task], Result], tasks: Sequence[Task], advice: str = RESUME
 ) -> Iterator[Result]:
-    """Yield the result of every task in the order of the tasks; otherwise like `results`."""
+    """Yield the result of each task, in the order of the tasks; otherwise as `results` does.
+
+    Raises:
+        WorkerError: as `results` does.
+    """
     if executor is None:
         yield from map(function, tasks)
         return
@@ -55,7 +59,7 @@ def results_in_order(
 def _submitted(
     executor: Executor, function: Callable[[Task], Result], tasks: Sequence[Task], advice: str
 ) -> Iterator[list[Future[Result]]]:
-    """Give the tasks to the executor; on the way out, cancel those that have not begun."""
+    """Give the tasks to the executor; on the way out, cancel the tasks that have not begun."""
     futures: list[Future[Result]] = []
     try:
         with interrupts_wait():

@@ -1,4 +1,4 @@
-"""Versions: what results follow from besides their settings, as a journal records it."""
+"""Versions: what a run's results depend on besides its settings; its journal records them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of autoprox, torch and numpy, and the kind of processor, that this process computes with."""
+    """Return the versions of autoprox, torch and numpy in this process, and the kind of processor."""
     package = sys.modules[__name__.partition(".")[0]]  # by name, because no lower room may import the top
     return {
         "autoprox": package.__version__,
@@ -22,7 +22,7 @@ def versions() -> dict[str, str]:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Return what differs, such as `torch 2.12.0 (now 2.13.0)`, in words that one sentence can hold; "" if nothing."""
+    """Return what differs as a part of a sentence, such as `torch 2.12.0 (now 2.13.0)`; "" if nothing does."""
     return ", ".join(
         f"{name} {before.get(name, 'unknown')} (now {now.get(name, 'unknown')})"
         for name in {**before, **now}
