@@ -1,6 +1,6 @@
-"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity and trainability of the residual stream, and how the ranks are merged.
+"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity and trainability of the residual stream, and how ranks are merged.
 
-Its third part on vision transformers, complexity, is FLOPs; its progressivity is defined on convolutional stages only.
+Of its other parts, complexity is the FLOPs, and progressivity is defined for convolutional stages only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached
 def residual_stream(
     model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int, layers: Layers = None
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Of every block: its input, the residual stream after attention (what `norm2` takes), and the block's output."""
+    """Return three states of every block: its input, the residual stream after attention, and its output.
+
+    The stream after attention is what the block's module `norm2` takes.
+
+    Raises:
+        ZooError: a block has no module `norm2`.
+        LayerError: no blocks are found.
+    """
     modules = dict(model.named_modules())
     paths = block_paths(find_blocks(model, layers))
     middle = [f"{path}.norm2" for path in paths]
@@ -50,9 +57,12 @@ def _keeper(results: dict[str, Tensor], path: str):
 
 
 def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ entropy of the normalised eigenvalues of the tokens' covariance, over the stream after attention and after MLP.
+    """Return Σ entropy of the normalised eigenvalues of the tokens' covariance, after each attention and each MLP.
 
-    Gaussian input; natural logarithm (AZ-NAS, CVPR 2024, expressivity score).
+    The input is Gaussian, the logarithm natural (AZ-NAS, CVPR 2024, expressivity score).
+
+    Raises:
+        ZooError: all tokens are alike, or there is no residual stream to read.
     """
     with untouched(model), torch.no_grad():
         noise, _ = probe_batch("noise", inputs, None, seed)
@@ -69,10 +79,14 @@ def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
 
 
 def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """mean (2 − s − 1/s), s the largest singular value of g_inᵀ g_out / (samples · tokens).
+    """Return mean (2 − s − 1/s), s the largest singular value of g_inᵀ g_out / (samples · tokens).
 
-    Over every block's attention and every block's MLP, each with its skip connection: g_out is a random sign for each
-    entry of its output, g_in the gradient of Σ g_out · output for its input. Gaussian input (AZ-NAS, CVPR 2024).
+    The mean is over every block's attention and every block's MLP, each with its skip connection. g_out is a random
+    sign for each entry of its output, g_in the gradient of Σ g_out · output with respect to its input. The input of
+    the network is Gaussian (AZ-NAS, CVPR 2024, trainability score).
+
+    Raises:
+        ZooError: no gradient passes a block, or there is no residual stream to read.
     """
     generator = torch.Generator().manual_seed(seed)
     terms = []
@@ -91,11 +105,14 @@ def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
 
 
 def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
-    """Σ over proxies of log(rank / n), one number for each of n networks: AZ-NAS's aggregation.
+    """Return Σ over proxies of log(rank / n), one number for each of n networks: AZ-NAS's aggregation.
 
-    `scores` has one row for each proxy, higher is better; the best of n has rank n, equal scores share their mean rank.
-    A network that a proxy has no score for (NaN) has none here, and is not counted among that proxy's n. Raises
-    ZooError unless all rows are of one length.
+    `scores` has a row for each proxy, higher for better networks. The best of n networks has rank n, and equal scores
+    share their mean rank. A network without a score by one of the proxies (NaN) gets NaN, and is not counted among
+    that proxy's n.
+
+    Raises:
+        ZooError: there are no rows, or they are not of one length.
     """
     if not scores or len({len(row) for row in scores}) != 1:
         raise ZooError("the proxies' scores must be rows of one length, one score for each network")

@@ -1,8 +1,8 @@
-"""Proxies of the zoo from what passes the network: on/off patterns, correlations, entropies, distances.
+"""Proxies of the zoo from features: on/off patterns, correlations, entropies and distances of what a network computes.
 
 Every function takes (model, inputs, targets, seed, layers), returns a score that is higher for better networks, and
-leaves the model as it was. The inputs of the GELUs are the outputs of fc1: hooks on GELU modules would miss networks
-that call the function, and a GELU is "on" where its input is positive.
+leaves the model as it was. A GELU counts as "on" where its input is positive. Its input is read as the output of fc1,
+because hooks on GELU modules would miss networks that call the function instead.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from autoprox.zoo.tools import (
     slot_linears,
 )
 
-#: On/off bits of so many samples are one word: two words, or one and the number of a pattern, fit into 64 bits.
+#: So many on/off bits are packed into one word. Two words, or a word and the number of a pattern, fit into 64 bits.
 _WORD = 31
 
 
 def union_of_patterns(on: Sequence[Tensor]) -> int:
-    """How many distinct on/off patterns over the samples the neurons of several layers show, all layers together.
+    """Return how many distinct on/off patterns over the samples the neurons show, all layers taken together.
 
-    Each tensor is samples × neurons, boolean.
+    `on` has a boolean tensor for each layer: samples × neurons.
     """
     words = [[_packed(part) for part in layer.split(_WORD)] for layer in on]
     if len(words[0]) == 1:
         return len(torch.unique(torch.cat([torch.unique(layer[0]) for layer in words])))
     first, *others = (torch.cat(column) for column in zip(*words, strict=True))
-    for word in others:  # the patterns so far are numbered, and each number is joined with the next word
+    for word in others:  # number the patterns so far, and join each number with the next word
         first = torch.unique(first, return_inverse=True)[1] << _WORD | word
     return len(torch.unique(first))
 
 
 def _packed(on: Tensor) -> Tensor:
-    """Up to 31 samples × neurons, boolean, as one number for each neuron."""
+    """Return the bits of each neuron over at most 31 samples as one number; `on` is samples × neurons, boolean."""
     places = torch.arange(len(on), device=on.device)[:, None]
     return (on.long() << places).sum(0)
 
@@ -60,10 +60,15 @@ def patterns(
     layers: Layers = None,
     chosen: Callable[[int, int], bool] | None = None,
 ) -> float:
-    """Ψ: the number of distinct patterns over the samples of all neurons at the GELUs' inputs, all blocks together.
+    """Return Ψ, the number of distinct on/off patterns of the neurons at the GELUs, all blocks taken together.
 
-    A neuron is a feature of a token, and its pattern says in which samples it is on (SWAP, arXiv 2403.04161; L-SWAG,
-    arXiv 2505.07300, Eq. 1). `chosen(block, blocks)` restricts the blocks. S samples have at most 2^S patterns.
+    A neuron is one feature of one token. Its pattern says in which of the samples it is on, so that S samples have at
+    most 2^S patterns (SWAP, arXiv 2403.04161; L-SWAG, arXiv 2505.07300, Eq. 1). `chosen(block, blocks)` says whether
+    block number `block` of `blocks` counts; without it, all do.
+
+    Raises:
+        ZooError: there are fewer than two samples, or no block is chosen.
+        LayerError: not every block has one fc1.
     """
     enough_samples(inputs, 2)
     with untouched(model):
@@ -75,9 +80,13 @@ def patterns(
 
 
 def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """log |det K|, K_ij how many neurons at the GELUs' inputs, over all blocks, agree in samples i and j.
+    """Return log |det K|, where K_ij is the number of neurons at the GELUs that agree in samples i and j.
 
-    (NWOT, arXiv 2006.04647.) Raises ZooError where K is singular, as two samples of one code make it.
+    The neurons of all blocks are counted together (NWOT, arXiv 2006.04647).
+
+    Raises:
+        ZooError: there are fewer than two samples, or K is singular, because two samples switch every neuron alike.
+        LayerError: not every block has one fc1.
     """
     enough_samples(inputs, 2)
     with untouched(model):
@@ -92,7 +101,10 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
 
 
 def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """mean_l ‖X_l‖_F², X_l the input of linear l of the blocks under Gaussian input (EZNAS, arXiv 2209.07413, code)."""
+    """Return mean_l ‖X_l‖_F², X_l the input of the blocks' linear l.
+
+    The network's input is Gaussian (EZNAS, arXiv 2209.07413, code).
+    """
     with untouched(model), torch.no_grad():
         noise, _ = probe_batch("noise", inputs, None, seed)
         paths = block_linears(find_blocks(model, layers))
@@ -101,14 +113,18 @@ def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
         return sum(float(seen[path].double().square().sum()) for path in paths) / len(paths)
 
 
-#: How far Zen's second input is from its first.
+#: The factor of the Gaussian step ε from Zen's first input to its second.
 MIXUP = 0.01
 
 
 def zen(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """log mean |f(x) − f(x + 0.01 ε)|, x and ε Gaussian of the batch's shape, f the class scores.
+    """Return log mean |f(x) − f(x + 0.01 ε)|, x and ε Gaussian of the batch's shape, f the class scores.
 
-    What is left of Zen-score (arXiv 2102.01063, Alg. 1) without batch normalisation, whose variances it adds.
+    It is Zen-score (arXiv 2102.01063, Alg. 1) without its second term, the variances of batch normalisation, which a
+    vision transformer does not have.
+
+    Raises:
+        ZooError: the network gives the same for different inputs.
     """
     with untouched(model), torch.no_grad():
         x, _ = probe_batch("noise", inputs, None, seed)
@@ -120,15 +136,18 @@ def zen(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: La
     return math.log(distance)
 
 
-#: Channels whose correlations MeCo takes in each layer, where tokens allow so many.
+#: How many channels of each layer MeCo correlates, if there are more tokens than that.
 CHANNELS = 8
 
 
 def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ_l (C_l / k) λ_min(corr X_l), X_l k of the C_l channels of layer l on one Gaussian input, as rows over tokens.
+    """Return Σ_l (C_l / k) λ_min(corr X_l), X_l the outputs of layer l on one Gaussian input (MeCo_opt, NeurIPS 2023).
 
-    (MeCo_opt, NeurIPS 2023, code.) Layers are the blocks' linears; k = 8, or one less than the tokens, since more
-    channels than that are always singular. The channels are drawn from the seed.
+    The layers are the blocks' linears. X_l is k × tokens: k of the layer's C_l channels, drawn from the seed. k is 8,
+    or one less than the tokens if that is smaller, because the correlations of more channels are always singular.
+
+    Raises:
+        ZooError: there are fewer than three tokens, or a channel is constant.
     """
     generator = torch.Generator().manual_seed(seed)
     score = 0.0
@@ -146,10 +165,10 @@ def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
 
 
 def entropic(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """mean over blocks and neurons of H(p) = −p log p − (1 − p) log(1 − p), p how often a neuron is on at the GELU.
+    """Return the mean over blocks and neurons of H(p) = −p log p − (1 − p) log(1 − p).
 
-    p is taken over tokens and samples. After the entropic score (arXiv 2310.04179), whose exact form is not known to
-    us; like it, the score does not grow with the network.
+    p is how often a neuron is on at the GELU, over tokens and samples. The score follows the entropic score (arXiv
+    2310.04179), whose exact form is not known to us. Like that, it does not grow with the network.
     """
     with untouched(model):
         seen = outputs(model, slot_linears(model, "fc1", layers), inputs, seed)
@@ -159,10 +178,14 @@ def entropic(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
 
 
 def teacher_attention(model: nn.Module, teacher: nn.Module, inputs: Tensor, seed: int, layers: Layers = None) -> float:
-    """−mean (s − t)², s and t the channel-mean-square maps of student's and teacher's last feature, each of norm 1.
+    """Return −mean (s − t)², s and t the attention maps of student and teacher (TVT, arXiv 2311.14337, code).
 
-    (TVT, arXiv 2311.14337, code.) The teacher gives samples × channels × height × width, resized to the student's
-    grid; the student's feature is its last block's output without the class token.
+    An attention map is the mean square over the channels of the last feature map, scaled to norm 1. The student's last
+    feature map is the output of its last block without the class token. The teacher returns its own, samples ×
+    channels × height × width; its attention map is resized to the student's grid.
+
+    Raises:
+        ZooError: the teacher returns something else, or the student's tokens are no square grid.
     """
     with untouched(model):
         tokens = outputs(model, block_paths(find_blocks(model, layers))[-1:], inputs, seed)[0].double()

@@ -1,7 +1,7 @@
-"""Proxies of the zoo that train for a few steps: no zero-cost proxies, and marked so.
+"""Proxies of the zoo that train for a few steps. They are no zero-cost proxies, and their records say so.
 
-The model is left as it was: copies of its parameters are trained. What the sources leave open, or what of them is not
-known to us, is our choice, and each docstring says which.
+Copies of the parameters are trained; the model is left as it was. Where a source leaves something open, or is not fully
+known to us, the choice is ours, and the docstring says so.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autoprox.zoo.tools import (
     weight_gradients,
 )
 
-#: GenNAS: steps and learning rate of Adam, and target signals for each stage.
+#: GenNAS: steps and learning rate of Adam, and the number of target signals of each stage.
 REGRESSION_STEPS = 3
 REGRESSION_RATE = 1e-3
 SIGNALS = 8
@@ -36,12 +36,18 @@ WARMUP_RATE = 0.01
 
 
 def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """−mean squared error of regressing three blocks' tokens onto 2-D sine waves, after REGRESSION_STEPS steps of Adam.
+    """Return −mean squared error of fitting three blocks' tokens to 2-D sine waves, after a few steps of Adam.
 
-    From GenNAS (arXiv 2108.01899): the features of three stages, a linear head on each, synthetic targets instead of
-    labels, the loss after a few steps. Ours: the stages are the blocks at one, two and three thirds of the depth; the
-    targets are SIGNALS waves sin(2π(u y + v x) + φ) on the tokens' grid, u and v uniform in ±1/4 a token and φ in a
-    turn, the same for all samples; class tokens are left out; the number of steps and the rate.
+    From GenNAS (arXiv 2108.01899) come the features of three stages with a linear head on each, synthetic targets
+    instead of labels, and the loss after a few steps. Our choices:
+
+    - The stages are the blocks at one, two and three thirds of the depth, without class tokens.
+    - The targets are SIGNALS waves sin(2π(u y + v x) + φ) on the tokens' grid, the same for all samples. u and v are
+      uniform in ±1/4 per token, and φ is uniform over a turn.
+    - There are REGRESSION_STEPS steps at the rate REGRESSION_RATE.
+
+    Raises:
+        ZooError: the tokens are no square grid, or a gradient is not finite.
     """
     generator = torch.Generator().manual_seed(seed)
     with untouched(model):
@@ -65,7 +71,7 @@ def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers:
 def _stage_features(
     model: nn.Module, parameters: dict[str, Tensor], stages: Sequence[str], x: Tensor, seed: int
 ) -> list[Tensor]:
-    """The stages' patch tokens, samples × tokens × features, each token of mean 0 and deviation 1."""
+    """Return the stages' patch tokens, samples × tokens × features, each token scaled to mean 0 and deviation 1."""
     with captured(model, stages) as seen:
         forward(model, parameters, x, seed)
     found = []
@@ -79,7 +85,7 @@ def _stage_features(
 
 
 def _waves(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Target signals on the tokens' grid: tokens × SIGNALS."""
+    """Return target signals on the tokens' grid: tokens × SIGNALS."""
     grid = math.isqrt(x.shape[1])
     u, v, phase = (torch.rand(SIGNALS, generator=generator) for _ in range(3))
     place = torch.arange(grid, dtype=torch.float32)
@@ -98,11 +104,14 @@ def _regression_loss(features: Sequence[Tensor], heads: Sequence[Tensor], waves:
 
 
 def sigeo(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """log mean_i ‖∇ L_i‖² − L after WARMUP_STEPS steps of gradient descent, L_i the loss of sample i, L their mean.
+    """Return log mean_i ‖∇ L_i‖² − L after a few steps of gradient descent, L_i the loss of sample i, L their mean.
 
-    From SiGeo (arXiv 2311.13169): a warm-up on little data, then a term of the Fisher information and the loss. Of its
-    score no more than that is known to us, so the form is ours: the logarithm of the trace of the empirical Fisher
-    information of all weights of linears and convolutions, minus the loss, equally weighted. So are steps and rate.
+    From SiGeo (arXiv 2311.13169) come the warm-up on little data, and a score of Fisher information and loss. Its
+    exact form is not known to us. Ours is the logarithm of the trace of the empirical Fisher information, minus the
+    loss, equally weighted. It reads all weights of linears and convolutions. WARMUP_STEPS and WARMUP_RATE are ours too.
+
+    Raises:
+        ZooError: there are fewer than two samples, or no gradient reaches the weights, or one is not finite.
     """
     enough_samples(inputs, 2)
     with untouched(model):

@@ -1,8 +1,8 @@
-"""Proxies of the zoo from gradients: of every layer's weights, of the input, of single samples, of gradients.
+"""Proxies of the zoo from gradients: of weights or of the input, over a batch or for each sample.
 
 Every function takes (model, inputs, targets, seed, layers), returns a score that is higher for better networks, and
-leaves the model as it was. "All weights" are those of every linear and convolution: the blocks', patch embedding,
-pooling, head.
+leaves the model as it was. "All weights" are those of every linear and convolution: in the blocks, patch embedding,
+pooling and classifier. A gradient that is not finite raises ZooError.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EPSILON = 1e-5
 
 
 def _pairs(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """(W, ∂L/∂W) of all weights, L the cross-entropy."""
+    """Return (W, ∂L/∂W) of all weights, L the cross-entropy."""
     with untouched(model):
         names = network_weights(model)
         weights = detached(model)
@@ -47,7 +47,10 @@ def _pairs(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> list
 
 
 def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """(|W|, ∂R/∂|W|) of all weights, R the summed output of the network of magnitudes on an all-ones input."""
+    """Return (|W|, ∂R/∂|W|) of all weights.
+
+    R is the summed output on an input of ones, with every parameter replaced by its magnitude.
+    """
 
     def compute() -> list[tuple[Tensor, Tensor]]:
         names = network_weights(model)
@@ -62,41 +65,48 @@ def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Te
 
 
 def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ ‖W‖₂ over all weights (arXiv 2101.08134, code)."""
+    """Return Σ ‖W‖₂ over all weights (arXiv 2101.08134, code)."""
     weights = detached(model)
     return sum(float(weights[name].double().norm()) for name in network_weights(model))
 
 
 def plain_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ W ∂L/∂W over all weights (arXiv 2101.08134, code)."""
+    """Return Σ W ∂L/∂W over all weights (arXiv 2101.08134, code)."""
     return sum(float((w * g).double().sum()) for w, g in _pairs(model, inputs, targets, seed))
 
 
 def grad_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ ‖∂L/∂W‖₂ over all weights (arXiv 2101.08134)."""
+    """Return Σ ‖∂L/∂W‖₂ over all weights (arXiv 2101.08134)."""
     return sum(float(g.double().norm()) for _, g in _pairs(model, inputs, targets, seed))
 
 
 def snip_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ |W ∂L/∂W| over all weights (SNIP, arXiv 1810.02340; as a proxy, arXiv 2101.08134)."""
+    """Return Σ |W ∂L/∂W| over all weights (SNIP, arXiv 1810.02340; as a proxy, arXiv 2101.08134)."""
     return sum(float((w * g).double().abs().sum()) for w, g in _pairs(model, inputs, targets, seed))
 
 
 def synflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ |W| |∂R/∂|W|| over all weights (SynFlow, arXiv 2006.05467; as a proxy, arXiv 2101.08134)."""
+    """Return Σ |W| |∂R/∂|W|| over all weights (SynFlow, arXiv 2006.05467; as a proxy, arXiv 2101.08134)."""
     return sum(float((w * g).double().abs().sum()) for w, g in _synflow_pairs(model, inputs, seed))
 
 
 def logsynflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ |W| |log(∂R/∂|W| + 1)| over all weights; what is not positive counts as 1e-30 (arXiv 2207.05135)."""
+    """Return Σ |W| |log(∂R/∂|W| + 1)| over all weights (LogSynFlow, FreeREA, arXiv 2207.05135).
+
+    A sum ∂R/∂|W| + 1 that is not positive counts as 1e-30.
+    """
     pairs = _synflow_pairs(model, inputs, seed)
     return sum(float((w.double() * (g.double() + 1).clamp(min=1e-30).log()).abs().sum()) for w, g in pairs)
 
 
 def zico_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ_l log Σ_w mean_b |g_b| / std_b g_b over all weights and the batch's two halves b (ZiCo, arXiv 2301.11300).
+    """Return Σ_l log Σ_w mean_b |g_b| / std_b g_b over all weights (ZiCo, arXiv 2301.11300).
 
-    Weights whose gradient does not vary are left out, and so are layers where none does.
+    g_b is the gradient on half b of the batch. A weight whose gradient is the same on both halves is left out, and so
+    is a layer with no other weights.
+
+    Raises:
+        ZooError: there are fewer than two samples.
     """
     enough_samples(inputs, 2)
     half = len(inputs) // 2
@@ -113,9 +123,10 @@ def zico_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
 
 
 def grasp(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ −W ⊙ H g over all weights, g = ∂L/∂W and H the Hessian of L for them (GraSP, arXiv 2002.07376; 2101.08134).
+    """Return Σ −W ⊙ H g over all weights, g = ∂L/∂W and H the Hessian of L (GraSP, arXiv 2002.07376; 2101.08134).
 
-    H g is the gradient of gᵀ stop(g). Attention runs on the kernel that can be differentiated twice.
+    H g is computed as the gradient of gᵀ stop(g). Attention runs on the math kernel, the only one that can be
+    differentiated twice.
     """
     with untouched(model), sdpa_kernel(SDPBackend.MATH):
         names = network_weights(model)
@@ -130,7 +141,11 @@ def grasp(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
 
 
 def gradsign(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ_w |Σ_i sign ∂L_i/∂w| over all weights, L_i the loss of sample i (GradSign, arXiv 2110.08616)."""
+    """Return Σ_w |Σ_i sign ∂L_i/∂w| over all weights, L_i the loss of sample i (GradSign, arXiv 2110.08616).
+
+    Raises:
+        ZooError: there are fewer than two samples.
+    """
     enough_samples(inputs, 2)
     with untouched(model):
         names = network_weights(model)
@@ -144,9 +159,13 @@ def gradsign(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
 
 
 def jacov(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """−Σ [log(v + ε) + 1/(v + ε)], v the eigenvalues of the correlations of the samples' input gradients.
+    """Return −Σ [log(v + ε) + 1/(v + ε)], v the eigenvalues of the correlations between the samples' input gradients.
 
-    The gradient is that of the summed outputs; ε = 1e-5. Reads no targets (NWOT's first version, arXiv 2006.04647v1).
+    An input gradient is that of the summed outputs with respect to the input; ε = 1e-5. No targets are read (NWOT's
+    first version, arXiv 2006.04647v1).
+
+    Raises:
+        ZooError: there are fewer than two samples, or a sample's input gradient is constant.
     """
     enough_samples(inputs, 2)
     with untouched(model):
@@ -156,10 +175,14 @@ def jacov(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
 
 
 def epe_nas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Correlation of input gradients within each class: s_c = Σ_ij log(|ρ_ij| + ε) over the samples of class c.
+    """Return Σ_c |s_c|, where s_c = Σ_ij log(|ρ_ij| + ε) correlates the input gradients within class c.
 
-    Up to 100 classes Σ_c |s_c|; beyond, Σ |s_c − s_c'| over ordered pairs / number of classes (EPE-NAS, arXiv
-    2102.08099, code). Only classes with two samples or more count, of which more than 100 classes need two.
+    For a network of more than 100 classes, the score is Σ |s_c − s_c'| over ordered pairs of classes, divided by the
+    number of classes that count (EPE-NAS, arXiv 2102.08099, code). A class counts if it has at least two samples in
+    the batch. The first form needs one such class, the second form two.
+
+    Raises:
+        ZooError: too few classes count, or a sample's input gradient is constant.
     """
     with untouched(model):
         rows = input_jacobian(model, inputs, seed)
@@ -186,10 +209,13 @@ def _number_of_classes(model: nn.Module, inputs: Tensor, seed: int) -> int:
 
 
 def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """−λ_max / λ_min of the neural tangent kernel Θ_ij = ⟨∇ f(x_i), ∇ f(x_j)⟩ (TE-NAS, arXiv 2102.11535, code).
+    """Return −λ_max / λ_min of the neural tangent kernel Θ_ij = ⟨∇ f(x_i), ∇ f(x_j)⟩ (TE-NAS, arXiv 2102.11535, code).
 
-    f is the sum of the outputs and ∇ over every parameter that is called weight, norms' included. The kernel is
-    samples × samples, and the samples' gradients are held at once: samples · parameters numbers.
+    f is the sum of the outputs. ∇ is over every parameter called weight, those of norms included. The gradients of all
+    samples are in memory together: samples · parameters numbers.
+
+    Raises:
+        ZooError: there are fewer than two samples, or the kernel is singular.
     """
     enough_samples(inputs, 2)
     with untouched(model):
@@ -210,18 +236,19 @@ def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, lay
     return -float(values[-1] / values[0])
 
 
-#: CRoZe's perturbations, which methods of adversarial training commonly use: how far weights move, relative to the
-#: norm of their layer, and how far each entry of the input does.
+#: CRoZe's perturbations, of the sizes that are common in adversarial training: how far weights move, relative to the
+#: norm of their layer, and how far each entry of the input moves.
 WEIGHT_STEP = 0.01
 INPUT_STEP = 8 / 255
 
 
 def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Σ_l |(1 + cos(g', W)) · |cos(g', g)| · (1 + cos(f', f))| over the blocks' linears (CRoZe, NeurIPS 2023, code).
+    """Return Σ_l |(1 + cos(g', W)) · |cos(g', g)| · (1 + cos(f', f))| over the blocks' linears (CRoZe, NeurIPS 2023).
 
-    f, g are output and weight gradient of layer l, f', g' those of the perturbed network on the perturbed input:
-    each W moves WEIGHT_STEP ‖W‖ along its gradient, then each entry of the input INPUT_STEP along the sign of the
-    perturbed network's gradient. Both sizes are our choice.
+    f and g are the output and the weight gradient of layer l; f' and g' are those of the perturbed network on the
+    perturbed input. First each W moves by WEIGHT_STEP ‖W‖ along its gradient. Then each entry of the input moves by
+    INPUT_STEP along the sign of the perturbed network's gradient. The form is that of the authors' code; both sizes
+    are our choice.
     """
     with untouched(model):
         paths = block_linears(find_blocks(model, layers))
@@ -244,7 +271,7 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
 
 
 def _outputs_and_gradients(model, paths, names, parameters, x, y, seed) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs of layers and gradients of their weights, in one run."""
+    """Return the outputs of layers and the gradients of their weights, from one run."""
     with captured(model, paths) as seen:
         loss = class_loss(model, parameters, x, y, seed)
         return [seen[path].detach() for path in paths], gradients(loss, [parameters[name] for name in names])

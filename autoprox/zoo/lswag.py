@@ -1,9 +1,11 @@
-"""L-SWAG (Casarin et al., CVPR 2025, arXiv 2505.07300): where in depth gradients vary most, and Λ × Ψ of those layers.
+"""L-SWAG (Casarin et al., CVPR 2025, arXiv 2505.07300): Λ × Ψ of the layers at the depth where gradients vary most.
 
-Three steps: `gradient_profile` over a sample of architectures, `chosen_range` of the profile by a stated rule (or a
-`DepthRange` by hand, as in the paper), and `ablation`, the parts of the proxy as entries for a comparison. The paper
-counts depth in layers; we count it in blocks, so that the four linears of a block are in one decile: block b of L,
-from 0, is in decile ⌊10 b / L⌋.
+There are three steps. `gradient_profile` measures how gradients vary with depth, over a sample of architectures.
+`chosen_range` picks the range of depth from the profile by a stated rule; the paper picks it by hand, as a `DepthRange`
+can be. `ablation` makes entries of the zoo of the proxy and its parts, to compare them.
+
+The paper counts depth in layers. We count it in blocks, so that the four linears of a block share a decile: block b of
+L, from 0, is in decile ⌊10 b / L⌋.
 """
 
 from __future__ import annotations
@@ -28,17 +30,21 @@ DECILES = 10
 
 SOURCE = "Casarin et al., L-SWAG, CVPR 2025, arXiv 2505.07300"
 
-#: log Σ_w 1/σ_w of each layer, σ_w the deviation of |∂L/∂w| over the mini-batches: the summands of Λ (Eq. 1).
+#: The summands of Λ (Eq. 1): log Σ_w 1/σ_w of each layer, σ_w the deviation of |∂L/∂w| over the mini-batches.
 LAMBDA = "log(sum(invert(batch_std(abs(weight_grad_batches)))))"
-#: Distinct on/off patterns at the GELU of each block: Ψ, counted block by block.
+#: The summands of Ψ where it is counted block by block: distinct on/off patterns at the GELU of each block.
 PSI = "pattern_count(act[fc1])"
-#: Mean deviation of the gradients over the mini-batches in each layer, the statistic that the range is chosen from.
+#: What the profile is made of: the mean deviation of each layer's gradients over the mini-batches.
 SPREAD = "mean(batch_std(weight_grad_batches))"
 
 
 @dataclass(frozen=True)
 class DepthRange:
-    """Deciles of the depth, from `first` to `last`, both included; 0 to 9 is all of it."""
+    """Deciles of the depth, from `first` to `last`, both included; 0 to 9 is the full depth.
+
+    Raises:
+        ZooError: they are no two deciles in order.
+    """
 
     first: int = 0
     last: int = DECILES - 1
@@ -51,11 +57,11 @@ class DepthRange:
         return f"{self.first}-{self.last}"
 
     def contains(self, block: int, blocks: int) -> bool:
-        """Whether block number `block`, from 0, of a network of so many blocks is in the range."""
+        """Return whether block number `block`, from 0, of `blocks` blocks is in the range."""
         return self.first <= DECILES * block // blocks <= self.last
 
     def mask(self, role: str = "") -> str:
-        """The formula that is 1 for each layer in the range and 0 for the others; empty where all are in it."""
+        """Return the formula that is 1 for each layer in the range and 0 for the others; empty for the full depth."""
         start = f"position{f'[{role}]' if role else ''} - invert(depth)"
         bounds = []
         if self.first:
@@ -65,7 +71,8 @@ class DepthRange:
         return " * ".join(bounds)
 
 
-#: Blocks begin at multiples of 1/L; this is less than any two of them, or one and a decile, can differ otherwise.
+#: Subtracted from the bounds, so that rounding does not move a block across them. Blocks begin at multiples of 1/L,
+#: and the margin is smaller than the gap between any block and a decile that do not coincide.
 _MARGIN = 1e-5
 
 FULL_DEPTH = DepthRange()
@@ -77,19 +84,19 @@ def _summed(layers: str, chosen: DepthRange, role: str = "") -> str:
 
 
 def lambda_formula(chosen: DepthRange = FULL_DEPTH) -> str:
-    """Λ = Σ_l log Σ_w 1/σ_w over the layers in the range (Eq. 1), in our language."""
+    """Return Λ = Σ_l log Σ_w 1/σ_w over the layers in the range (Eq. 1), in our language."""
     return _summed(LAMBDA, chosen)
 
 
 def lswag_formula(chosen: DepthRange = FULL_DEPTH) -> str:
-    """Λ · Σ_b Ψ_b in our language: Ψ counted block by block, where the paper counts over all blocks together."""
+    """Return Λ · Σ_b Ψ_b in our language: Ψ is counted block by block; the paper counts it over all blocks together."""
     return f"{lambda_formula(chosen)} * {_summed(PSI, chosen, 'fc1')}"
 
 
 def lswag_score(
     chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
 ) -> float:
-    """Λ × Ψ over the blocks in the range (Eq. 1), Ψ of all these blocks together."""
+    """Return Λ × Ψ over the blocks in the range (Eq. 1), Ψ counted over all these blocks together."""
     psi = patterns(model, inputs, targets, seed, layers, chosen.contains)
     formula = parse(lambda_formula(chosen))
 
@@ -102,18 +109,21 @@ def lswag_score(
 def psi_score(
     chosen: DepthRange, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
 ) -> float:
-    """Ψ over the blocks in the range: see `features.patterns`."""
+    """Return Ψ over the blocks in the range; see `features.patterns`."""
     return patterns(model, inputs, targets, seed, layers, chosen.contains)
 
 
 def gradient_profile(
     models: Iterable[nn.Module | Callable[[], nn.Module]], inputs: Tensor, targets: Tensor | None = None, seed: int = 0
 ) -> np.ndarray:
-    """log of the gradients' deviation by decile of depth, mean over the architectures: ten numbers.
+    """Return the logarithm of the gradients' deviation by decile of depth, mean over the architectures: ten numbers.
 
-    In each linear the deviation of ∂L/∂w over two mini-batches, mean over w; its logarithm, mean over the linears in a
-    decile. A function among the models builds one, which is freed before the next. Deciles that no architecture has
-    blocks in are interpolated. Raises ZooError without models, and where a layer's gradients do not vary.
+    In each linear, the deviation of ∂L/∂w over two mini-batches is averaged over w. Its logarithm is averaged over the
+    linears in a decile. A decile in which no architecture has a block is interpolated. `models` may hold functions
+    that build models: each model is freed before the next is built.
+
+    Raises:
+        ZooError: there are no models, or the gradients of a layer do not vary or are not finite.
     """
     rows = []
     for model in models:
@@ -129,7 +139,7 @@ def gradient_profile(
 
 
 def _block_spreads(model: nn.Module, inputs: Tensor, targets: Tensor | None, seed: int) -> np.ndarray:
-    """Mean over the linears of log SPREAD, one number for each block."""
+    """Return one number for each block: the mean over its linears of log SPREAD."""
     formula = parse(f"sum({SPREAD})")
     blocks = find_blocks(model)
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
@@ -141,7 +151,7 @@ def _block_spreads(model: nn.Module, inputs: Tensor, targets: Tensor | None, see
 
 
 def decile_means(blocks: np.ndarray) -> np.ndarray:
-    """Means of the blocks' numbers by decile of depth; NaN in a decile without blocks."""
+    """Return the means of the blocks' numbers by decile of depth; NaN in a decile without blocks."""
     deciles = DECILES * np.arange(len(blocks)) // len(blocks)
     counts = np.bincount(deciles, minlength=DECILES)
     sums = np.bincount(deciles, weights=blocks, minlength=DECILES)
@@ -149,11 +159,14 @@ def decile_means(blocks: np.ndarray) -> np.ndarray:
 
 
 def chosen_range(profile: np.ndarray) -> DepthRange:
-    """The spike of a profile: the run of deciles around its maximum that lie above half-way from median to maximum.
+    """Return the spike of a profile: the deciles around its maximum that lie above half-way from median to maximum.
 
-    Our rule, where the paper looks: a decile belongs to the spike if profile > (median + maximum) / 2 and so do all
-    between it and the maximum, which always belongs. A flat profile has no spike, and gives the full depth. Raises
-    ZooError unless there are ten finite numbers.
+    The maximum belongs to the spike. Another decile does if its number, and those of all deciles between it and the
+    maximum, are above (median + maximum) / 2. A flat profile has no spike and gives the full depth. This rule is ours:
+    the paper reads the range off a plot.
+
+    Raises:
+        ZooError: the profile is not ten finite numbers.
     """
     values = np.asarray(profile, dtype=float)
     if values.shape != (DECILES,) or not np.isfinite(values).all():
@@ -170,7 +183,10 @@ def chosen_range(profile: np.ndarray) -> DepthRange:
 
 
 def ablation(chosen: DepthRange) -> Mapping[str, ZooProxy]:
-    """The parts of L-SWAG as entries, in the order of the paper's Table 3: from ZiCo to Λ × Ψ in the range."""
+    """Return L-SWAG and its parts as entries of the zoo by name, in the order of the paper's Table 3.
+
+    They go from ZiCo over Λ and Ψ to Λ × Ψ, over the full depth and, where `chosen` is less, in that range.
+    """
     full = str(chosen) == str(FULL_DEPTH)
     entries = [
         _formula_entry("zico", "sum(log(sum(batch_mean(abs(weight_grad_batches)) / batch_std(weight_grad_batches))))"),

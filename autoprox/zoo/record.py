@@ -1,4 +1,4 @@
-"""ZooProxy: one proxy of the literature, a formula or a function, with what is known of it and how to score."""
+"""ZooProxy: one proxy of the literature, a formula or a function, with its source and what to know of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autoprox.primitives.probe import checked_batch
 from autoprox.scoring import Layers, ProxyError, formula_probes, formula_score, halves_batch
 from autoprox.zoo.tools import ZooError, random_classes
 
-#: cost class → what it takes, cheapest first.
+#: cost → what a proxy of that cost computes, the cheapest first.
 COSTS: Mapping[str, str] = MappingProxyType(
     {
         "structure": "sizes only; nothing is run",
@@ -28,7 +28,7 @@ COSTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-#: (model, inputs, targets, seed, layers) → score, higher for better networks; leaves the model exactly as it was.
+#: (model, inputs, targets, seed, layers) → score, higher for better networks. It leaves the model exactly as it was.
 ZooFunction = Callable[[nn.Module, Tensor, Tensor, int, Layers], float]
 
 
@@ -36,14 +36,18 @@ ZooFunction = Callable[[nn.Module, Tensor, Tensor, int, Layers], float]
 class ZooProxy:
     """A proxy of the literature: where it was published, how it is computed, and what to know before trusting it.
 
-    It has either `formula`, text of our language, or `function`. `latex` follows from the formula; a function brings
-    its own. `probes` are those that the network runs under (`data`: the batch that it is given; `noise`: Gaussian
-    input; `synflow`: an input of ones); they follow from a formula, and a function says its own. `direction` is +1 if
-    the published quantity is higher for better networks and −1 if lower; `score` is oriented so that higher is always
-    better. `cost` is a key of COSTS; `reads` says in words what is read; `training_free` is False for a proxy that
-    takes steps of training; `note` says where it and published code part.
+    It has either a `formula`, as text of our language, or a `function`.
 
-    Raises ZooError for a record that is not complete, FormulaError for a formula that cannot be read.
+    - `cost` is a key of COSTS; `reads` says in words what is read; `note` says how it differs from published code.
+    - `latex` and `probes` follow from a formula, and are given for a function. The network runs under the probes:
+      `data` is the given batch, `noise` is Gaussian input, `synflow` is an input of ones.
+    - `direction` is +1 if the published quantity is higher for better networks, −1 if it is lower. The score itself is
+      always higher for better networks.
+    - `training_free` is False for a proxy that takes steps of training.
+
+    Raises:
+        ZooError: the record is not complete.
+        FormulaError: the formula cannot be read.
     """
 
     name: str
@@ -72,22 +76,22 @@ class ZooProxy:
 
     @property
     def text(self) -> str:
-        """What records call it: its formula, or the name of the function."""
+        """The text that stands for the proxy in journals: its formula, or the name of the function."""
         return self.formula or self.name
 
     @property
     def as_formula(self) -> Formula | None:
-        """The formula, None for a function."""
+        """The formula; None for a function."""
         return parse(self.formula) if self.formula else None
 
     @property
     def halves_batch(self) -> bool:
-        """Whether the batch must have an even number of samples; a function says itself what it cannot do."""
+        """Whether the batch must have an even number of samples; a function checks its batch itself."""
         return self.as_formula is not None and halves_batch(self.as_formula)
 
     @property
     def provenance(self) -> Mapping[str, object]:
-        """Where it was published, and what to know of it."""
+        """The source and the note."""
         return {"source": self.source, "note": self.note}
 
     def score(
@@ -104,8 +108,8 @@ class ZooProxy:
         Without targets the classes are drawn at random from `seed`. The model is left bit for bit as it was.
 
         Raises:
-            ZooError: one line, where the proxy is undefined for this network: a value that is not finite, a singular
-                matrix, too few samples, layers that are not there.
+            ZooError: the proxy is undefined for this network or batch: a value is not finite, a matrix is singular,
+                there are too few samples, or a layer is missing.
         """
         try:
             value = self._value(model, inputs, targets, layers, seed)

@@ -1,4 +1,4 @@
-"""Shared results: what several proxies compute from one network is computed once; each is charged its full time."""
+"""Shared results: proxies that are scored together compute a common part once, and each is charged its full time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _Result = TypeVar("_Result")
 
 
 class SharedResults:
-    """Results, each under its name and the models, tensors and numbers that it was computed from.
+    """Results, each stored under its name and the models, tensors and numbers from which it was computed.
 
-    `saved` sums the seconds that stored results took when they were computed. A proxy that uses them is charged these
-    seconds too, so that its time is what it would take alone.
+    `saved` is the sum of the seconds that reused results took when they were computed. A proxy that reuses a result is
+    charged these seconds, so that its time is what it would take alone.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class SharedResults:
         self._results: dict[Hashable, tuple[Any, float, tuple[Any, ...]]] = {}
 
     def get(self, name: Hashable, subjects: tuple[Any, ...], compute: Callable[[], _Result]) -> _Result:
-        """Return the result of this name from these models, tensors and numbers; compute it if there is none yet."""
+        """Return the result with this name from these models, tensors and numbers; compute it if there is none yet."""
         key = (name, *map(_identity, subjects))
         if key in self._results:
             self.saved += self._results[key][1]
@@ -44,7 +44,7 @@ class SharedResults:
 
 
 def _identity(subject: Any) -> Hashable:
-    """Return what is equal for the same model, the same part of the same memory, and equal numbers or names."""
+    """Return a key that is equal for the same model, for the same part of memory, and for equal numbers or names."""
     if isinstance(subject, Tensor):
         return subject.data_ptr(), tuple(subject.shape), subject.stride(), subject.dtype
     return id(subject) if isinstance(subject, nn.Module) else subject
@@ -55,9 +55,9 @@ _SHARED: ContextVar[SharedResults | None] = ContextVar("shared", default=None)
 
 @contextmanager
 def sharing_results() -> Iterator[SharedResults]:
-    """Let proxies that are called inside with one model and batch compute once what they have in common.
+    """Open a context in which proxies that score the same model and batch compute a common part once.
 
-    Model and batch must not change inside. Scores are bit for bit those outside.
+    Model and batch must not change inside. Scores are bit for bit the same as outside.
     """
     found = SharedResults()
     token = _SHARED.set(found)
@@ -68,9 +68,9 @@ def sharing_results() -> Iterator[SharedResults]:
 
 
 def computed_once(name: Hashable, subjects: tuple[Any, ...], compute: Callable[[], _Result]) -> _Result:
-    """Return `compute()`, or inside `sharing_results` what it returned before for the same name and subjects.
+    """Return `compute()`; inside `sharing_results`, return what it gave before for the same name and subjects.
 
-    Several callers hold the result, so none may change it.
+    Callers share the result, so none may change it.
     """
     found = _SHARED.get()
     return compute() if found is None else found.get(name, subjects, compute)

@@ -1,4 +1,4 @@
-"""What the zoo's functions share: a model as a function of its weights, gradients, and what passes its modules."""
+"""Tools of the zoo's functions: lists of weights, losses and gradients, and what a network's modules compute."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from autoprox.zoo.shared_results import computed_once
 
 
 class ZooError(ProxyError):
-    """A proxy that is undefined for this network or batch; one line says why."""
+    """A proxy that is undefined for a network or batch, or a record that is wrong; one line says why."""
 
 
 def network_weights(model: nn.Module) -> list[str]:
-    """The names of the weights of every linear and convolution, patch embedding and classifier included.
+    """Return the names of the weights of every linear and convolution, in the order of the modules.
 
-    In the order of the modules; a weight that modules share is named once.
+    Patch embedding and classifier are among them. A weight that modules share is named once.
+
+    Raises:
+        LayerError: there are none.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -35,12 +38,16 @@ def network_weights(model: nn.Module) -> list[str]:
 
 
 def block_linears(blocks: Sequence[Block]) -> list[str]:
-    """The paths of the blocks' linears, in forward order."""
+    """Return the paths of the blocks' linears, in forward order."""
     return [path for block in blocks for slot in SLOTS for path in block.linears.get(slot, ())]
 
 
 def slot_linears(model: nn.Module, slot: str, layers: Layers = None) -> list[str]:
-    """The path of one slot's linear in every block, in forward order."""
+    """Return the path of the linear `slot` of every block, in forward order.
+
+    Raises:
+        LayerError: not every block has exactly one.
+    """
     blocks = find_blocks(model, layers)
     if not all(len(block.linears.get(slot, ())) == 1 for block in blocks):
         raise LayerError(f"not every block has one '{slot}'")
@@ -48,13 +55,17 @@ def slot_linears(model: nn.Module, slot: str, layers: Layers = None) -> list[str
 
 
 def block_paths(blocks: Sequence[Block]) -> list[str]:
-    """The path of each block's module: what its linears' paths begin with."""
+    """Return the path of each block's module: the common beginning of its linears' paths."""
     paths = [[path.replace(".", "/") for path in block_linears([block])] for block in blocks]
     return [commonpath(linears).replace("/", ".") for linears in paths]
 
 
 def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str, Tensor]:
-    """The model's parameters by name, outside of its graph; those to be differentiated require a gradient."""
+    """Return the model's parameters by name, detached; those in `differentiable` require a gradient.
+
+    Raises:
+        LayerError: one of these is no parameter, because it is computed from others.
+    """
     found = {name: p.clone().detach() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
     for name in differentiable:
         if name not in found:
@@ -64,12 +75,12 @@ def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str
 
 
 def class_loss(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int) -> Tensor:
-    """Cross-entropy of the model with these parameters, mean over the samples."""
+    """Return the cross-entropy of the model with these parameters, mean over the samples."""
     return loss_of(forward(model, parameters, x, seed), "data", y)
 
 
 def random_classes(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
-    """Draw a class of the model for each sample from the seed: the ones that a formula without targets reads."""
+    """Draw a class for each sample from the seed: the same that a formula reads where there are no targets."""
     with untouched(model), torch.no_grad():
         classes = logits_of(forward(model, detached(model), inputs[:1], seed)).shape[-1]
     generator = torch.Generator().manual_seed(seed + 1)
@@ -77,12 +88,16 @@ def random_classes(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
 
 
 def output_sum(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> Tensor:
-    """Σ of the model's outputs with these parameters, over classes and samples."""
+    """Return the sum of the model's outputs with these parameters, over classes and samples."""
     return loss_of(forward(model, parameters, x, seed), "synflow", torch.empty(0))
 
 
 def gradients(value: Tensor, of: Sequence[Tensor], *, create_graph: bool = False) -> list[Tensor]:
-    """∂value/∂t for each tensor; 0 where it does not depend on it. Raises ZooError where one is not finite."""
+    """Return ∂value/∂t for each tensor t; 0 for one on which the value does not depend.
+
+    Raises:
+        ZooError: a gradient is not finite.
+    """
     found = torch.autograd.grad(value, of, create_graph=create_graph, allow_unused=True)
     slopes = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(of, found, strict=True)]
     _require_finite(slopes, "gradients")
@@ -90,7 +105,7 @@ def gradients(value: Tensor, of: Sequence[Tensor], *, create_graph: bool = False
 
 
 def _require_finite(tensors: Sequence[Tensor], what: str) -> None:
-    # A finite sum has finite terms, and is quickly made.
+    # A finite sum has finite terms, and it is the faster test; an infinite sum can come from overflow.
     if not all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in tensors):
         raise ZooError(f"{what} are NaN or infinite; look at the initial weights and at the inputs")
 
@@ -103,7 +118,11 @@ def weight_gradients(
     seed: int,
     at: Mapping[str, Tensor] | None = None,
 ) -> list[Tensor]:
-    """∂L/∂W of the named weights, at the model's parameters or at others; L is the cross-entropy."""
+    """Return ∂L/∂W of the named weights, L the cross-entropy; `at` gives other parameters than the model's own.
+
+    Raises:
+        ZooError: a gradient is not finite.
+    """
     if at is None:
         everything = tuple(names)
         return computed_once(
@@ -116,7 +135,7 @@ def weight_gradients(
 
 
 def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:
-    """∂(Σ outputs)/∂x, one row for each sample: samples × entries of an input, float64."""
+    """Return ∂(Σ outputs)/∂x with a row for each sample: samples × entries of an input, float64."""
 
     def compute() -> Tensor:
         leaf = x.detach().clone().requires_grad_()
@@ -126,7 +145,11 @@ def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:
 
 
 def correlations(rows: Tensor, what: str) -> Tensor:
-    """Pearson's correlation of every pair of rows. Raises ZooError where a row is constant, which has none."""
+    """Return Pearson's correlation of every two rows.
+
+    Raises:
+        ZooError: a row, which the message calls `what`, is constant and has no correlation.
+    """
     centred = rows - rows.mean(1, keepdim=True)
     norms = centred.norm(dim=1, keepdim=True)
     if not bool((norms > 1e-12 * rows.abs().amax()).all()):
@@ -135,18 +158,26 @@ def correlations(rows: Tensor, what: str) -> Tensor:
 
 
 def enough_samples(x: Tensor, least: int) -> None:
-    """Raise ZooError for a batch of fewer samples."""
+    """Check that a batch has at least so many samples.
+
+    Raises:
+        ZooError: it has fewer.
+    """
     if len(x) < least:
         raise ZooError(f"needs at least {least} samples, not {len(x)}")
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """The cosine of two tensors' angle; 0 if one of them is zero."""
+    """Return the cosine of the angle between two tensors; 0 if one of them is zero."""
     return nn.functional.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0)
 
 
 def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
-    """What modules give in one forward pass without gradients. Raises ZooError where it is not finite."""
+    """Return the outputs of modules in one forward pass without gradients.
+
+    Raises:
+        ZooError: an output is not finite.
+    """
 
     def compute() -> list[Tensor]:
         with captured(model, paths) as seen, torch.no_grad():
@@ -160,7 +191,7 @@ def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> lis
 
 @contextmanager
 def captured_inputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
-    """The modules' first arguments by path, as a forward pass inside the context produces them."""
+    """Open a context whose mapping, after a forward pass inside, holds each module's first argument by its path."""
     seen: dict[str, Tensor] = {}
 
     def keeper(path: str):
