@@ -1,7 +1,7 @@
-"""The public benchmarks that can be downloaded: where their files are, and what their bytes must be.
+"""Catalogue: the public benchmarks that can be downloaded, with the addresses and digests of their files.
 
-To add one: an entry of `CATALOGUE`, and a module of `readers/` if the format is new. The files stay their owners':
-they are fetched by the user, from their repositories, and are no part of autoprox.
+To add one, write an entry of `CATALOGUE` and, if the format is new, a module in `readers/`. The files are no part of
+autoprox: they belong to their owners, and users fetch them from the owners' repositories.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ RAW_GITHUB = "https://raw.githubusercontent.com"
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One file: the benchmark it becomes, its size and SHA-256, and its paths below the base address, best first."""
+    """One file: the benchmark it becomes, its SHA-256 and size in bytes, and its paths below the base address.
+
+    The paths are tried in order.
+    """
 
     benchmark: str
     sha256: str
@@ -20,13 +23,13 @@ class PublicFile:
 
     @property
     def filename(self) -> str:
-        """Name of the file, without its folders."""
+        """The name of the file, without folders."""
         return self.paths[0].rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)
 class PublicSource:
-    """One download: its name, what it is, what its repository says of its licence, and its files."""
+    """One download: its name, what it is, the licence that its repository states, and its files."""
 
     name: str
     about: str
@@ -36,7 +39,7 @@ class PublicSource:
 
 def _vit_bench_101(filename: str) -> tuple[str, ...]:
     commit = "69ccf82bfa8897ce3c955a700a5b0f046d8e5f87"
-    # The owner has been known by both names; SHA-256 makes either good enough.
+    # The owner has had both names. SHA-256 makes sure that either address has the right file.
     return tuple(f"{owner}/Auto-Prox-AAAI24/{commit}/gt_results/{filename}" for owner in ("lliai", "lilujunai"))
 
 

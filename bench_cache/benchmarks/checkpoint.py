@@ -1,4 +1,4 @@
-"""Zipped torch checkpoints from strangers: plain values are read, and what would run code is refused before it can."""
+"""Checkpoint: reads the plain values in a stranger's zipped torch file, and refuses a file that would run code."""
 
 import io
 import pickletools
@@ -9,8 +9,8 @@ import torch
 
 from autoprox.bench_cache.runtime.checks import MAX_BYTES, BenchmarkError, quoted
 
-MAX_OPCODES = 2_000_000  # a million values: time and memory stay bounded whatever the file says
-# Opcodes that make, keep and nest plain values. All others import, call or build something.
+MAX_OPCODES = 2_000_000  # about a million values; bounds time and memory whatever the file says
+# Pickle opcodes that make, keep and nest plain values. All others import, call or build something.
 _PLAIN_OPCODES = """
     PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT LONG LONG1 LONG4 BININT BININT1 BININT2 FLOAT
     BINFLOAT UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM
@@ -21,11 +21,11 @@ _PLAIN_OPCODES = """
 def read_plain_checkpoint(data: bytes) -> Any:
     """Return the lists, dicts, numbers and texts in the bytes of a zipped checkpoint, as `torch.save` writes it.
 
-    Stricter than `torch.load(weights_only=True)`, which reads it in the end: no tensors, no class and no function
-    whatever, nothing compressed (torch does not), and at most `MAX_OPCODES` steps.
+    This is stricter than `torch.load(weights_only=True)`, which does the reading in the end. It refuses all tensors,
+    classes and functions, compressed contents (torch writes none), and more than `MAX_OPCODES` steps.
 
     Raises:
-        BenchmarkError: anything else, or a file that is cut off or damaged; nothing in it has been run.
+        BenchmarkError: the file has something else in it, or is cut off or damaged; nothing in it has been run.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -1,4 +1,4 @@
-"""What there is to know of a benchmark before evolving on it, as plain data, and whether its labels can be its own."""
+"""Describe: facts of a benchmark to know before evolving on it, and a test whether its labels belong to it."""
 
 import math
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 
 ALPHA = 0.001
 PERMUTATIONS = 4999
-FEWEST = 20  # with fewer architectures no relation short of a perfect one could be told from chance
-_CHUNK = 2**19  # shuffled labels held at once
-_STAGES = 4  # a gene with at most as many values, in every architecture, is told stage by stage
+FEWEST = 20  # with fewer architectures, only a perfect relation could be told from chance
+_CHUNK = 2**19  # shuffled labels in memory at once
+_STAGES = 4  # a gene that has at most so many values in every architecture becomes one feature a stage
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class StructureCheck:
     """Whether anything in the architectures explains a task's accuracies; see `check_structure`.
 
     Attributes:
-        architectures: how many are labelled.
-        strongest: the structural fact that goes most closely with accuracy; "" if there is none.
-        rho: Spearman's correlation of the two (0 where `strongest` is "").
-        r2: share of the variance of the accuracies' ranks that all facts explain together.
-        p_value: chance that labels shuffled against their architectures look at least as explained; 1 if constant.
+        architectures: the number of labelled ones.
+        strongest: the structural feature that correlates most with accuracy; "" if there is none.
+        rho: Spearman's correlation of the two; 0 where `strongest` is "".
+        r2: the share of the variance of the accuracies' ranks that all features explain together.
+        p_value: the chance that shuffled labels look at least as well explained; 1 if the labels are constant.
     """
 
     architectures: int
@@ -42,7 +42,7 @@ class StructureCheck:
 
     @property
     def verdict(self) -> str:
-        """`explained`, `unexplained`, or `too few` architectures to tell."""
+        """One of `explained`, `unexplained`, and `too few` (architectures to tell)."""
         if self.architectures < FEWEST:
             return "too few"
         return "explained" if self.p_value <= ALPHA else "unexplained"
@@ -50,10 +50,18 @@ class StructureCheck:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """One task: labels, their range and ties, Kendall's tau-b with the structure, and the check of its labels.
+    """The facts of one task.
 
-    `tied` architectures share their accuracy with another; `splits` counts the labelled ones of each split; a tau is
-    NaN where one side is constant. `reliability` is None where the accuracies of single seeds are not known.
+    Attributes:
+        task: its name.
+        labelled, missing: the numbers of architectures with and without an accuracy.
+        lowest, median, highest: accuracies in percent, NaN if no architecture has one.
+        distinct: the number of different accuracies.
+        tied: the number of architectures that share their accuracy with another.
+        splits: the number of labelled architectures of each split.
+        tau: Kendall's tau-b of the accuracy with each size in the structure; NaN where one of the two is constant.
+        check: whether the labels belong to their architectures.
+        reliability: that of the labels; None where the accuracies of single seeds are not known.
     """
 
     task: str
@@ -71,7 +79,7 @@ class TaskFacts:
 
     @property
     def warning(self) -> str | None:
-        """What is suspicious about the labels, in words; None if nothing is."""
+        """What is suspicious about the labels, as one line; None if nothing is."""
         check = self.check
         if self.distinct < 2:
             return f"{self.task}: {'all accuracies are equal' if self.labelled else 'no architecture has an accuracy'}"
@@ -86,7 +94,7 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """A benchmark's facts: sizes of splits, facts of each task, tau-b between each pair of tasks, and its data card."""
+    """The facts of a benchmark: sizes of its splits, facts of each task, tau-b of each pair of tasks, its data card."""
 
     name: str
     space: str | None
@@ -105,7 +113,7 @@ class Description:
 
 
 def describe(benchmark: Benchmark) -> Description:
-    """Return the facts of a benchmark; the same benchmark always has the same."""
+    """Return the facts of a benchmark; they are the same each time."""
     splits, features = benchmark.splits(), structural_features(benchmark)
     structures = {task: benchmark.structure(network.spec) for network in benchmark.networks() for task in network.tasks}
     tasks = []
@@ -146,10 +154,10 @@ def describe(benchmark: Benchmark) -> Description:
 
 
 def structural_features(benchmark: Benchmark) -> dict[str, np.ndarray]:
-    """Return what can be said of every architecture without looking at a network, each of shape (architectures,).
+    """Return what is known of every architecture without building it, by name, each of shape (architectures,).
 
-    That is `structure()`, and the genes: a number as it is; a list with a value for each stage stage by stage; a list
-    with a value for each layer as its mean and its sum. Genes that are not numbers are left out.
+    That is `Benchmark.structure`, and the genes that are numbers. A gene with one number is one feature. A gene with a
+    number for each stage is one feature a stage. A gene with a number for each layer is two: their mean and their sum.
     """
     space = None if benchmark.space is None else get_space(benchmark.space)
     genes = [dict(arch) if space is None else space.to_json(arch) for arch in benchmark.architectures]
@@ -229,7 +237,7 @@ def _permutation_test(ranks: np.ndarray, each: np.ndarray) -> tuple[float, float
 
 
 def _unit_ranks(values: np.ndarray) -> np.ndarray | None:
-    """Return ranks, ties averaged, centred and of unit length; None for a constant."""
+    """Return the ranks, with ties averaged, centred and of unit length; None if all values are equal."""
     ranks = rankdata(values) if len(values) else np.zeros(0)
     centred = ranks - ranks.mean() if len(ranks) else ranks
     length = np.linalg.norm(centred)
@@ -237,10 +245,11 @@ def _unit_ranks(values: np.ndarray) -> np.ndarray | None:
 
 
 def _chunks(total: int, size: int) -> list[int]:
+    """Return the sizes of the parts of `total` things, taken `size` at a time."""
     return [min(size, total - start) for start in range(0, total, size)]
 
 
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Kendall's tau-b over the architectures that have both; NaN where it is undefined."""
+    """Return Kendall's tau-b over the architectures that have both values; NaN where it is undefined."""
     both = ~(np.isnan(a) | np.isnan(b))
     return float(kendalltau(a[both], b[both]).statistic) if both.sum() > 1 else math.nan

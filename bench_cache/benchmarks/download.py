@@ -1,6 +1,6 @@
-"""Downloads of public benchmarks: resumed where they broke off, checked by SHA-256, then converted and kept.
+"""Download: fetches public benchmarks, resumes after a break, checks the SHA-256, then converts and keeps them.
 
-This is our own and not pooch, which deletes a partial file and begins again after every break (as of 1.9.0).
+This is our own, because pooch (as of 1.9.0) deletes a partial file and begins again after every break.
 """
 
 import hashlib
@@ -22,23 +22,29 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.home import data_home
 
 _CHUNK = 2**16
-_MOST_ATTEMPTS = 200  # ends even a server that hands out a few bytes at a time
+_MOST_ATTEMPTS = 200  # an end even with a server that sends a few bytes each time
 
 
 class DownloadError(BenchmarkError):
-    """A file that could not be fetched, or is not the one it should be; the message names its address."""
+    """A file that could not be fetched, or is not the expected one; the message names its address."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try: attempts in a row that bring nothing new, seconds before the second (doubling), of silence."""
+    """How long to try.
+
+    Attributes:
+        attempts: how many may bring nothing new, one after the other.
+        delay: seconds before the second attempt; they double with each further one.
+        timeout: seconds of silence that end an attempt.
+    """
 
     attempts: int = 5
     delay: float = 1.0
     timeout: float = 30.0
 
 
-# Called with the file, how many of its bytes are here, and what went wrong just now ("" if nothing did).
+#: Called with the file, how many of its bytes are here, and what went wrong just now ("" if nothing did).
 DownloadProgress = Callable[[PublicFile, int, str], None]
 
 
@@ -46,7 +52,7 @@ def get_source(name: str) -> PublicSource:
     """Return the downloadable source called `name`.
 
     Raises:
-        DownloadError: there is none; the message lists the names.
+        DownloadError: there is none; the message lists the names of all.
     """
     names = [source.name for source in CATALOGUE]
     if name in names:
@@ -65,11 +71,11 @@ def download(
 ) -> tuple[Benchmark, ...]:
     """Fetch the files of a source into the user's folder, convert them, and return the installed benchmarks.
 
-    A file that is already here, whole, is not fetched again. `base` is the address its paths are below.
+    A file that is already there, and whole, is not fetched again. The files' paths are below the address `base`.
 
     Raises:
-        DownloadError: a file cannot be fetched, or its bytes are not those pinned in the catalogue.
-        OSError: it cannot be written.
+        DownloadError: a file cannot be fetched, or its bytes are not those that the catalogue says.
+        OSError: a file cannot be written.
     """
     if not base.startswith(("https://", "http://")):
         raise DownloadError(f"{base} is no address to download from: it must start with https:// or http://")
@@ -83,11 +89,13 @@ def download(
 
 
 def fetch(file: PublicFile, folder: Path, base: str, patience: Patience, progress: DownloadProgress) -> Path:
-    """Return the path of the file in `folder`, fetched unless it is there; until whole, it is `<name>.part`.
+    """Return the path of the file in `folder`; fetch it unless it is there.
+
+    Until it is whole, it is called `<name>.part`. After a break the part is kept, and the next call continues it. A
+    part whose SHA-256 is wrong is deleted.
 
     Raises:
-        DownloadError: as `download` does. After a break the part is kept, and the next call goes on from there; a part
-            whose SHA-256 is wrong is deleted.
+        DownloadError: as `download` does.
     """
     target = folder / file.filename
     part = target.with_name(f"{target.name}.part")
@@ -97,7 +105,7 @@ def fetch(file: PublicFile, folder: Path, base: str, patience: Patience, progres
     folder.mkdir(parents=True, exist_ok=True)
     old_part = part.is_file()
     url = _complete(file, part, base, patience, progress)
-    if old_part and _digest(part) != file.sha256:  # an earlier run's bytes may be the wrong ones
+    if old_part and _digest(part) != file.sha256:  # the bytes of an earlier run may be wrong
         part.unlink()
         url = _complete(file, part, base, patience, progress)
     digest = _digest(part)
@@ -109,15 +117,15 @@ def fetch(file: PublicFile, folder: Path, base: str, patience: Patience, progres
 
 
 class _Absent(Exception):
-    """The server says that there is no such file, or not for us."""
+    """The server says that there is no such file, or that we may not have it."""
 
 
 class _Interrupted(Exception):
-    """Something that another attempt may mend."""
+    """A failure that may be gone at the next attempt."""
 
 
 def _complete(file: PublicFile, part: Path, base: str, patience: Patience, progress: DownloadProgress) -> str:
-    """Fill `part` from the first of the file's paths that exists, and return its address."""
+    """Fill `part` from the first of the file's paths that exists, and return the address."""
     refusals = []
     for path in file.paths:
         url = f"{base.rstrip('/')}/{path}"
@@ -131,7 +139,7 @@ def _complete(file: PublicFile, part: Path, base: str, patience: Patience, progr
 
 
 def _pull(url: str, file: PublicFile, part: Path, patience: Patience, progress: DownloadProgress) -> None:
-    """Fill `part` to the file's size, attempt after attempt, as long as they bring something new."""
+    """Fill `part` to the file's size, with as many attempts as `patience` allows."""
     most, idle = _size(part), 0
     for attempts in range(1, _MOST_ATTEMPTS + 1):
         try:
@@ -154,7 +162,7 @@ def _pull(url: str, file: PublicFile, part: Path, patience: Patience, progress: 
 
 
 def _attempt(url: str, file: PublicFile, part: Path, timeout: float, progress: DownloadProgress) -> None:
-    """Append to `part` what one request brings; start over where the server does not resume."""
+    """Append to `part` what one request brings; if the server does not resume, start over."""
     here = _size(part)
     if here == file.size:
         return

@@ -1,4 +1,4 @@
-"""Benchmarks by name: the embedded one, those in the user's folder, and what every `--bench` accepts."""
+"""Library: benchmarks by name, embedded or in the user's folder; it reads what any `--bench` accepts."""
 
 import os
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, quoted
 from autoprox.bench_cache.runtime.home import data_home
 
-#: The benchmarks that come with autoprox, `<name>.json` each; DATA.md beside them has notices and the data card.
+#: The folder of the benchmarks that come with autoprox, `<name>.json` each; its DATA.md has notices and data cards.
 EMBEDDED_DIR = Path(__file__).parents[1] / "data"
-#: What is evolved on where nothing is said.
+#: The benchmark to evolve on unless the user names another.
 DEFAULT_BENCHMARK = "mini-vit"
 
 _FILE_ENDINGS = (".json", ".pth", ".csv")
@@ -21,7 +21,7 @@ _FILE_ENDINGS = (".json", ".pth", ".csv")
 
 @dataclass(frozen=True)
 class Installed:
-    """A benchmark in a folder: its name, its file, and what is in it or, if it cannot be read, why not."""
+    """A benchmark in a folder: its name, its file, and its contents or, if it cannot be read, the reason."""
 
     name: str
     path: Path
@@ -35,9 +35,10 @@ def benchmarks_dir() -> Path:
 
 
 def install(benchmark: Benchmark) -> Path:
-    """Save a benchmark under its name, in place of one of that name, and return the file.
+    """Save a benchmark in the user's folder, over any of the same name, and return the file.
 
-    Raises BenchmarkError for the name of an embedded one.
+    Raises:
+        BenchmarkError: an embedded benchmark has this name.
     """
     if benchmark.name in _names(EMBEDDED_DIR):
         raise BenchmarkError(f"{benchmark.name} comes with autoprox; give yours another --name")
@@ -47,7 +48,7 @@ def install(benchmark: Benchmark) -> Path:
 
 
 def installed(folder: Path | None = None) -> tuple[Installed, ...]:
-    """Return the benchmarks of the user's folder, or of another, by name, those that cannot be read too."""
+    """Return the benchmarks in a folder (by default the user's) by name, including those that cannot be read."""
     found = []
     for path in sorted((folder or benchmarks_dir()).glob("*.json")):
         try:
@@ -58,11 +59,11 @@ def installed(folder: Path | None = None) -> tuple[Installed, ...]:
 
 
 def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
-    """Return a benchmark by file (our JSON or a public format) or by name: the embedded one's, or that which another
-    was imported or downloaded under.
+    """Return the benchmark of a file (our JSON or a public format), or the embedded or installed one of a name.
 
     Raises:
-        BenchmarkError: neither; the message says how to get it, or which name is closest. Or the file is no good.
+        BenchmarkError: there is no such benchmark, and the message says how to get it or which name is closest; or its
+            file cannot be used.
         OSError: the file cannot be read.
     """
     path = Path(ref)
@@ -85,7 +86,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _unknown(name: str) -> str:
-    """Return why there is no benchmark of this name, and what to do, on one line."""
+    """Return one line that says why there is no benchmark of this name, and what to do."""
     sources = {file.benchmark: source.name for source in CATALOGUE for file in source.files}
     here = [*_names(EMBEDDED_DIR), *_names(benchmarks_dir())]
     if name in sources:

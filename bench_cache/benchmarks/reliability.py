@@ -1,4 +1,4 @@
-"""Reliability: how far the accuracies of a benchmark trained with several seeds are worth ranking."""
+"""Reliability: how far a benchmark's accuracies, trained with several seeds, agree between the seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import kendalltau
 
-#: Draws of the noise ceiling.
+#: How often `noise_ceiling` draws.
 DRAWS = 200
 
 
@@ -17,11 +17,16 @@ DRAWS = 200
 class Reliability:
     """What the seeds of one task say of its labels.
 
-    `halves`: Kendall's tau-b between the mean accuracies of two disjoint halves of the seeds, mean over all ways to
-    halve them; `single`: the same between two single seeds; `spread`: standard deviation of the
-    mean accuracy over architectures, in percent points; `noise`: that of one seed around the architecture's mean;
-    `ceiling_one`, `ceiling_mean`: see `noise_ceiling`, against one seed and against the mean of all.
-    What cannot be told is NaN: all but `spread` with one seed, all but `noise` with one architecture.
+    With one seed only `spread` is known, with one architecture only `noise`; the others are then NaN.
+
+    Attributes:
+        seeds: the number of seeds.
+        halves: Kendall's tau-b between the mean accuracies of two disjoint halves of the seeds, averaged over all ways
+            to choose them.
+        single: the same between two single seeds.
+        spread: the standard deviation of the mean accuracy over the architectures, in percentage points.
+        noise: the standard deviation of one seed around the architecture's mean, in percentage points.
+        ceiling_one, ceiling_mean: the noise ceilings against one seed, and against the mean of all (`noise_ceiling`).
     """
 
     seeds: int
@@ -34,7 +39,7 @@ class Reliability:
 
 
 def reliability(runs: np.ndarray) -> Reliability:
-    """The reliability of accuracies, architectures × seeds, float64, none missing."""
+    """Return the reliability of accuracies: float64, architectures × seeds, none missing."""
     architectures, seeds = runs.shape
     spread = float(runs.mean(1).std(ddof=1)) if architectures > 1 else math.nan
     if seeds < 2:
@@ -51,7 +56,7 @@ def reliability(runs: np.ndarray) -> Reliability:
 
 
 def _mean_tau(runs: np.ndarray, size: int) -> float:
-    """Mean tau-b between the means of two disjoint groups of `size` seeds, over all pairs of groups."""
+    """Return tau-b between the means of two disjoint groups of `size` seeds, averaged over all pairs of groups."""
     taus = []
     for first in combinations(range(runs.shape[1]), size):
         rest = [seed for seed in range(runs.shape[1]) if seed not in first]
@@ -62,16 +67,17 @@ def _mean_tau(runs: np.ndarray, size: int) -> float:
 
 
 def noise_ceiling(runs: np.ndarray, of: int) -> float:
-    """The tau that a perfect predictor of the expected accuracy would reach against the mean of `of` seeds.
+    """Return the tau-b that a perfect predictor of the expected accuracy would reach against the mean of `of` seeds.
 
-    The expected accuracy μ_i of architecture i is estimated by shrinking its mean towards the mean of all, so that the
-    estimates vary as much as the expectations do: with s² the variance within an architecture and S seeds,
+    The expected accuracy μ_i of architecture i is estimated from its mean x_i over the S seeds. The means vary more
+    than the expectations do, so they are shrunk towards the mean m of all, with s² the variance within an architecture:
 
         μ_i = m + (x_i − m) √(1 − s² / (S var x)).
 
-    A mean of `of` seeds is then μ_i plus the mean of as many residuals of the architecture, drawn with replacement
-    and scaled by √(S / (S − 1)), for they are around an estimated mean. Mean tau-b over `DRAWS` draws, seeded. NaN
-    with one seed or one architecture, and where the means vary no more than the noise makes them.
+    A mean of `of` seeds is simulated as μ_i plus the mean of `of` residuals of the architecture. They are drawn with
+    replacement, and scaled by √(S / (S − 1)), because they are residuals around an estimated mean. The result is the
+    mean tau-b over `DRAWS` such draws, with a fixed seed. It is NaN with one seed or one architecture, and where the
+    means vary no more than noise alone would make them.
     """
     architectures, seeds = runs.shape
     if architectures < 2 or seeds < 2:

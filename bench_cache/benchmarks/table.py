@@ -1,4 +1,4 @@
-"""A benchmark: architectures with their trained accuracies, and the JSON file that keeps them.
+"""Table: a benchmark, which is architectures with their trained accuracies, and the JSON file that keeps it.
 
 The file is one JSON object (docs/benchmark-format.md describes every field):
 
@@ -10,8 +10,8 @@ The file is one JSON object (docs/benchmark-format.md describes every field):
      "records": [{"arch": {..}, "accuracy": {task: percent or null}, "columns": {name: number or null},
                   "seeds": {task: [percent, ..]}}, ..]}
 
-Accuracies are percentages; a missing one is null in the file, NaN in memory, and never a number. A file is read whole
-or refused whole: the error names the first bad record, counted from 0.
+Accuracies are percentages. A missing accuracy is null in the file and NaN in memory. A file is read whole or refused
+whole: the error names the first bad record, counted from 0.
 """
 
 import hashlib
@@ -50,7 +50,14 @@ STRUCTURE = ("params", "flops", "depth", "width")
 
 @dataclass(frozen=True)
 class Record:
-    """One row as a file has it, before any check: architecture, accuracy by task, further columns, and by seed."""
+    """One row of a file, before any check.
+
+    Attributes:
+        arch: the architecture, as the JSON of the space.
+        accuracy: percent by task.
+        columns: further numbers by name.
+        seeds: by task, the accuracies of single trainings.
+    """
 
     arch: Any
     accuracy: Any
@@ -63,20 +70,20 @@ class Benchmark:
     """Architectures of one space, or of none, with their accuracies on one or more tasks.
 
     Attributes:
-        name: how commands call it, and its file; letters, digits, `.`, `_` and `-`, at most 64.
+        name: what commands and its file call it; letters, digits, `.`, `_` and `-`, at most 64.
         space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built.
-        spec: the input and classes its networks are built for; None exactly when `space` is.
-        source: where it came from, in words, on one line.
-        architectures: distinct; of the space's type, or `TabularArchitecture`.
+        spec: the input and classes that its networks are built for; None exactly when `space` is.
+        source: where it comes from, on one line.
+        architectures: all different; of the space's type, or `TabularArchitecture`.
         tasks: accuracy in percent by task, float64 of shape (architectures,), NaN where missing.
         columns: further numbers of a tabular benchmark (proxies, sizes), of the same shape, NaN where missing.
-        inputs: by task, for tasks whose networks read another input than `spec`, or that come with images.
+        inputs: by task, for those tasks whose networks read another input than `spec`, or that come with images.
         seeds: by task, the accuracies of single trainings, architectures × seeds; `tasks` has their mean.
-        card: how it was made, plain JSON values, for people to read.
+        card: how it was made, as plain JSON values, for people to read.
 
     Raises:
-        BenchmarkError: an architecture that is not in the space or is there twice, an accuracy outside [0, 100], an
-            array of another length, a name that cannot be one.
+        BenchmarkError: an architecture is not in the space, or is there twice; an accuracy is outside [0, 100]; an
+            array has another length; or a name cannot be one.
     """
 
     name: str
@@ -108,7 +115,7 @@ class Benchmark:
         self._check_architectures()
 
     def _checked(self, name: str, values: Any, highest: float) -> np.ndarray:
-        """Return a read-only float64 copy of a task's or column's values."""
+        """Return a read-only float64 copy of a task's or column's values; refuse those that are out of range."""
         check_name(name, "task or column")
         array = np.array(values, dtype=np.float64)
         if array.shape != (len(self.architectures),):
@@ -120,7 +127,7 @@ class Benchmark:
         return array
 
     def _check_inputs(self) -> None:
-        """Refuse inputs or seeds of no task, and inputs that the space cannot read."""
+        """Refuse inputs and seeds of an unknown task, inputs of a table, and seeds that are no array of percentages."""
         for part in ("inputs", "seeds"):
             object.__setattr__(self, part, MappingProxyType(dict(getattr(self, part))))
             for task in getattr(self, part):
@@ -140,6 +147,7 @@ class Benchmark:
                 raise BenchmarkError(f"seeds of {task} are not all percentages")
 
     def _check_architectures(self) -> None:
+        """Refuse architectures that are not in the space or are there twice, and inputs that the space cannot read."""
         seen: dict[str, int] = {}
         for number, arch in enumerate(self.architectures):
             try:
@@ -159,18 +167,18 @@ class Benchmark:
         return len(self.architectures)
 
     def __reduce__(self) -> tuple[Callable[[bytes], "Benchmark"], tuple[bytes]]:
-        # Read-only mappings do not travel to worker processes; the file format does.
+        # Read-only mappings cannot be sent to worker processes, so the benchmark is sent in its file format.
         return Benchmark.from_bytes, (self.to_bytes(),)
 
     def key(self, arch: Any) -> str:
-        """Return the line of text that stands for an architecture: equal exactly for equal ones."""
+        """Return one line of text for an architecture: two are equal exactly if the architectures are."""
         return arch.key() if self.space is None else get_space(self.space).key(arch)
 
     def splits(self) -> Mapping[str, np.ndarray]:
         """Return the indices of the `evolve`, `validation` and `test` architectures: about 50, 20 and 30 %.
 
-        The first 8 bytes of SHA-256 of the architecture's key, as a fraction u of 2^64, decide: u < .5 evolve,
-        u < .7 validation, else test. Nothing else does, so an architecture has the same split in every benchmark.
+        They follow from u, the first 8 bytes of the SHA-256 of the architecture's key as a fraction of 2^64: evolve if
+        u < .5, validation if u < .7, else test. So an architecture has the same split in every benchmark.
         """
         digests = [hashlib.sha256(self.key(arch).encode()).digest() for arch in self.architectures]
         fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
@@ -178,7 +186,7 @@ class Benchmark:
         return MappingProxyType({name: np.flatnonzero(which == split) for split, name in enumerate(SPLITS)})
 
     def networks(self) -> tuple[Network, ...]:
-        """Return what is built for each architecture: a network for every input that the tasks have.
+        """Return what is built for each architecture: one network for each input that the tasks have.
 
         Tasks without an input of their own share the network of `spec`.
         """
@@ -189,8 +197,8 @@ class Benchmark:
     def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
         """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
 
-        They are the space's closed forms at `spec`, the benchmark's own if none is given. A tabular benchmark has
-        those that its table has, and no others.
+        They are the closed forms of the space at `spec`, or at the benchmark's own spec if none is given. A tabular
+        benchmark has only those that its table has.
         """
         spec = spec or self.spec
         if self.space is None or spec is None:
@@ -214,12 +222,12 @@ class Benchmark:
         inputs: Mapping[str, TaskInput] | None = None,
         card: Mapping[str, Any] | None = None,
     ) -> "Benchmark":
-        """Return the benchmark that unchecked records describe; a task or column that a record lacks is missing there.
+        """Return the benchmark that unchecked records describe.
 
-        The columns are those of the first record.
+        The columns are those of the first record. Where a record lacks a task or column, its value is missing.
 
         Raises:
-            BenchmarkError: the first record that cannot be used, by its number, and why.
+            BenchmarkError: a record cannot be used; the message has the number of the first such record, and why.
         """
         read_arch = _arch_reader(space)
         columns = tuple(records[0].columns) if records else ()
@@ -244,7 +252,7 @@ class Benchmark:
         return cls(name, space, spec, source, tuple(architectures), by_task, by_column, inputs or {}, seeds, card or {})
 
     def to_bytes(self) -> bytes:
-        """Return the benchmark as a file: JSON, one record a line, every float to its last bit."""
+        """Return the bytes of the benchmark's file: JSON with one record a line, and every float to its last bit."""
         head: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
@@ -278,7 +286,7 @@ class Benchmark:
         """Return the benchmark in a file's bytes.
 
         Raises:
-            BenchmarkError: not JSON, not this format or version, or a record that cannot be used.
+            BenchmarkError: they are no JSON or have another format or version, or a record cannot be used.
         """
         head = parse_json(data)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -308,7 +316,7 @@ class Benchmark:
         """Return the benchmark that `save` wrote to `path`.
 
         Raises:
-            BenchmarkError: as `from_bytes`, naming the file.
+            BenchmarkError: as `from_bytes` does; the message names the file.
             OSError: the file cannot be read.
         """
         try:
@@ -336,13 +344,13 @@ def _read_record(number: int, record: object) -> Record:
 
 
 def _object(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The object in a field that may be absent."""
+    """Return the object in a field; an absent field has an empty one."""
     value = found.get(name, {})
     return check_fields(value, (), value)
 
 
 def _check_runs(values: object, task: str, earlier: Sequence[Sequence[float]]) -> list[float]:
-    """Accuracies of single seeds: as many as the records before have, none missing."""
+    """Return a record's accuracies by seed; refuse a missing one, or more or fewer than the `earlier` records have."""
     if not isinstance(values, list) or not values or (earlier and len(values) != len(earlier[0])):
         raise BenchmarkError(f"seeds of {task} is {quoted(values)}, not one accuracy for each seed")
     if None in values:

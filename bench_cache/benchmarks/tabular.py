@@ -1,4 +1,4 @@
-"""What a tabular benchmark has in place of a space: the settings of its architectures, and their structure."""
+"""Tabular benchmarks: in place of a space they have the settings of architectures, and sizes that the table states."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import orjson
 
 from autoprox.bench_cache.runtime.checks import Scalar, is_number
 
-# Where a table says what a space would compute: the first of these that is a column, or else a setting.
+#: Where a table may have what a space would compute: the first of these names that is a column or a setting counts.
 SOURCES = {
     "params": ("params", "m_size"),
     "flops": ("flops",),
@@ -20,7 +20,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class TabularArchitecture(Mapping[str, Any]):
-    """An architecture of a tabular benchmark: what its table says of it, which no space can build."""
+    """An architecture of a tabular benchmark: its settings as the table has them; no space can build it."""
 
     pairs: tuple[tuple[str, Scalar | tuple[Scalar, ...]], ...]
 
@@ -37,7 +37,7 @@ class TabularArchitecture(Mapping[str, Any]):
         return len(self.pairs)
 
     def key(self) -> str:
-        """Return one line of text: equal exactly for equal settings, whatever their order, where 4.0 is 4."""
+        """Return one line of text: two are equal exactly if the settings are, in any order and with 4.0 equal to 4."""
         whole = {
             name: [_whole(entry) for entry in value] if isinstance(value, tuple) else _whole(value)
             for name, value in self.pairs
@@ -48,9 +48,9 @@ class TabularArchitecture(Mapping[str, Any]):
 def tabular_structure(
     architectures: Sequence[TabularArchitecture], columns: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return those of params, flops, depth and width that the table has (`SOURCES`), float64, one per architecture.
+    """Return those of params, flops, depth and width that the table has, float64 of shape (architectures,).
 
-    A setting with a value for each layer counts as its mean.
+    `SOURCES` says where they are. A setting with a value for each layer counts as its mean.
     """
     found = {fact: _first(names, architectures, columns) for fact, names in SOURCES.items()}
     return {fact: values for fact, values in found.items() if values is not None}

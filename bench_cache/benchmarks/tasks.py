@@ -1,4 +1,4 @@
-"""Task choice: the tasks of benchmarks that names and patterns ask for."""
+"""Tasks: the choice of a benchmark's tasks by names and patterns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 
 
 def matching_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[tuple[int, str]]:
-    """Return (place of the benchmark, task) for each task that any pattern names; all of them without patterns.
+    """Return (number of the benchmark, task) for each task that a pattern matches; without patterns, for all tasks.
 
     Patterns have `*` and `?` as in file names. The order is that of the benchmarks, and of the tasks in each.
 
     Raises:
-        BenchmarkError: a pattern that names nothing.
+        BenchmarkError: a pattern matches no task.
     """
     names = list(dict.fromkeys(name for benchmark in benchmarks for name in benchmark.tasks))
     for pattern in patterns:
@@ -30,5 +30,5 @@ def matching_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> 
 
 
 def task_names(benchmark: Benchmark, patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return the tasks of one benchmark that any pattern names, in its order; see `matching_tasks`."""
+    """Return the tasks of one benchmark that a pattern matches, in the benchmark's order; see `matching_tasks`."""
     return tuple(name for _, name in matching_tasks([benchmark], patterns))

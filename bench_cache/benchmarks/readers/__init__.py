@@ -1,8 +1,8 @@
-"""Readers of benchmark files: one module for each format, and the function that finds the right one by content.
+"""Readers of benchmark files: one module for each format, and a function that finds the right one by the content.
 
 To add a format, write a module here with a constant `READER` (see `record`). Nothing else names it.
 
-No file is trusted: none runs code, and one bad record refuses the whole file.
+No file is trusted: no code in it is run, and one bad record refuses the whole file.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ READERS: tuple[Reader, ...] = tuple(
 
 
 def read_benchmark(path: str | os.PathLike[str], name: str | None = None) -> Benchmark:
-    """Return the benchmark in a file: our own JSON, or any of the public formats, told by what is inside.
+    """Return the benchmark in a file: our own JSON or one of the public formats, which its content tells.
 
-    `name` replaces the default, which is the file's own (our JSON) or that of the public benchmark:
+    `name` replaces the default name. The default of our JSON is the name in the file. The public formats have
     vit-bench-101-autoformer, vit-bench-101-pit, ood-vit-nas-tiny (-small, -base), and `hytas-` with the first word of
-    the file's name, such as hytas-indian, since a HyTAS file does not say which scene it is of.
+    the file's name, such as hytas-indian, because a HyTAS file does not say which scene it is of.
 
     Raises:
         BenchmarkError: no reader recognises the file, or one record cannot be used; the message names the file, the

@@ -1,11 +1,11 @@
 """Reader of HyTAS (arXiv 2407.16269): a CSV of hyperspectral ViTs, which becomes a tabular benchmark.
 
-The task `oa` is the overall accuracy in percent, where the file has a fraction; the architecture is what the file says
-of it; every further column is kept, an empty cell as missing.
+The task `oa` is the overall accuracy in percent; the file has it as a fraction. The architecture is the four settings
+that the file has of it. Every further column is kept; an empty cell is missing.
 
-`m_size` is in parameters, not bytes: a class more adds width + 1. It is the file's own count, and not that of the
-network: it is 256 · depth · Σ heads · width + 5 · depth · Σ ratios · width + ..., so it takes each block's attention as
-often as there are blocks, and leaves out the matrices of the MLPs. It stands as `params` because HyTAS ranks by it.
+`m_size` counts parameters, not bytes: one class more adds width + 1. But it is not the parameter count of the network.
+It is 256 · depth · Σ heads · width + 5 · depth · Σ ratios · width + ..., so it counts the attention of each block
+`depth` times, and leaves out the matrices of the MLPs. It stands as `params` because HyTAS ranks by it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _recognises(content: Content) -> bool:
 
 
 def _read(content: Content) -> Benchmark:
-    """Return the benchmark in a HyTAS table; the file's name says of which scene."""
+    """Return the benchmark in a HyTAS table, named after the scene, which the file's name begins with."""
     header, rows = _cells(content.data)
 
     def read_row(cells: list[str]) -> Record:
@@ -54,7 +54,7 @@ def _cells(data: bytes) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the CSV in a file's bytes.
 
     Raises:
-        BenchmarkError: no whole CSV table, or a header that lacks a column or has one twice.
+        BenchmarkError: they are no whole CSV table, or the header lacks a column or has one twice.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -73,7 +73,7 @@ def _cells(data: bytes) -> tuple[list[str], list[list[str]]]:
 
 
 def _number(cell: str) -> float | str | None:
-    """Return a cell as a number, as None when empty, and as it is when it is neither."""
+    """Return a cell as a number, None if it is empty, or its text if that is no number."""
     try:
         return float(cell) if cell.strip() else None
     except ValueError:

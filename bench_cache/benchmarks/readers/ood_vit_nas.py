@@ -1,8 +1,8 @@
 """Reader of OoD-ViT-NAS (arXiv 2501.03782): JSON with one numbered object for each architecture.
 
-The task `imagenet` is the clean top-1; an entry of ImageNet-C becomes a task of its own, such as
-`imagenet_c_gaussian_noise_1` for severity 1, missing in the records that lack it. The space is the AutoFormer supernet
-that most of the widths belong to. `params` must be that of the architecture; `flops` is not used.
+The task `imagenet` is the clean top-1 accuracy. Each entry of ImageNet-C becomes a task of its own, such as
+`imagenet_c_gaussian_noise_1` for severity 1; it is missing in records that lack it. The space is the AutoFormer
+supernet that most of the widths belong to. `params` must be that of the architecture. `flops` is not used.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _read(content: Content) -> Benchmark:
 
 
 def _supernet(rows: Iterable[Any]) -> AutoFormerSpace:
-    """Return the supernet to whose choices most widths belong; the smallest in a tie."""
+    """Return the supernet that most widths belong to; in a tie, the smallest."""
     supernets = (get_space(f"autoformer-{size}") for size in ("tiny", "small", "base"))
     spaces = [space for space in supernets if isinstance(space, AutoFormerSpace)]
     votes: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What a reader of benchmark files is, and the few steps that several readers share."""
+"""Record: what a reader of benchmark files is, and the steps that several readers share."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from autoprox.bench_cache.spaces.registry import ArchitectureError
 
 @dataclass(frozen=True)
 class Content:
-    """A file to read: its bytes, and its name without folder and ending."""
+    """A file to read: its bytes, and its name without folder and suffix."""
 
     data: bytes
     stem: str
 
     @property
     def is_zip(self) -> bool:
-        """Whether the file begins as a zip archive does."""
+        """Whether the file begins like a zip archive."""
         return self.data[:2] == b"PK"
 
     @property
     def is_json_object(self) -> bool:
-        """Whether the file begins as a JSON object does."""
+        """Whether the file begins like a JSON object."""
         return self.data.lstrip()[:1] == b"{"
 
     @cached_property
     def json(self) -> Mapping[str, Any]:
-        """The JSON object that the file holds; empty if it holds none, which `parse_json` explains."""
+        """The JSON object in the file; empty if there is none. Then `parse_json` says why."""
         try:
             value = parse_json(self.data)
         except BenchmarkError:
@@ -45,8 +45,8 @@ class Reader:
     """A reader of one format.
 
     Attributes:
-        name: the format, as an error lists it: what kind of file, of what, and by what it is told.
-        recognises: tells from a file's content whether it has this format; never raises.
+        name: the format, as errors list it, such as `CSV of HyTAS, with a column layer_num`.
+        recognises: returns whether a file has this format, by its content; never raises.
         read: returns the benchmark in such a file, or raises a BenchmarkError that says which record, and why.
     """
 
@@ -56,7 +56,7 @@ class Reader:
 
 
 def read_records(rows: Iterable[Any], read: Callable[[Any], Record]) -> list[Record]:
-    """Return what `read` makes of each row.
+    """Return the record that `read` makes of each row.
 
     Raises:
         BenchmarkError: `read` refuses a row; the message begins with the row's number, counted from 0.
@@ -76,10 +76,10 @@ def tasks_of(records: Iterable[Record]) -> tuple[str, ...]:
 
 
 def check_lengths(arch: Mapping[str, Any], depth: str, genes: tuple[str, ...]) -> None:
-    """Refuse an architecture in which a gene does not have one value for each layer, as many as `depth` says.
+    """Refuse an architecture in which a gene does not have one value for each layer; the gene `depth` is their number.
 
     Raises:
-        BenchmarkError: names the first such gene.
+        BenchmarkError: there is such a gene; the message names the first.
     """
     for gene in genes:
         if not isinstance(arch[gene], tuple) or len(arch[gene]) != arch[depth]:
@@ -89,5 +89,5 @@ def check_lengths(arch: Mapping[str, Any], depth: str, genes: tuple[str, ...]) -
 
 
 def slug(text: str) -> str:
-    """Return a text in lower case, with one `_` for whatever is neither letter nor digit."""
+    """Return a text in lower case, with one `_` for each run of other characters than letters and digits."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

@@ -1,8 +1,8 @@
 """Reader of ViT-Bench-101 (Auto-Prox, arXiv 2312.09059): a zipped `.pth` with a list of records.
 
 The tasks are the `*_acc` columns, named without `_acc`; None is missing. The networks were trained for 100 classes
-(CIFAR-100), 102 (Flowers), 4 (Chaoyang) and 1,000 (ImageNet, with inherited weights); the benchmark has one network for
-each architecture, so it is built and sized for 100 classes.
+(CIFAR-100), 102 (Flowers), 4 (Chaoyang) and 1,000 (ImageNet, with inherited weights). But the benchmark has only one
+network for each architecture, which is built and sized for 100 classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VIT_BENCH_SPEC = InputSpec(image_size=224, in_channels=3, num_classes=100)
 
 
 def _recognises(content: Content) -> bool:
-    """Tell whether a file is a zip archive, which no other known format is."""
+    """Return whether a file is a zip archive; no other known format is."""
     return content.is_zip
 
 
