@@ -1,7 +1,7 @@
 """The zoo's proxies that are formulas of our language. To add one, write its record here.
 
-They read the linears of the transformer blocks: patch embedding, pooling and classifier are no part of the language.
-Where published code reads these too, functions.py has the proxy again over all weights, as NAME-all.
+A formula reads the linears of the transformer blocks. Patch embedding, pooling and classifier are no part of the
+language. Where published code reads these too, functions.py has a second proxy over all weights, called NAME-all.
 """
 
 from __future__ import annotations
@@ -85,27 +85,27 @@ FORMULAS = (
     ),
     ZooProxy(
         name="grad-l1",
-        source="norms of gradients without GradSign's signs of single samples (arXiv 2110.08616)",
+        source="ours, after GradSign (arXiv 2110.08616): a norm of gradients in place of the signs of single samples",
         cost="backward",
         reads=_BLOCK_GRADIENTS,
         formula="sum(l1(weight_grad))",
-        note="our reading of a GradSign-free norm: the magnitude that GradSign throws away",
+        note="the magnitudes of the gradients, which GradSign throws away",
     ),
     ZooProxy(
         name="act-norm",
-        source="norms of activations without GradSign's signs of single samples (arXiv 2110.08616)",
+        source="ours, after GradSign (arXiv 2110.08616): a norm of activations in place of the signs of single samples",
         cost="forward",
         reads="outputs of the blocks' linears",
         formula="sum(fro(act))",
-        note="our reading of a GradSign-free norm",
+        note="the norm of each layer's output, summed",
     ),
     ZooProxy(
         name="act-grad-norm",
-        source="norms of gradients without GradSign's signs of single samples (arXiv 2110.08616)",
+        source="ours, after GradSign (arXiv 2110.08616): a norm of gradients in place of the signs of single samples",
         cost="backward",
         reads="output gradients of the blocks' linears",
         formula="sum(fro(act_grad))",
-        note="our reading of a GradSign-free norm",
+        note="the norm of the gradient of each layer's output, summed",
     ),
     ZooProxy(
         name="snip",
@@ -130,7 +130,7 @@ FORMULAS = (
         cost="backward",
         reads=_SYNFLOW,
         formula="sum(l1(weight * log(weight_grad[synflow] + 1)))",
-        note="the logarithm of what is not positive, which LayerNorm can bring about, is log 1e-30 here and NaN there",
+        note="LayerNorm can make the logarithm's argument negative: it counts as 1e-30 here, and the code gives NaN",
     ),
     ZooProxy(
         name="fisher",
@@ -138,7 +138,7 @@ FORMULAS = (
         cost="backward",
         reads="outputs of the blocks' linears and their gradients",
         formula="sum(sum(batch_mean(square(sample_sum(act * act_grad)))) / 2)",
-        note="channels are the features of a linear, pixels its tokens; the loss is the batch's mean, as in the code",
+        note="channels are the features of a linear, pixels its tokens; the loss is the batch mean, as in the code",
     ),
     ZooProxy(
         name="dss",
@@ -147,7 +147,7 @@ FORMULAS = (
         reads=_SYNFLOW,
         formula="sum(nuclear(weight_grad[msa, synflow]) * nuclear(abs(weight[msa])))"
         " + sum(l1(weight_grad[mlp, synflow] * weight[mlp]))",
-        note="the code counts the classifier among the MLP layers, and proj only where it is square",
+        note="the code counts the classifier among the MLP layers, and reads proj only where it is square",
     ),
     ZooProxy(
         name="auto-prox",
@@ -155,7 +155,7 @@ FORMULAS = (
         cost="backward",
         reads="weights and output gradients of the blocks' linears",
         formula="mean(fro(minmax(weight)) + mean(sqrt(sigmoid(act_grad))))",
-        note="their inputs t2 and t4g are read as weight and output gradient; mean over layers, as there",
+        note="we read their inputs t2 and t4g as weight and output gradient; mean over layers, as in their code",
     ),
     ZooProxy(
         name="auto-prox-sum",
@@ -163,7 +163,7 @@ FORMULAS = (
         cost="backward",
         reads="weights and output gradients of the blocks' linears",
         formula="sum(fro(minmax(weight)) + mean(sqrt(sigmoid(act_grad))))",
-        note="the same summed over layers, so that it grows with the depth: our variant",
+        note="our variant of auto-prox: summed over layers, so that it grows with the depth",
     ),
     ZooProxy(
         name="auto-prox-a",
@@ -171,7 +171,7 @@ FORMULAS = (
         cost="backward",
         reads="weight gradients of the blocks' linears under the SynFlow loss",
         formula="sum(l1(weight_grad[msa, synflow])) + sum(mean(sigmoid(weight_grad[mlp, synflow])))",
-        note="l1 not divided by the number of entries, as in the port, which counts the classifier among the MLPs",
+        note="l1 is not divided by the number of entries, as in the port, which reads the classifier too",
     ),
     ZooProxy(
         name="auto-prox-a-normalised",
@@ -205,7 +205,7 @@ FORMULAS = (
         cost="forward",
         reads="inputs of the GELUs (fc1)",
         formula="sum(pattern_count(act[fc1]))",
-        note="counted block by block and summed; the papers count over all layers together, see swap",
+        note="counted block by block and summed; the papers count over all layers together: see swap",
     ),
     ZooProxy(
         name="nwot-layers",
@@ -213,7 +213,7 @@ FORMULAS = (
         cost="forward",
         reads="inputs of the GELUs (fc1)",
         formula="sum(agreement_logdet(act[fc1]))",
-        note="one kernel for each block; the paper has one for all layers together, see nwot; samples of one code, "
-        "which make the determinant 0, count as log 1e-30",
+        note="one kernel for each block; the paper has one for all layers together: see nwot; where two samples switch "
+        "every neuron alike, the determinant is 0 and counts as 1e-30",
     ),
 )

@@ -1,4 +1,7 @@
-"""The zoo's proxies that our language cannot say: functions, by family. To add one, write its record here."""
+"""The zoo's proxies that our language cannot say: functions, by family. To add one, write its record here.
+
+The functions themselves are in az_nas.py, features.py, few_step.py, gradients.py and lswag.py.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ _OVER_ALL = (
         function=l2_norm_all,
         probes=(),
         latex=r"\sum_l \left\|W_l\right\|_2",
-        note="biases, norms, tokens and positions are left out, as there",
+        note="biases, norms, tokens and positions are left out, as in the code",
     ),
     ZooProxy(
         name="plain-all",
@@ -144,7 +147,7 @@ _GRADIENTS = (
         function=epe_nas,
         latex=r"\sum_c \left|\sum_{ij \in c} \log\left(\left|\rho_{ij}\right| + \epsilon\right)\right|",
         note="needs classes with two samples or more in the batch, which random targets of many classes do not give; "
-        "beyond 100 classes the mean of |s_c − s_c'|",
+        "for more than 100 classes, the mean of |s_c − s_c'|",
     ),
     ZooProxy(
         name="te-nas-ntk",
@@ -155,7 +158,7 @@ _GRADIENTS = (
         latex=r"-\frac{\lambda_{\max}(\Theta)}{\lambda_{\min}(\Theta)}, \quad"
         r" \Theta_{ij} = \left\langle \nabla_\theta f(x_i), \nabla_\theta f(x_j) \right\rangle",
         direction=-1,
-        note="the condition number, lower is better; the other half of TE-NAS counts linear regions and assumes ReLU",
+        note="the condition number, lower is better; TE-NAS also counts linear regions, which assumes ReLU",
     ),
     ZooProxy(
         name="croze",
@@ -165,7 +168,7 @@ _GRADIENTS = (
         function=croze,
         latex=r"\sum_l \left|\left(1 + \cos(g'_l, W_l)\right) \left|\cos(g'_l, g_l)\right|"
         r" \left(1 + \cos(f'_l, f_l)\right)\right|",
-        note="one step of 1 % of the norm on each weight, one of 8/255 on the input: sizes are our choice",
+        note="a step of 1 % of its norm for each weight matrix, a step of 8/255 for the input: both are our choice",
     ),
 )
 
@@ -177,8 +180,8 @@ _FEATURES = (
         reads=_GELU,
         function=patterns,
         latex=r"\left|\bigcup_l \left\{ \left[x_{l,j}(s) > 0\right]_{s=1}^S \right\}_j\right|",
-        note=f"all layers together; the code hooks ReLU on four axes and sees nothing of a ViT; {_TIES}; without the "
-        "factor exp(−(P − μ)²/σ) of the regularised variant, which aims at a size",
+        note=f"all layers are counted together; the code hooks ReLU on four axes, and a ViT has none; {_TIES}; "
+        "without the factor exp(−(P − μ)²/σ) of the regularised variant, which prefers networks of size μ",
     ),
     ZooProxy(
         name="nwot",
@@ -201,7 +204,7 @@ _FEATURES = (
         probes=("noise",),
         latex=r"\frac{1}{N} \sum_{l=1}^N \left\|X_l\right\|_F^2",
         note="evolved on convolutions between ReLU and batch normalisation; on a ViT the inputs of qkv and fc1 come "
-        "from LayerNorm, so that it is nearly structure; our language has no inputs of layers",
+        "from LayerNorm, so that the score nearly follows from structure; our language has no inputs of layers",
     ),
     ZooProxy(
         name="zen",
@@ -222,8 +225,8 @@ _FEATURES = (
         function=meco,
         probes=("noise",),
         latex=r"\sum_l \frac{C_l}{8} \lambda_{\min}\left(\operatorname{corr} X_l\right)",
-        note="rows are channels, as in the paper: on a ViT the code takes the tokens for them; eight drawn channels "
-        "a layer (MeCo_opt), as more channels than tokens are always singular",
+        note="rows are channels, as in the paper; on a ViT the code would take tokens as rows; eight random channels "
+        "of each layer (MeCo_opt), because correlations of more channels than tokens are always singular",
     ),
     ZooProxy(
         name="entropic",
@@ -232,8 +235,8 @@ _FEATURES = (
         reads=_GELU,
         function=entropic,
         latex=r"\mathbb{E}_{l,j} \left[-p \log p - (1 - p) \log(1 - p)\right], \quad p = P(x_{l,j} > 0)",
-        note="the exact form is not known to us: ours is the entropy of each neuron being on; meant beside LogSynFlow, "
-        "which sees the size",
+        note="the exact form is not known to us: ours is the entropy of each neuron being on; meant to be combined "
+        "with LogSynFlow, which sees the size",
     ),
     ZooProxy(
         name="az-expressivity",
@@ -294,9 +297,10 @@ FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP)
 
 
 def tvt(teacher: nn.Module) -> ZooProxy:
-    """TVT (arXiv 2311.14337, code) with a convolutional teacher that gives samples × channels × height × width.
+    """Return TVT (arXiv 2311.14337, code) with a convolutional teacher.
 
-    Similarity to the teacher's attention plus capability: −MSE of attention maps + Σ ‖W‖₂ (see `tvt_score`).
+    The teacher returns its last feature map, samples × channels × height × width. The score adds the student's
+    similarity to the teacher's attention and its capability: −MSE of attention maps + Σ ‖W‖₂ (see `tvt_score`).
     """
     return ZooProxy(
         name="tvt",
@@ -312,7 +316,7 @@ def tvt(teacher: nn.Module) -> ZooProxy:
 def tvt_score(
     teacher: nn.Module, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
 ) -> float:
-    """−MSE(maps) + Σ ‖W‖₂ over the blocks' linears: `teacher_attention` plus the norms of the weights."""
+    """Return −MSE of attention maps + Σ ‖W‖₂ over the blocks' linears: `teacher_attention` plus the weights' norms."""
     norms = 0.0
     for path in block_linears(find_blocks(model, layers)):
         norms += float(weight_of(model.get_submodule(path)).double().norm())

@@ -204,11 +204,11 @@ def ablation(chosen: DepthRange) -> Mapping[str, ZooProxy]:
 
 
 _NOTES = {
-    "zico": "the base that L-SWAG changes; here over the two halves of the batch, whose size must be even",
-    "lswag-lambda": "ZiCo with 1 for the mean; deviation over two mini-batches, as ZiCo's: the paper does not say "
-    "over what; weights whose gradient does not vary are left out",
-    "lswag-psi": "the sign at the input of GELU, which its output has too; at most 2^S patterns of S samples, so "
-    "small batches tie",
+    "zico": "the proxy that L-SWAG changes; here over the two halves of the batch, whose size must be even",
+    "lswag-lambda": "ZiCo with 1 in place of the mean; the paper does not say over what the deviation is: here over "
+    "two mini-batches, as in ZiCo; weights whose gradient does not vary are left out",
+    "lswag-psi": "the sign is read at the input of GELU, whose output has the same sign; at most 2^S patterns of S "
+    "samples, so that small batches tie",
     "lswag": "Λ × Ψ; the sign of Λ depends on the scale of the gradients",
 }
 
