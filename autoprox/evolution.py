@@ -44,8 +44,16 @@ from autoprox.evolve import (
     report,
     restore,
 )
-from autoprox.evolve.assembly import assembled_grammar, assembled_judge, check_grammar, kept_statistics
-from autoprox.primitives import Formula
+from autoprox.evolve.assembly import (
+    assembled_grammar,
+    assembled_judge,
+    check_grammar,
+    check_operations,
+    check_sendable,
+    kept_statistics,
+    own_operations,
+)
+from autoprox.primitives import OPERATIONS, Formula, Vocabulary
 from autoprox.proxy import PROXY_FILE, Proxy
 
 JOURNAL = "journal.jsonl"
@@ -80,21 +88,28 @@ class EvolutionResult:
 
 
 def start_evolution(
-    benchmarks: Sequence[Benchmark], tasks: Sequence[str], out: Path, **choices: Any
+    benchmarks: Sequence[Benchmark],
+    tasks: Sequence[str],
+    out: Path,
+    operations: Vocabulary = OPERATIONS,
+    **choices: Any,
 ) -> EvolutionSettings:
-    """Begin a run directory: settings into the journal, benchmarks beside it.
+    """Make a run directory: write the settings into its journal, and copies of the benchmarks beside it.
 
-    `tasks` are names or patterns (see `choose_tasks`); `choices` are further fields of EvolutionSettings.
+    `tasks` are names or patterns (see `choose_tasks`). `operations` is the vocabulary that evolution draws from: the
+    built-in one, or one that `OPERATIONS.extended` made. `choices` are further fields of EvolutionSettings.
 
     Raises:
-        JournalError: there is a run already.
-        SettingsError, BenchmarkError: settings that cannot be.
+        JournalError: the directory holds a run already.
+        SettingsError: a setting has a value that cannot be, or the grammar does not use one of the operations.
+        BenchmarkError: a benchmark has none of the tasks, or does not go with the grammar.
     """
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
-    settings = EvolutionSettings((), (), **choices)
+    settings = EvolutionSettings((), (), own_operations=own_operations(operations), **choices)
     check_grammar(settings, benchmarks)
+    check_operations(settings, benchmarks, operations)
     chosen = choose_tasks(benchmarks, tasks)
     settings = replace(
         settings,
@@ -128,22 +143,28 @@ def read_settings(out: Path) -> EvolutionSettings:
 def run_evolution(
     out: Path,
     *,
+    operations: Vocabulary = OPERATIONS,
     generations: int | None = None,
     workers: int = 1,
     executor: Executor | None = None,
     watch: EvolutionWatcher | None = None,
 ) -> EvolutionResult:
-    """Carry the run in a directory to its end, from wherever its journal ends.
+    """Run the evolution in a directory to its end, from wherever its journal ends.
 
-    `generations` goes further, or less far, than the settings say. The work is done by `workers` processes of its
-    own, or by any `executor` (concurrent.futures.Executor) that can import autoprox where it works, which is then not
-    shut down; the result is the same. Interrupted (KeyboardInterrupt), it keeps the
-    generations that are complete and reports without a look at the test split.
+    `operations` is the vocabulary that the run was started with. `generations` replaces the number in the settings.
+    The work is done by `workers` local processes, or by any `executor` (concurrent.futures.Executor) whose workers can
+    import autoprox; the executor stays open. The result does not depend on who does the work. An interrupted run
+    (KeyboardInterrupt) keeps the generations that are complete, and reports without a look at the test split.
 
-    Raises JournalError if there is no run, it cannot be gone on with, or another process is doing so; SettingsError
-    if it has more generations already; WorkerError if a worker process dies.
+    Raises:
+        JournalError: there is no run, its journal or its benchmarks are damaged, or another process goes on with it.
+        SettingsError: the run has more generations already, or was started with other operations.
+        WorkerError: a worker process died.
     """
     settings = read_settings(out)
+    _check_same_operations(out, settings, operations)
+    if executor or workers > 1:
+        check_sendable(operations)
     if generations is not None:
         settings = replace(settings, generations=generations)
     watch = watch or EvolutionWatcher()
@@ -158,15 +179,31 @@ def run_evolution(
         pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
             judge = assembled_judge(settings, benchmarks, executor or pool)
-            breeder = Breeder(assembled_grammar(settings, benchmarks), judge)
+            breeder = Breeder(assembled_grammar(settings, benchmarks, operations), judge)
             write_generations(out, journal.records)
-            return _carry_on(out, settings, journal, breeder, watch)
+            return _carry_on(out, settings, journal, breeder, operations, watch)
         finally:
             close_pool(pool)
 
 
+def _check_same_operations(out: Path, settings: EvolutionSettings, operations: Vocabulary) -> None:
+    """Check that the vocabulary has the names that the journal records; what their functions do, it does not record."""
+    given = own_operations(operations)
+    if given != settings.own_operations:
+        begun = ", ".join(settings.own_operations) or "none"
+        raise SettingsError(
+            f"the run in {out} was started with operations of its own ({begun}), and now has others "
+            f"({', '.join(given) or 'none'}); call run_evolution(..., operations=...) with the same vocabulary"
+        )
+
+
 def _carry_on(
-    out: Path, settings: EvolutionSettings, journal: Journal, breeder: Breeder, watch: EvolutionWatcher
+    out: Path,
+    settings: EvolutionSettings,
+    journal: Journal,
+    breeder: Breeder,
+    operations: Vocabulary,
+    watch: EvolutionWatcher,
 ) -> EvolutionResult:
     judge = breeder.judge
     records = list(journal.records)
@@ -174,7 +211,7 @@ def _carry_on(
     def written(record: dict[str, Any]) -> None:
         records.append(record)
         write_generations(out, records)
-        _save_best(out, settings, record)
+        _save_best(out, settings, record, operations)
         watch.generation(record)
 
     finished = True
@@ -243,13 +280,13 @@ def _tupled(value: Any) -> Any:
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value
 
 
-def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any]) -> None:
+def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any], operations: Vocabulary) -> None:
     """The best formula so far, so that a run stopped in any way leaves a proxy."""
     best = record["best"]
     provenance = _provenance(settings, record["generation"])
     provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
     provenance["note"] = "best so far on the evolve split; the run has not finished"
-    Proxy.from_formula(best["formula"], "evolved", provenance).save(out / PROXY_FILE)
+    Proxy.from_formula(best["formula"], "evolved", provenance, operations).save(out / PROXY_FILE)
 
 
 def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, generation: int) -> Proxy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
@@ -16,7 +17,7 @@ from autoprox.evolve.fitness import Judge, Task
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular, terminals
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
-from autoprox.primitives.operations import OPERATIONS
+from autoprox.primitives.operations import OPERATIONS, Vocabulary
 
 
 def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:
@@ -40,11 +41,63 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
             )
 
 
-def assembled_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> Grammar:
-    """Return the grammar that the settings name, over what the benchmarks' networks or tables have."""
+def own_operations(operations: Vocabulary) -> tuple[str, ...]:
+    """Return the names of the vocabulary's operations that are not built in.
+
+    Raises:
+        SettingsError: a built-in operation is missing, or another operation has its name.
+    """
+    for name, operation in OPERATIONS.items():
+        if not operations.has(operation):
+            raise SettingsError(
+                f"the vocabulary has no built-in operation '{name}'; make it with OPERATIONS.extended(...)"
+            )
+    return tuple(name for name in operations if name not in OPERATIONS)
+
+
+def check_operations(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], operations: Vocabulary) -> None:
+    """Check that the grammar can write every operation that is not built in.
+
+    Raises:
+        SettingsError: the grammar has no place for one of them.
+    """
+    if not settings.own_operations:
+        return
+    written = assembled_grammar(settings, benchmarks, operations)
+    for name in settings.own_operations:
+        if not written.uses(name):
+            left_out = operations[name].costly and not settings.costly
+            fix = "start with costly=True" if left_out else "start with another grammar, or without the operation"
+            raise SettingsError(f"the grammar {settings.grammar} does not use the operation '{name}'; {fix}")
+
+
+def check_sendable(operations: Vocabulary) -> None:
+    """Check that the operations that are not built in can be sent to worker processes.
+
+    Raises:
+        SettingsError: the function of one cannot be found again by its name.
+    """
+    for name in own_operations(operations):
+        try:
+            pickle.dumps(operations[name])
+        except (pickle.PicklingError, AttributeError, TypeError):
+            raise SettingsError(
+                f"the operation '{name}' cannot be sent to worker processes; define its function at the top level of "
+                "a module, or run with one worker"
+            ) from None
+
+
+def assembled_grammar(
+    settings: EvolutionSettings, benchmarks: Sequence[Benchmark], operations: Vocabulary = OPERATIONS
+) -> Grammar:
+    """Return the grammar that the settings name, over what the benchmarks' networks or tables have.
+
+    Its draws depend on the order of the operations: the built-in ones come first, in their own order.
+    """
+    ordered = {**OPERATIONS, **operations}
     if settings.grammar == TABULAR:
-        return tabular(common_statistics(benchmarks))
-    return grammar(settings.grammar, costly=settings.costly, probe=probe_of(benchmarks))
+        return tabular(common_statistics(benchmarks), ordered)
+    return grammar(settings.grammar, ordered, costly=settings.costly, probe=probe_of(benchmarks))
 
 
 def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:

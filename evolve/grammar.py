@@ -14,7 +14,7 @@ from deap import gp
 
 from autoprox.primitives.formula import Formula, apply, constant, result_kind, statistic
 from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
-from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation, Vocabulary
+from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation
 from autoprox.primitives.statistics import STATISTICS
 
 
@@ -83,6 +83,10 @@ class Grammar:
         """Return the height of the lowest tree with this primitive at its root."""
         return 1 + max(self.heights[arg] for arg in primitive.args)
 
+    def uses(self, operation: str) -> bool:
+        """Return whether a node of the grammar applies the operation of this name to some kind."""
+        return any(name.startswith(f"{operation}: ") for name in self.builders)
+
     def read(self, names: Sequence[str]) -> gp.PrimitiveTree:
         """The tree that `names` saved. Raises FormulaError if they are not one complete tree of this grammar."""
         unknown = [name for name in names if name not in self.pset.mapping]
@@ -103,7 +107,7 @@ class Grammar:
 TABULAR = "tabular"
 
 
-def tabular(table: Sequence[Formula], operations: Vocabulary = OPERATIONS) -> Grammar:
+def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPERATIONS) -> Grammar:
     """The grammar of symbolic combinations of numbers that are known of a network, such as the scores of proxies.
 
     `table` are statistics of the network (columns of a table, params, ...); they and constants are combined by every
@@ -117,7 +121,9 @@ def tabular(table: Sequence[Formula], operations: Vocabulary = OPERATIONS) -> Gr
     return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink"))
 
 
-def grammar(name: str, operations: Vocabulary = OPERATIONS, *, costly: bool = False, probe: str = "noise") -> Grammar:
+def grammar(
+    name: str, operations: Mapping[str, Operation] = OPERATIONS, *, costly: bool = False, probe: str = "noise"
+) -> Grammar:
     """The grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
     `probe` is that of `terminals`. Without `costly`, operations that are cubic in the width (singular values, Gram

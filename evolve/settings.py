@@ -21,7 +21,8 @@ class EvolutionSettings:
     `benchmarks` name the benchmarks with a digest of their contents, `tasks` are `benchmark:task`. `weights`: one for
     each task, in the joint fitness and the report's means; all 1 where none are given. `retries`: how often a rejected
     child is varied again. `batch`: samples of the probes. `costly`: whether operations cubic in the width (singular
-    values, Gram matrices) are in the grammar.
+    values, Gram matrices) are in the grammar. `own_operations`: the names of the vocabulary's operations that are not
+    built in.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -39,6 +40,7 @@ class EvolutionSettings:
     batch: int = 2
     costly: bool = False
     weights: tuple[float, ...] = ()
+    own_operations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):

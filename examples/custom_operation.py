@@ -1,12 +1,16 @@
-"""Teach the formula language an operation of your own."""
+"""Teach the formula language an operation of your own, and let evolution use it."""
 
+import os
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
-from autoprox import OPERATIONS, Operation, Proxy, get_space
+from autoprox import OPERATIONS, Operation, Proxy, get_space, load_benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.evolution import EvolutionWatcher, run_evolution, start_evolution
 from autoprox.primitives import OperationError
 
 
@@ -21,11 +25,6 @@ def hoyer(x: Tensor) -> Tensor:
     return torch.where(two > 0, sparsity.clamp(0.0, 1.0), 0.0)
 
 
-def careless(x: Tensor) -> Tensor:
-    """Σ log x"""
-    return x.log().sum((-2, -1))
-
-
 def main() -> None:
     # `reduce`: a matrix becomes one number for each layer, and layers one number for the network.
     record = Operation("hoyer", "reduce", hoyer, r"\operatorname{{hoyer}}\left({0}\right)", nonnegative=True)
@@ -33,7 +32,7 @@ def main() -> None:
 
     # An operation must be total: finite in, finite out. What is not is refused here, not in generation 180.
     try:
-        OPERATIONS.extended(Operation("logs", "reduce", careless, r"\sum \log {0}"))
+        OPERATIONS.extended(Operation("logs", "reduce", lambda x: x.log().sum((-2, -1)), r"\sum \log {0}"))
     except OperationError as error:
         print(f"refused: {error}\n")
 
@@ -41,12 +40,18 @@ def main() -> None:
     proxy = Proxy.from_formula("mean(hoyer(weight_grad[mlp]) - hoyer(act[mlp]))", operations=operations)
     print(proxy.formula)
     space, spec = get_space("autoformer-tiny"), InputSpec(image_size=32, num_classes=10)
-    generator = torch.Generator().manual_seed(0)
-    images, targets = torch.randn(8, 3, 32, 32, generator=generator), torch.arange(8)
-    for seed in range(3):
-        arch = space.sample(Random(seed))
-        score = proxy.score(space.build(arch, spec), images, targets)
-        print(f"{score:8.5f}  {space.key(arch)}")
+    images, targets = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    for arch in map(space.sample, map(Random, range(3))):
+        print(f"{proxy.score(space.build(arch, spec), images, targets):8.5f}  {space.key(arch)}")
+
+    # Evolution draws from the vocabulary that it is given. A real run has more generations, and a folder that stays.
+    with TemporaryDirectory() as folder:
+        os.environ["AUTOPROX_HOME"] = folder  # here the statistics of the networks are kept
+        run, tried = Path(folder, "run"), list[str]()
+        start_evolution([load_benchmark("mini-vit")], ["digits"], run, operations, generations=2, population=12)
+        watch = EvolutionWatcher(generation=lambda record: tried.extend(text for text, _ in record["judged"]))
+        found = run_evolution(run, operations=operations, watch=watch).proxy.formula
+    print(f"\nevolved: {found}\ntried: {min((text for text in tried if 'hoyer' in text), key=len)}")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def test_custom_operation_is_used_and_a_careless_one_refused(outputs: dict[str, 
     assert "mean(hoyer(weight_grad[mlp]) - hoyer(act[mlp]))" in printed
     scores = re.findall(r"^ *(-?[\d.]+)  autoformer-tiny:", printed, re.MULTILINE)
     assert len(set(scores)) == 3
+    assert re.search(r"^evolved: \S.*\ntried: .*hoyer\(", printed, re.MULTILINE)
 
 
 def test_plug_in_search_finds_better_and_better(outputs: dict[str, str]) -> None:

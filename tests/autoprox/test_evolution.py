@@ -339,7 +339,9 @@ def test_the_settings_are_kept_to(
     monkeypatch.setattr(
         assembly,
         "grammar",
-        lambda name, costly, probe: asked.append((costly, probe)) or plain(name, costly=costly, probe=probe),
+        lambda name, operations, *, costly, probe: (
+            asked.append((costly, probe)) or plain(name, operations, costly=costly, probe=probe)
+        ),
     )
     out = begin(tmp_path / "run", **{"generations": 0, **choices})
     run_evolution(out)
