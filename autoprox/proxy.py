@@ -192,15 +192,19 @@ class Proxy:
         *,
         layers: Layers = None,
         seed: int = 0,
+        partial: bool = False,
     ) -> float:
         """The formula's value on a model, which is left bit for bit as it was; higher is better.
 
         `inputs` is a batch, samples first, on the model's device, and `targets` its class numbers; a formula that
         runs no forward pass needs neither, and without targets the loss is against random classes drawn from `seed`.
-        `layers` names the layers of each block where `find_blocks` does not find them. Raises LayerError for what
-        the model lacks, and ProxyError where a statistic that the formula reads is not finite.
+        Blocks are found by what a forward pass on one sample does, or by timm's names. `layers` names the layers of
+        each block instead, `[{"qkv": NAME, "proj": NAME, "fc1": NAME, "fc2": NAME}, ...]`, or is a function of the
+        model that returns such a list; one that leaves out layers of the same kind is refused, unless `partial`.
+        Raises LayerError for what the model lacks, and ProxyError where a statistic that the formula reads is not
+        finite.
         """
-        return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed)
+        return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed, partial=partial)
 
     def rank(
         self,
@@ -210,6 +214,7 @@ class Proxy:
         *,
         layers: Layers = None,
         seed: int = 0,
+        partial: bool = False,
     ) -> list[tuple[Any, float]]:
         """`(key, score)` of every model, best first, equal scores in the given order.
 
@@ -223,7 +228,7 @@ class Proxy:
         for key, entry in entries:
             try:
                 model = entry if isinstance(entry, torch.nn.Module) or not callable(entry) else entry()
-                scores.append((key, self.score(model, inputs, targets, layers=layers, seed=seed)))
+                scores.append((key, self.score(model, inputs, targets, layers=layers, seed=seed, partial=partial)))
             except (ProxyError, LayerError) as error:
                 raise type(error)(f"model {key!r}: {error}") from error
             model = entry = None  # before the next one is built

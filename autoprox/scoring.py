@@ -12,22 +12,21 @@ from torch import Tensor
 
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.primitives import (
+    STATISTICS,
     Block,
     Formula,
     LayerError,
     Reading,
     evaluate,
-    find_blocks,
     read_statistics,
     requirements,
 )
+from autoprox.primitives.find_blocks.choose import Layers, blocks_of
+from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.kinds import role_slots
 
 #: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
 Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
-
-#: The layers of each block where `find_blocks` does not find them; None lets it look.
-Layers = Sequence[Mapping[str, object]] | None
 
 
 class AnyProxy(Protocol):
@@ -61,6 +60,7 @@ class AnyProxy(Protocol):
         *,
         layers: Layers = None,
         seed: int = 0,
+        partial: bool = False,
     ) -> float:
         """Return the model's score, higher for better models; the model is left bit for bit as it was."""
         ...
@@ -91,8 +91,9 @@ def formula_score(
     inputs: Tensor | None = None,
     targets: Tensor | None = None,
     *,
-    layers: Sequence[Mapping[str, object]] | None = None,
+    layers: Layers = None,
     seed: int = 0,
+    partial: bool = False,
 ) -> float:
     """The formula's value on a model, which is left bit for bit as it was; see `Proxy.score`."""
     if not isinstance(model, torch.nn.Module):
@@ -102,7 +103,10 @@ def formula_score(
     for terminal in formula.terminals():
         if terminal.statistic.column:
             raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
-    blocks = find_blocks(model, layers)
+    runs = any(terminal.statistic.probed or terminal.statistic.name == "flops" for terminal in formula.terminals())
+    blocks = blocks_of(model, inputs, layers, partial=partial, runs=runs)
+    if layers is not None:
+        _require_slots(blocks, formula_reads(formula))
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
     require(reading, blocks, formula_reads(formula))
     value = evaluate(formula, reading)
@@ -111,13 +115,37 @@ def formula_score(
     return value
 
 
+def _require_gradient(reading: Reading, name: str, probe: str) -> None:
+    """Raise ProxyError where a gradient is exactly 0 in every layer: then the model shows nothing of what is scored."""
+    if not STATISTICS[name].gradient:
+        return
+    everywhere = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
+    if everywhere and not any(bool(matrix.any()) for matrix in everywhere):
+        raise ProxyError(
+            f"no score: every entry of '{name}' is exactly 0, because nothing of the loss reaches the blocks: there is "
+            "one class, or the classifier or what scales each block's result starts at 0; give it other initial weights"
+        )
+
+
+def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:
+    """Raise LayerError for a slot that the formula reads and that no block of the user's list has."""
+    for name, _, slots in reads:
+        for slot in slots:
+            if slot in SLOTS and not any(slot in block.linears for block in blocks):
+                raise LayerError(f"the formula reads '{name}' of '{slot}'; no block has one; name it in layers=[...]")
+
+
 def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
     """Raise LayerError if the model lacks a statistic, ProxyError if one has entries that are NaN or infinite."""
     for name, probe, slots in reads:
         if not slots and name not in reading.net:
             raise LayerError(f"the formula reads '{name}', which this model does not show; see layers=")
+        if name in STATISTICS:
+            _require_gradient(reading, name, probe)
         for slot in slots:
             matrices = reading.matrices.get((name, probe, slot))
+            if not reading.places.get(slot, True) and any(reading.places.get(other) for other in slots):
+                continue  # of a role with several slots, what the model has is read
             if matrices is None and (name, slot) not in reading.layers:
                 raise LayerError(
                     f"the formula reads '{name}' of '{slot}'; not every block has one; name them with layers=[...]"
@@ -125,7 +153,8 @@ def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
             for number, matrix in enumerate(matrices or ()):  # a finite sum has finite entries, and is quickly made
                 wrong = 0 if torch.isfinite(matrix.sum()) else matrix.numel() - int(torch.isfinite(matrix).sum())
                 if wrong:
-                    path = ", ".join(blocks[number].linears.get(slot, (blocks[number].softmax,)))
+                    block = blocks[reading.places[slot][number] if reading.places else number]
+                    path = ", ".join(block.linears.get(slot, block.softmaxes))
                     raise ProxyError(
                         f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
                         "look at the model's initial weights and at the inputs"

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from autoprox import Proxy
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import find_blocks
-from autoprox.primitives.probe import forward, loss_of, probe_batch, untouched
+from autoprox.primitives.batch import loss_of, probe_batch
+from autoprox.primitives.capture import forward
+from autoprox.primitives.untouched import untouched
 
 TARGET = 1.15
 

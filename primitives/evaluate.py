@@ -73,6 +73,8 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
     values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
     for slot, group in by_slot(wanted).items():
         graph = Graph(group, reading.samples)
+        if reading.places and not reading.places.get(slot):
+            continue  # no block has it; where a role has other slots, these are what is read
         leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in graph.terminals]
         for at_block in zip(*leaves, strict=True):
             for reduction, value in zip(group, graph.values(at_block), strict=True):
@@ -221,9 +223,43 @@ def evaluate(formula: Formula, reading: Reading) -> float:
 
 def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> float:
     """Compute the value of a complete formula on one network, whose reductions are known; raise as `evaluate` does."""
+    _require_places(formula, reading)
     value = finish(
         formula,
-        lambda node: layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))[None],
+        lambda node: _network_tensor(node, reading, reduced)[None],
         lambda name: torch.tensor(_read(reading.net, name), dtype=torch.float64).reshape(1, 1, 1),
     )
     return float(value)
+
+
+def _require_places(formula: Formula, reading: Reading) -> None:
+    """Raise LayerError where layers of two roles are combined one by one, and a block has only one of them."""
+    if len({tuple(place) for place in reading.places.values()}) < 2:
+        return
+    for node in formula.nodes():
+        roles = {t.role for arg in node.args if arg.kind.level == "layer" for t in arg.terminals() if t.role}
+        places = {tuple(tuple(reading.places.get(slot, ())) for slot in role_slots(role)) for role in roles}
+        if node.kind.level == "layer" and len(places) > 1:
+            raise LayerError(
+                f"the formula combines layers of {' and '.join(sorted(roles))} block by block, and not every block of "
+                "this model has both"
+            )
+
+
+def _network_tensor(node: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> Tensor:
+    """Return a reduction's or layer statistic's numbers on one network, blocks × slots.
+
+    Where blocks differ in what they have, layers are one column, in the order in which they run.
+    """
+    slots = role_slots(node.head.role if isinstance(node.head, Terminal) else _role(node))
+    places = [reading.places.get(slot, []) for slot in slots]
+    if not reading.places or (all(place == places[0] for place in places) and places[0]):
+        return layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))
+    numbered = []
+    for place, slot, part in zip(places, slots, slot_parts(node), strict=True):
+        if place:
+            values = layer_numbers(part, reading, reduced)
+            numbered += [(block, slots.index(slot), value) for block, value in zip(place, values, strict=True)]
+    if not numbered:
+        raise LayerError(f"the formula reads {node}, which no block of this model has")
+    return torch.tensor([value for _, _, value in sorted(numbered)], dtype=torch.float64)[:, None]

@@ -1,11 +1,13 @@
-"""Probes: read a model's statistics and leave it bit for bit as it was."""
+"""Probes: read a model's statistics and leave it bit for bit as it was.
+
+Uses torch and the standard library only, because an exported proxy carries this source with it.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
@@ -14,22 +16,30 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError
-from autoprox.primitives.statistics import STATISTICS, Place
+from autoprox.primitives.batch import checked_batch, loss_of, probe_batch, random_targets
+from autoprox.primitives.capture import Capture, Captured
+from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError, attribute
+from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
+from autoprox.primitives.find_blocks.watch import layer_name
+from autoprox.primitives.kinds import ATTENTION_ROLE
+from autoprox.primitives.statistics import STATISTICS, Network
+from autoprox.primitives.untouched import one_pass, seed_everything, untouched, without_checkpointing
 
 
 @dataclass
 class Reading:
     """Statistics of one model.
 
-    `matrices[name, probe, slot]`: one 2-D tensor for each block; `samples[name, probe]`: how many samples or
-    mini-batches are stacked in their rows; `layers[name, slot]`: one number for each block; `net[name]`: a number.
+    `matrices[name, probe, slot]`: one 2-D tensor for each block that has the slot; `samples[name, probe]`: how many
+    samples or mini-batches are stacked in their rows; `layers[name, slot]`: one number for each such block;
+    `net[name]`: a number; `places[slot]`: the numbers of the blocks that have it, empty where every block has all.
     """
 
     matrices: dict[tuple[str, str, str], Sequence[Tensor]] = field(default_factory=dict)
     samples: dict[tuple[str, str], int] = field(default_factory=dict)
     layers: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     net: dict[str, float] = field(default_factory=dict)
+    places: dict[str, list[int]] = field(default_factory=dict)
 
 
 def read_statistics(
@@ -50,25 +60,33 @@ def read_statistics(
     """
     wanted = set(wanted)
     names = {name for name, _ in wanted}
-    shapes = bool(names & {"tokens", "flops"})
+    shapes = bool(names & {"tokens", "flops", "activations"}) or (
+        inputs is not None and bool(names & {"weight", "fan_in", "fan_out"}) and not _all_declared(model, blocks)
+    )
     runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
     _check_blocks(blocks, wanted, names)
+    blocks = canonical_blocks(model, blocks)
     reading = Reading()
     with untouched(model):
-        _read_structure(reading, model, blocks, names)
-        if shapes or any(runs.values()):
-            x = checked_batch(inputs, targets, "weight_grad_batches" in names)
-            if shapes:
-                _read_shapes(reading, model, blocks, x, seed, count="flops" in names)
-            for probe, statistics in runs.items():
-                if statistics:
-                    batch = probe_batch(probe, x, targets, seed)
-                    _read_probe(reading, model, blocks, probe, statistics, *batch, seed)
+        network = Network(model, blocks)
+        if not shapes and not any(runs.values()):
+            _read_structure(reading, network, names)
+            return reading
+        x = checked_batch(inputs, targets, "weight_grad_batches" in names)
+        if shapes:
+            network = _read_shapes(reading, network, x, seed, count=bool(names & {"flops", "activations"}))
+        _read_structure(reading, network, names)
+        for probe, statistics in runs.items():
+            if statistics:
+                batch = probe_batch(probe, x, targets, seed)
+                _read_probe(reading, model, blocks, probe, statistics, *batch, seed)
     return reading
 
 
-#: Statistics that a block has one matrix of → the path of the module whose output that is.
-OF_BLOCK: Mapping[str, Callable[[Block], str]] = MappingProxyType({"attn": lambda block: block.softmax})
+#: Statistics that a block has one matrix of, from its softmaxes → where a forward pass is captured with them.
+OF_BLOCK: Mapping[str, Callable[[Captured], Mapping[str, Tensor]]] = MappingProxyType(
+    {"attn": lambda captured: captured.attention}
+)
 
 #: The probes that run the network.
 PROBED = ("data", "noise", "synflow")
@@ -78,119 +96,87 @@ def _check_blocks(blocks: Sequence[Block], wanted: set[tuple[str, str]], names: 
     """Refuse what cannot be read before anything runs."""
     if ("weight_grad_batches", "synflow") in wanted:
         raise LayerError("weight_grad_batches: synflow runs one sample, which has no mini-batches; use data or noise")
-    if "heads" in names and not all(block.heads for block in blocks):
+    if "heads" in names and not any(block.heads for block in blocks):
         raise LayerError(
             "heads: this model does not show its number of heads; pass layers=[{..., 'heads': NUMBER}, ...]"
         )
     for name in sorted(names & OF_BLOCK.keys()):
-        if all(OF_BLOCK[name](block) for block in blocks):
-            continue
-        raise LayerError(
-            f"{name}: this model does not show its attention probabilities: its blocks have no softmax module; "
-            "if they have one of another name, pass layers=[{..., 'softmax': NAME}, ...]"
-        )
-
-
-def checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
-    """The inputs, detached. Raises LayerError for what is no batch with its class numbers, and for an odd number of
-    samples where the batch is `halved`."""
-    if inputs is None:
-        raise LayerError("this formula runs the network: give it a batch of inputs")
-    if not isinstance(inputs, Tensor) or not inputs.ndim or not len(inputs):
-        raise LayerError("the batch of inputs must be a tensor, samples first, with at least one sample")
-    if halved and len(inputs) % 2:
-        raise LayerError(f"weight_grad_batches halves the batch: give an even number of samples, not {len(inputs)}")
-    if targets is not None and (targets.shape != inputs.shape[:1] or targets.is_floating_point()):
-        raise LayerError(
-            f"targets must be {len(inputs)} class numbers, one for each sample, "
-            f"not a tensor of shape {tuple(targets.shape)} and {targets.dtype}"
-        )
-    return inputs.detach()
-
-
-@contextmanager
-def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode and gradients on inside; modes and random generators as before afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    state = random.getstate()
-    try:
-        with torch.random.fork_rng(_cuda_devices(model)), torch.inference_mode(False), torch.enable_grad():
-            for module, _ in modes:
-                module.training = False
-            yield
-    finally:
-        random.setstate(state)
-        for module, mode in modes:
-            module.training = mode
-
-
-def _cuda_devices(model: torch.nn.Module) -> list[int]:
-    return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-
-
-def forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:
-    """The model's output with these parameters: the same whatever ran before, and its buffers stay as they are."""
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    for device in _cuda_devices(model):
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    return torch.func.functional_call(model, {**parameters, **buffers}, (x.clone(),))
+        if not any(block.softmax for block in blocks):
+            raise LayerError(
+                f"{name}: this model does not show its attention probabilities: its blocks have no softmax over "
+                "tokens; if they have one, pass layers=[{..., 'softmax': NAME}, ...] with the module that calls it"
+            )
 
 
 def _slots(blocks: Sequence[Block]) -> list[str]:
-    """The slots that every block has."""
-    return [slot for slot in SLOTS if all(slot in block.linears for block in blocks)]
+    """Return the slots that any block has."""
+    return [slot for slot in SLOTS if any(slot in block.linears for block in blocks)]
 
 
-def _read_structure(reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], names: set[str]) -> None:
-    """What can be read without running the model: all numbers, and the weights if they are wanted."""
-    slots = _slots(blocks)
+def _read_structure(reading: Reading, network: Network, names: set[str]) -> None:
+    """Read what can be read without running the model: all numbers, and the weights if they are wanted."""
+    reading.places = {slot: [place.number for place in network.places(slot)] for slot in (*SLOTS, ATTENTION_ROLE)}
+    slots = _slots(network.blocks)
     for name, statistic in STATISTICS.items():
-        if statistic.of_net and (number := statistic.of_net(model, blocks)) is not None:
+        if statistic.of_net and (number := statistic.of_net(network)) is not None:
             reading.net[name] = float(number)
         if statistic.at_layer:
             for slot in slots:
-                shown = [statistic.at_layer(Place(model, blocks, number, slot)) for number in range(len(blocks))]
+                shown = [statistic.at_layer(place) for place in network.places(slot)]
                 numbers = [float(number) for number in shown if number is not None]
-                if len(numbers) == len(blocks):
+                if len(numbers) == len(shown):
                     reading.layers[name, slot] = numbers
     if "weight" in names:
         for slot in slots:
-            places = [Place(model, blocks, number, slot) for number in range(len(blocks))]
-            reading.matrices["weight", "", slot] = [_joined(place.weights, 0) for place in places]
+            reading.matrices["weight", "", slot] = [_below(place.weights) for place in network.places(slot)]
     reading.samples["weight", ""] = 1
 
 
-def _read_shapes(
-    reading: Reading, model: torch.nn.Module, blocks: Sequence[Block], inputs: Tensor, seed: int, count: bool
-) -> None:
-    """Tokens of every layer, and, to `count`, multiply-adds as torch's own counter has them, on one all-zero sample."""
+_PLAIN = (
+    torch.nn.Linear,
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+    torch.nn.modules.linear.NonDynamicallyQuantizableLinear,  # of nn.MultiheadAttention
+)
+
+
+def _all_declared(model: torch.nn.Module, blocks: Sequence[Block]) -> bool:
+    """Return whether every layer is a plain one, whose weight is known without running the model."""
+    for name in (name for block in blocks for names in block.linears.values() for name in names):
+        found = attribute(model, name)
+        if not isinstance(found, torch.nn.Module) or type(found) not in _PLAIN or "weight" not in found._parameters:
+            return False
+    return True
+
+
+def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, count: bool) -> Network:
+    """Read the tokens of every layer, and, to `count`, multiply-adds as torch's own counter has them.
+
+    One all-zero sample is run. The result is the network with the weights that this pass used.
+    """
     counter = FlopCounterMode(display=False)
-    slots = _slots(blocks)
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-    paths = [block.linears[slot][0] for block in blocks for slot in slots]
+    model, blocks = network.model, network.blocks
+    capture = Capture(model, layer_names(blocks), (), 1, _plain, gradient=False)
     # The counter does not know the fused attention of every device, but it does know the products it consists of.
-    with captured(model, paths) as seen, torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ExitStack() as stack:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ExitStack() as stack:
         if count:
             stack.enter_context(counter)
-        forward(model, parameters, torch.zeros_like(inputs[:1]), seed)
+        seed_everything(model, seed)
+        with capture.watching():
+            one_pass(model, torch.zeros_like(inputs[:1]))
     if count:
         reading.net["flops"] = counter.get_total_flops() / 2
-    for slot in slots:
-        outputs = [seen[block.linears[slot][0]] for block in blocks]
-        reading.layers["tokens", slot] = [float(out.numel() // out.shape[-1]) for out in outputs]
+        reading.net["activations"] = float(capture.captured.activations)
+    seen = capture.captured
+    seen.require(layer_names(blocks))
+    for slot in _slots(blocks):
+        first = [block.linears[slot][0] for block in blocks if slot in block.linears]
+        reading.layers["tokens", slot] = [float(len(seen.rows(name, seen.outputs[name], 1))) for name in first]
+    return replace(network, used={name: seen.matrix(name, weight).detach() for name, weight in seen.weights.items()})
 
 
-def probe_batch(probe: str, inputs: Tensor, targets: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
-    """The inputs and targets that a probe runs; without targets, random ones are drawn later."""
-    if probe == "data":
-        return inputs, targets
-    if probe == "synflow":
-        return torch.ones_like(inputs[:1]), None
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(inputs.shape, generator=generator, dtype=torch.float32, device="cpu").to(inputs), None
+def _plain(name: str, parameter: Tensor) -> Tensor:
+    return parameter.clone() if parameter.is_inference() else parameter.detach()
 
 
 def _read_probe(
@@ -203,8 +189,8 @@ def _read_probe(
     y: Tensor | None,
     seed: int,
 ) -> None:
-    """One run, and one for each half of the batch where gradients by mini-batch are wanted."""
-    y = _random_targets(len(x), seed) if y is None else y.clone()
+    """Do one run, and one for each half of the batch where gradients by mini-batch are wanted."""
+    y = random_targets(len(x), seed) if y is None else y.clone()
     plain = names - {"weight_grad_batches"}
     if plain:
         for (name, slot), tensors in _run(model, blocks, probe, plain, x, y, seed).items():
@@ -222,46 +208,6 @@ def _read_probe(
         reading.samples["weight_grad_batches", probe] = 2
 
 
-def _random_targets(samples: int, seed: int) -> Tensor:
-    """Numbers in [0, 1) that become random classes once the number of classes is known."""
-    generator = torch.Generator().manual_seed(seed + 1)
-    return torch.rand(samples, generator=generator, dtype=torch.float32, device="cpu")
-
-
-def logits_of(output: object) -> Tensor:
-    """The class scores in what a model returns. Raises LayerError where there are none."""
-    logits = getattr(output, "logits", output)
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    if not isinstance(logits, Tensor):
-        raise LayerError(f"the model returns {type(output).__name__}; class scores (samples × classes) are needed")
-    return logits
-
-
-def loss_of(output: object, probe: str, y: Tensor) -> Tensor:
-    """The loss of a probe: the sum of the outputs for `synflow`, else cross-entropy. Raises LayerError for outputs
-    that are no class scores, and targets that are no classes of the model."""
-    logits = logits_of(output)
-    if not logits.requires_grad:
-        raise LayerError(
-            "no gradient reaches the model's layers: its forward pass detaches them, or runs under no_grad"
-        )
-    if probe == "synflow":
-        return logits.sum()
-    if logits.ndim != 2 or len(logits) != len(y):
-        raise LayerError(
-            f"the model returns a tensor of shape {tuple(logits.shape)} for {len(y)} samples; "
-            "class scores (samples × classes) are needed"
-        )
-    classes = logits.shape[1]
-    y = (y * classes if y.is_floating_point() else y).to(logits.device).long()
-    if not 0 <= int(y.min()) <= int(y.max()) < classes:
-        raise LayerError(
-            f"targets must be class numbers from 0 to {classes - 1}, as the model has {classes} classes; "
-            f"there are some from {int(y.min())} to {int(y.max())}"
-        )
-    return functional.cross_entropy(_real(logits), y)
-
-
 def _run(
     model: torch.nn.Module,
     blocks: Sequence[Block],
@@ -271,90 +217,86 @@ def _run(
     y: Tensor,
     seed: int,
 ) -> dict[tuple[str, str], list[Tensor]]:
-    """Forward, and backward where a gradient is wanted: (statistic, slot) → one matrix for each block."""
-    slots = _slots(blocks)
-    linears = [path for block in blocks for slot in slots for path in block.linears[slot]]
-    parameters = {name: p.clone() if p.is_inference() else p.detach() for name, p in model.named_parameters()}
-    if probe == "synflow":
-        parameters = {name: p.abs() for name, p in parameters.items()}
+    """Run forward, and backward where a gradient is wanted; return (statistic, slot) → one matrix for each block."""
     gradient = bool(names & {"weight_grad", "act_grad"})
-    weights = _weight_names(model, linears)
-    if gradient:
-        for name in weights.values():
-            parameters[name].requires_grad_()
-    paths = linears if names & {"act", "act_grad"} else []
-    of_block = {name: [OF_BLOCK[name](block) for block in blocks] for name in sorted(names & OF_BLOCK.keys())}
-    paths = paths + [path for each in of_block.values() for path in each]
-    of: dict[tuple[str, str], Tensor] = {}
-    with captured(model, paths) as seen, torch.set_grad_enabled(gradient):
-        output = forward(model, parameters, x, seed)
+    layers = layer_names(blocks) if names - OF_BLOCK.keys() else []
+    weights = {name.partition("#")[0] for name in layers} if gradient else set()
+
+    def stand_in(name: str, parameter: Tensor) -> Tensor:
+        made = _plain(name, parameter)
+        made = made.abs() if probe == "synflow" else made
+        return made.requires_grad_() if layer_name(name) in weights and made.is_floating_point() else made
+
+    softmaxes = softmax_names(blocks) if names & OF_BLOCK.keys() else []
+    capture = Capture(model, layers, softmaxes, len(x), stand_in, gradient)
+    with torch.set_grad_enabled(gradient), without_checkpointing():
+        seed_everything(model, seed)
+        with capture.watching():
+            output = one_pass(model, x.clone())
+        seen = capture.captured
+        seen.require(layers)
+        of: dict[tuple[str, str], Tensor] = {}
         if gradient:
-            sources = {("act_grad", path): seen[path] for path in linears if "act_grad" in names}
-            if "weight_grad" in names:
-                sources |= {("weight_grad", path): parameters[_weight_name(weights, path)] for path in linears}
-            grads = torch.autograd.grad(loss_of(output, probe, y), list(sources.values()), allow_unused=True)
-            for (key, source), grad in zip(sources.items(), grads, strict=True):
-                of[key] = torch.zeros_like(source) if grad is None else grad
-    of |= {("act", path): seen[path].detach() for path in paths}
-    found = {
-        (name, slot): [
-            _joined([_flat(of[name, path]) for path in block.linears[slot]], 0 if name == "weight_grad" else 1)
-            for block in blocks
-        ]
-        for name in sorted(names - of_block.keys())
-        for slot in slots
+            of = _gradients(seen, layers, names, loss_of(output, probe, y))
+    return _by_slot(blocks, seen, of, names, len(x))
+
+
+def _gradients(seen: Captured, layers: Sequence[str], names: set[str], loss: Tensor) -> dict[tuple[str, str], Tensor]:
+    """Return (statistic, layer) → the gradient of the loss, 0 where it does not depend on the layer."""
+    sources = {("act_grad", name): seen.outputs[name] for name in layers if "act_grad" in names}
+    if "weight_grad" in names:
+        sources |= {("weight_grad", name): seen.weights[name] for name in layers}
+    grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    return {
+        key: torch.zeros_like(source) if grad is None else grad
+        for (key, source), grad in zip(sources.items(), grads, strict=True)
     }
-    found |= {(name, "attn"): [_real(_flat(of["act", path])) for path in each] for name, each in of_block.items()}
+
+
+def _by_slot(
+    blocks: Sequence[Block],
+    seen: Captured,
+    of: Mapping[tuple[str, str], Tensor],
+    names: set[str],
+    samples: int,
+) -> dict[tuple[str, str], list[Tensor]]:
+    """Return (statistic, slot) → one matrix for each block that has it."""
+
+    def matrix(name: str, layer: str) -> Tensor:
+        if name == "weight_grad":
+            return seen.matrix(layer, of[name, layer])
+        tensor = of[name, layer] if name == "act_grad" else seen.outputs[layer].detach()
+        return seen.rows(layer, tensor, samples)
+
+    found = {}
+    for name in sorted(names - OF_BLOCK.keys()):
+        for slot in _slots(blocks):
+            groups = [block.linears[slot] for block in blocks if slot in block.linears]
+            parts = [[matrix(name, layer) for layer in group] for group in groups]
+            found[name, slot] = [_side_by_side(p, name) for p in parts]
+    for name in sorted(names & OF_BLOCK.keys()):
+        maps = OF_BLOCK[name](seen)
+        groups = [block.softmaxes for block in blocks if block.softmax]
+        found[name, "attn"] = [_below([_flat(maps[softmax]) for softmax in group]) for group in groups]
     return found
 
 
-def _weight_names(model: torch.nn.Module, linears: Iterable[str]) -> dict[str, str]:
-    """path → the name of its weight among the parameters; layers may share one. Computed weights have none."""
-    names = {id(p): name for name, p in model.named_parameters()}
-    found = {path: names.get(id(model.get_submodule(path).weight)) for path in linears}
-    return {path: name for path, name in found.items() if name is not None}
+def _side_by_side(parts: Sequence[Tensor], name: str) -> Tensor:
+    """Return several layers of one slot as one matrix: weights below one another, else side by side.
 
-
-def _weight_name(weights: Mapping[str, str], path: str) -> str:
-    if path not in weights:
-        raise LayerError(f"weight_grad: the weight of '{path}' is computed from others, not a parameter of the model")
-    return weights[path]
-
-
-@contextmanager
-def captured(model: torch.nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
-    """The modules' outputs by path, as a forward pass inside the context produces them.
-
-    What follows in the network gets a copy, because it might change it in place.
+    Keys and values may have fewer tokens than queries: their rows are then padded with 0 at the end.
     """
-    seen = _Seen()
-
-    def keeper(path: str):
-        def keep(module, args, output):
-            if not isinstance(output, Tensor):
-                raise LayerError(f"module '{path}' gives {type(output).__name__}, not a tensor")
-            if output.is_floating_point() and torch.is_grad_enabled() and not output.requires_grad:
-                output.requires_grad_()
-            seen[path] = output
-            return output.clone()
-
-        return keep
-
-    handles = []
-    try:
-        for path in paths:
-            handles.append(model.get_submodule(path).register_forward_hook(keeper(path)))
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    if name == "weight_grad" or len(parts) == 1:
+        return _below(parts)
+    longest = max(len(part) for part in parts)
+    padded = [functional.pad(part, (0, 0, 0, longest - len(part))) for part in parts]
+    return _joined(padded, 1)
 
 
-class _Seen(dict[str, Tensor]):
-    """Outputs by path."""
-
-    def __missing__(self, path: str) -> Tensor:
-        raise LayerError(f"layer '{path}' does not run in the model's forward pass, so it has no output to read")
+def _below(parts: Sequence[Tensor]) -> Tensor:
+    """Return matrices of one slot below one another, padded with columns of 0 to the widest."""
+    widest = max(part.shape[1] for part in parts)
+    return _joined([functional.pad(p, (0, widest - p.shape[1])) if p.shape[1] < widest else p for p in parts], 0)
 
 
 def _joined(parts: Sequence[Tensor], axis: int) -> Tensor:
@@ -366,5 +308,5 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """float32 or float64 as it is; half precision as float32."""
+    """Return float32 or float64 as it is, half precision as float32."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

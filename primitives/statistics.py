@@ -7,8 +7,8 @@ network must run for also takes a line in `probe`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from torch import Tensor, nn
@@ -30,29 +30,50 @@ from autoprox.primitives.kinds import (
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a layer statistic is read: a slot of one block of a model; `number` counts the blocks from 0."""
+class Network:
+    """A model with its blocks, as statistics are read from it.
+
+    `used` has the weights as a forward pass used them, out × in, by the names of their layers: of a supernet, a part of
+    what the model declares. It is empty where nothing was run.
+    """
 
     model: nn.Module
     blocks: Sequence[Block]
+    used: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def places(self, slot: str) -> list[Place]:
+        """Return the places of a slot: one for each block that has it; of `attn`, one for each with a softmax."""
+        having = [bool(block.softmaxes) if slot == ATTENTION_ROLE else slot in block.linears for block in self.blocks]
+        return [Place(self, number, slot) for number, there in enumerate(having) if there]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer statistic is read: a slot of one block of a model; `number` counts the blocks from 0."""
+
+    network: Network
     number: int
     slot: str
 
     @property
     def block(self) -> Block:
         """Return the block."""
-        return self.blocks[self.number]
+        return self.network.blocks[self.number]
 
     @property
     def weights(self) -> list[Tensor]:
         """Return the weights in the slot, out × in each; separate query, key and value are three."""
-        return [weight_of(self.model.get_submodule(path)) for path in self.block.linears[self.slot]]
+        network = self.network
+        return [
+            network.used[name] if name in network.used else weight_of(network.model, name)
+            for name in self.block.linears[self.slot]
+        ]
 
 
 #: Reads a layer statistic at a place; None if the model does not show it.
 LayerReader = Callable[[Place], float | None]
-#: Reads a statistic of the network from the model and its blocks; None if the model does not show it.
-NetReader = Callable[[nn.Module, Sequence[Block]], float | None]
+#: Reads a statistic of the network; None if the model does not show it.
+NetReader = Callable[[Network], float | None]
 
 
 @dataclass(frozen=True)
@@ -110,25 +131,24 @@ def _fan_out(place: Place) -> float:
 
 
 def _position(place: Place) -> float:
-    return (place.number + 1) / len(place.blocks)
+    return (place.number + 1) / len(place.network.blocks)
 
 
 def _heads(place: Place) -> float | None:
     return place.block.heads or None
 
 
-def _params(model: nn.Module, blocks: Sequence[Block]) -> float:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _params(network: Network) -> float:
+    return sum(parameter.numel() for parameter in network.model.parameters())
 
 
-def _depth(model: nn.Module, blocks: Sequence[Block]) -> float:
-    return len(blocks)
+def _depth(network: Network) -> float:
+    return len(network.blocks)
 
 
-def _width(model: nn.Module, blocks: Sequence[Block]) -> float | None:
-    if not all("qkv" in block.linears for block in blocks):
-        return None
-    return sum(_fan_in(Place(model, blocks, number, "qkv")) for number in range(len(blocks))) / len(blocks)
+def _width(network: Network) -> float | None:
+    widths = [_fan_in(place) for place in network.places("qkv")]
+    return sum(widths) / len(widths) if widths else None
 
 
 _ALL = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor
 
 
@@ -31,6 +33,15 @@ def cuda_devices(model: torch.nn.Module) -> list[int]:
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
 
 
+def seed_everything(model: torch.nn.Module, seed: int) -> None:
+    """Set the random generators as every pass of the model has them."""
+    random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    for device in cuda_devices(model):
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 def one_pass(model: torch.nn.Module, inputs: Tensor) -> object:
     """Return the model's output on the inputs; put back the buffers that the pass writes to or replaces."""
     before = [
@@ -47,3 +58,31 @@ def one_pass(model: torch.nn.Module, inputs: Tensor) -> object:
                 module._buffers[name] = buffer
             if not torch.equal(buffer, value):
                 buffer.detach().copy_(value)
+
+
+@contextmanager
+def without_checkpointing() -> Iterator[None]:
+    """Let gradient checkpoints keep their activations inside.
+
+    What a backward pass computes again would be computed with the model's own parameters, not with those probed.
+    """
+    module = torch.utils.checkpoint
+    generators = [name for name in vars(module) if name.startswith("_checkpoint_without_reentrant_generator")]
+    kept = {name: getattr(module, name) for name in ("CheckpointFunction", *generators)}
+    try:
+        for name in kept:
+            setattr(module, name, _PlainCall if name == "CheckpointFunction" else _plain_generator)
+        yield
+    finally:
+        for name, original in kept.items():
+            setattr(module, name, original)
+
+
+class _PlainCall:
+    @staticmethod
+    def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+        return function(*args)
+
+
+def _plain_generator(*args: Any, **kwargs: Any) -> Iterator[None]:
+    yield

@@ -24,13 +24,15 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "primitives": {
         "kinds": set(),
         "untouched": set(),
+        "batch": {"find_blocks"},
+        "capture": {"find_blocks", "untouched"},
         "find_blocks": {"untouched"},
         "operations": {"kinds"},
         "statistics": {"find_blocks", "kinds"},
         "formula": {"kinds", "operations", "statistics"},
         "text": {"formula", "kinds", "operations", "statistics"},
         "canonical": {"formula", "kinds", "operations"},
-        "probe": {"find_blocks", "statistics", "kinds"},
+        "probe": {"batch", "capture", "find_blocks", "kinds", "statistics", "untouched"},
         "evaluate": {"find_blocks", "formula", "kinds", "operations", "probe", "statistics"},
     },
     "bench_cache": {

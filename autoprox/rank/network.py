@@ -203,6 +203,7 @@ def _reduce(work: _Work, runs: frozenset[str], wanted: Sequence[Formula]) -> Non
         found = _read(work, run, pairs)
         reading.matrices.update(found.matrices)
         reading.samples.update(found.samples)
+        reading.places.update(found.places)
     for terminal in terminals:
         _check(work, reading, terminal, terminal.role)
     for part in wanted:
@@ -226,6 +227,7 @@ def _read(work: _Work, run: str, pairs: set[tuple[str, str]]) -> Reading:
             found.matrices.update(alone.matrices)
             found.samples.update(alone.samples)
     work.numbers.layers.update(found.layers)
+    work.numbers.places.update(found.places)
     work.numbers.net.update(found.net)
     return found
 

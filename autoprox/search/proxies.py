@@ -58,6 +58,7 @@ class FunctionProxy:
         *,
         layers: Layers = None,
         seed: int = 0,
+        partial: bool = False,
     ) -> float:
         """Return what the function gives for the model; it does not see the other arguments.
 

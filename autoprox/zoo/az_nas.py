@@ -13,10 +13,11 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from autoprox.primitives import find_blocks
-from autoprox.primitives.probe import forward, probe_batch, untouched
+from autoprox.primitives.batch import probe_batch
+from autoprox.primitives.capture import forward
+from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
-from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached
+from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached, network_blocks
 
 
 def residual_stream(
@@ -31,7 +32,7 @@ def residual_stream(
         LayerError: no blocks are found.
     """
     modules = dict(model.named_modules())
-    paths = block_paths(find_blocks(model, layers))
+    paths = block_paths(network_blocks(model, x.detach(), layers))
     middle = [f"{path}.norm2" for path in paths]
     missing = [path for path in middle if path not in modules]
     if missing:

@@ -13,17 +13,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives import find_blocks
-from autoprox.primitives.probe import forward, logits_of, probe_batch, untouched
+from autoprox.primitives.batch import logits_of, probe_batch
+from autoprox.primitives.capture import captured_forward, forward
+from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
     block_paths,
-    captured_inputs,
     correlations,
     detached,
     enough_samples,
+    module_outputs,
+    network_blocks,
     outputs,
     slot_linears,
 )
@@ -52,6 +54,11 @@ def _packed(on: Tensor) -> Tensor:
     return (on.long() << places).sum(0)
 
 
+def _by_sample(on: Tensor, inputs: Tensor) -> Tensor:
+    """Neurons of all tokens of a sample in one row: samples × neurons."""
+    return on.reshape(len(inputs), -1)
+
+
 def patterns(
     model: nn.Module,
     inputs: Tensor,
@@ -72,11 +79,11 @@ def patterns(
     """
     enough_samples(inputs, 2)
     with untouched(model):
-        paths = slot_linears(model, "fc1", layers)
+        paths = slot_linears(network_blocks(model, inputs, layers), "fc1")
         kept = [path for number, path in enumerate(paths) if chosen is None or chosen(number, len(paths))]
         if not kept:
             raise ZooError(f"none of the {len(paths)} blocks is in the range")
-        return float(union_of_patterns([(x > 0).flatten(1) for x in outputs(model, kept, inputs, seed)]))
+        return float(union_of_patterns([_by_sample(x > 0, inputs) for x in outputs(model, kept, inputs, seed)]))
 
 
 def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
@@ -91,8 +98,8 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
     enough_samples(inputs, 2)
     with untouched(model):
         kernel = torch.zeros(len(inputs), len(inputs), dtype=torch.float64)
-        for x in outputs(model, slot_linears(model, "fc1", layers), inputs, seed):
-            signs = (x > 0).flatten(1).float() * 2 - 1
+        for x in outputs(model, slot_linears(network_blocks(model, inputs, layers), "fc1"), inputs, seed):
+            signs = _by_sample(x > 0, inputs).float() * 2 - 1
             kernel += ((signs @ signs.mT).double() + signs.shape[1]).cpu() / 2
     values = torch.linalg.eigvalsh(kernel)
     if not values[0] > values[-1] * len(values) * torch.finfo(values.dtype).eps:
@@ -107,10 +114,9 @@ def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
     """
     with untouched(model), torch.no_grad():
         noise, _ = probe_batch("noise", inputs, None, seed)
-        paths = block_linears(find_blocks(model, layers))
-        with captured_inputs(model, paths) as seen:
-            forward(model, detached(model), noise, seed)
-        return sum(float(seen[path].double().square().sum()) for path in paths) / len(paths)
+        paths = block_linears(network_blocks(model, inputs, layers))
+        _, seen = captured_forward(model, detached(model), noise, seed, paths)
+        return sum(float(seen.inputs[path].double().square().sum()) for path in paths) / len(paths)
 
 
 #: The factor of the Gaussian step ε from Zen's first input to its second.
@@ -153,7 +159,7 @@ def meco(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
     score = 0.0
     with untouched(model):
         noise, _ = probe_batch("noise", inputs[:1], None, seed)
-        for x in outputs(model, block_linears(find_blocks(model, layers)), noise, seed):
+        for x in outputs(model, block_linears(network_blocks(model, inputs, layers)), noise, seed):
             rows = x.reshape(-1, x.shape[-1]).T.double()
             count = min(CHANNELS, rows.shape[1] - 1, rows.shape[0])
             if count < 2:
@@ -171,7 +177,7 @@ def entropic(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
     2310.04179), whose exact form is not known to us. Like that, it does not grow with the network.
     """
     with untouched(model):
-        seen = outputs(model, slot_linears(model, "fc1", layers), inputs, seed)
+        seen = outputs(model, slot_linears(network_blocks(model, inputs, layers), "fc1"), inputs, seed)
     rates = [(x > 0).flatten(0, -2).double().mean(0) for x in seen]
     entropies = [(torch.special.entr(p) + torch.special.entr(1 - p)).mean() for p in rates]
     return float(torch.stack(entropies).mean())
@@ -187,8 +193,11 @@ def teacher_attention(model: nn.Module, teacher: nn.Module, inputs: Tensor, seed
     Raises:
         ZooError: the teacher returns something else, or the student's tokens are no square grid.
     """
-    with untouched(model):
-        tokens = outputs(model, block_paths(find_blocks(model, layers))[-1:], inputs, seed)[0].double()
+    with untouched(model), torch.no_grad():
+        last = block_paths(network_blocks(model, inputs, layers))[-1]
+        with module_outputs(model, [last]) as made:
+            forward(model, detached(model), inputs, seed)
+        tokens = made[last].double()
     with untouched(teacher), torch.no_grad():
         features = forward(teacher, detached(teacher), inputs, seed)
     if not isinstance(features, Tensor) or features.ndim != 4 or len(features) != len(inputs):

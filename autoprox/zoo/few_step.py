@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives import find_blocks
-from autoprox.primitives.probe import captured, forward, logits_of, untouched
+from autoprox.primitives.batch import logits_of
+from autoprox.primitives.capture import forward
+from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
 from autoprox.zoo.tools import (
     ZooError,
@@ -21,6 +22,8 @@ from autoprox.zoo.tools import (
     detached,
     enough_samples,
     gradients,
+    module_outputs,
+    network_blocks,
     network_weights,
     weight_gradients,
 )
@@ -51,7 +54,7 @@ def gennas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers:
     """
     generator = torch.Generator().manual_seed(seed)
     with untouched(model):
-        paths = block_paths(find_blocks(model, layers))
+        paths = block_paths(network_blocks(model, inputs, layers))
         stages = [paths[math.ceil(len(paths) * third / 3) - 1] for third in (1, 2, 3)]
         trained = {name: p.clone().requires_grad_() for name, p in detached(model).items()}
         features = _stage_features(model, trained, stages, inputs, seed)
@@ -72,7 +75,7 @@ def _stage_features(
     model: nn.Module, parameters: dict[str, Tensor], stages: Sequence[str], x: Tensor, seed: int
 ) -> list[Tensor]:
     """Return the stages' patch tokens, samples × tokens × features, each token scaled to mean 0 and deviation 1."""
-    with captured(model, stages) as seen:
+    with module_outputs(model, stages) as seen:
         forward(model, parameters, x, seed)
     found = []
     for path in stages:

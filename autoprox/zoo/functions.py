@@ -9,7 +9,6 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from autoprox.primitives import find_blocks
 from autoprox.primitives.find_blocks.named import weight_of
 from autoprox.scoring import Layers
 from autoprox.zoo.az_nas import az_expressivity, az_trainability
@@ -33,7 +32,7 @@ from autoprox.zoo.gradients import (
 )
 from autoprox.zoo.lswag import DepthRange, ablation
 from autoprox.zoo.record import ZooProxy
-from autoprox.zoo.tools import block_linears
+from autoprox.zoo.tools import block_linears, network_blocks
 
 _GELU = "inputs of the GELUs (fc1)"
 _ALL = "all linears and convolutions, with patch embedding, pooling and classifier"
@@ -318,6 +317,6 @@ def tvt_score(
 ) -> float:
     """Return −MSE of attention maps + Σ ‖W‖₂ over the blocks' linears: `teacher_attention` plus the weights' norms."""
     norms = 0.0
-    for path in block_linears(find_blocks(model, layers)):
-        norms += float(weight_of(model.get_submodule(path)).double().norm())
+    for path in block_linears(network_blocks(model, inputs, layers)):
+        norms += float(weight_of(model, path).double().norm())
     return teacher_attention(model, teacher, inputs, seed, layers) + norms

@@ -13,23 +13,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from autoprox.primitives import find_blocks
-from autoprox.primitives.probe import captured, forward, logits_of, untouched
+from autoprox.primitives.batch import logits_of
+from autoprox.primitives.capture import forward
+from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
 from autoprox.zoo.shared_results import computed_once
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
     class_loss,
+    class_loss_and_outputs,
     correlations,
     cosine,
     detached,
     enough_samples,
     gradients,
     input_jacobian,
+    network_blocks,
     network_weights,
     output_sum,
     weight_gradients,
+    weight_name,
 )
 
 #: Added to eigenvalues and correlations before their logarithm (codes of NWOT's first version and of EPE-NAS).
@@ -251,8 +255,8 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
     are our choice.
     """
     with untouched(model):
-        paths = block_linears(find_blocks(model, layers))
-        names = [f"{path}.weight" for path in paths]
+        paths = block_linears(network_blocks(model, inputs, layers))
+        names = [weight_name(model, path) for path in paths]
         clean = detached(model, names)
         f, g = _outputs_and_gradients(model, paths, names, clean, inputs, targets, seed)
         adversarial = dict(clean)
@@ -272,6 +276,5 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
 
 def _outputs_and_gradients(model, paths, names, parameters, x, y, seed) -> tuple[list[Tensor], list[Tensor]]:
     """Return the outputs of layers and the gradients of their weights, from one run."""
-    with captured(model, paths) as seen:
-        loss = class_loss(model, parameters, x, y, seed)
-        return [seen[path].detach() for path in paths], gradients(loss, [parameters[name] for name in names])
+    loss, made = class_loss_and_outputs(model, parameters, x, y, seed, paths)
+    return [output.detach() for output in made], gradients(loss, [parameters[name] for name in names])

@@ -18,13 +18,13 @@ from types import MappingProxyType
 import numpy as np
 from torch import Tensor, nn
 
-from autoprox.primitives import find_blocks, parse, read_statistics, requirements
+from autoprox.primitives import parse, read_statistics, requirements
 from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
 from autoprox.scoring import Layers, formula_score
 from autoprox.zoo.features import patterns
 from autoprox.zoo.record import ZooProxy
 from autoprox.zoo.shared_results import computed_once
-from autoprox.zoo.tools import ZooError
+from autoprox.zoo.tools import ZooError, network_blocks
 
 DECILES = 10
 
@@ -141,7 +141,7 @@ def gradient_profile(
 def _block_spreads(model: nn.Module, inputs: Tensor, targets: Tensor | None, seed: int) -> np.ndarray:
     """Return one number for each block: the mean over its linears of log SPREAD."""
     formula = parse(f"sum({SPREAD})")
-    blocks = find_blocks(model)
+    blocks = network_blocks(model, inputs)
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
     reduced = reduce_layers(reductions([formula]), reading)
     spreads = layer_tensor(formula.args[0], lambda part: reduced[part]).numpy()

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from autoprox.primitives import Formula, LayerError, parse
-from autoprox.primitives.probe import checked_batch
-from autoprox.scoring import Layers, ProxyError, formula_probes, formula_score, halves_batch
+from autoprox.primitives.batch import checked_batch
+from autoprox.scoring import Layers, ProxyError, blocks_of, formula_probes, formula_score, halves_batch
 from autoprox.zoo.tools import ZooError, random_classes
 
 #: cost → what a proxy of that cost computes, the cheapest first.
@@ -102,6 +102,7 @@ class ZooProxy:
         *,
         layers: Layers = None,
         seed: int = 0,
+        partial: bool = False,
     ) -> float:
         """Return the score of an untrained model on a batch and its class numbers; higher is better.
 
@@ -112,7 +113,8 @@ class ZooProxy:
                 there are too few samples, or a layer is missing.
         """
         try:
-            value = self._value(model, inputs, targets, layers, seed)
+            given = None if layers is None else blocks_of(model, inputs, layers, partial=partial)
+            value = self._value(model, inputs, targets, given, seed)
         except (LayerError, ProxyError, torch.linalg.LinAlgError) as error:
             raise ZooError(f"{self.name}: {error}") from error
         if not math.isfinite(value):

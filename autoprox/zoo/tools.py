@@ -9,15 +9,28 @@ from posixpath import commonpath
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives import Block, LayerError, find_blocks
+from autoprox.primitives import Block, LayerError
+from autoprox.primitives.batch import logits_of, loss_of
+from autoprox.primitives.capture import Captured, captured_forward, forward
 from autoprox.primitives.find_blocks.named import SLOTS
-from autoprox.primitives.probe import captured, forward, logits_of, loss_of, untouched
-from autoprox.scoring import Layers, ProxyError
+from autoprox.primitives.find_blocks.runs import canonical_blocks
+from autoprox.primitives.untouched import untouched
+from autoprox.scoring import Layers, ProxyError, blocks_of
 from autoprox.zoo.shared_results import computed_once
 
 
 class ZooError(ProxyError):
     """A proxy that is undefined for a network or batch, or a record that is wrong; one line says why."""
+
+
+#: Modules that hold weights, with the names of these.
+_WEIGHTS: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
+    (nn.Linear, ("weight",)),
+    (nn.Conv1d, ("weight",)),
+    (nn.Conv2d, ("weight",)),
+    (nn.Conv3d, ("weight",)),
+    (nn.MultiheadAttention, ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")),
+)
 
 
 def network_weights(model: nn.Module) -> list[str]:
@@ -29,35 +42,62 @@ def network_weights(model: nn.Module) -> list[str]:
         LayerError: there are none.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    weights = [module.weight for module in model.modules() if isinstance(module, layers)]
+    weights = [
+        getattr(module, name)
+        for module in model.modules()
+        for kind, own in _WEIGHTS
+        if isinstance(module, kind)
+        for name in own
+    ]
     found = dict.fromkeys(names[id(weight)] for weight in weights if id(weight) in names)
     if not found:
         raise LayerError(f"{type(model).__name__} has no linear or convolution with a weight of its own")
     return list(found)
 
 
+def network_blocks(model: nn.Module, inputs: Tensor, layers: Layers = None) -> tuple[Block, ...]:
+    """Return the model's blocks, their layers named as a forward pass knows them."""
+
+    def compute() -> tuple[Block, ...]:
+        return canonical_blocks(model, blocks_of(model, inputs, layers))
+
+    return compute() if layers else computed_once("blocks", (model, inputs), compute)
+
+
 def block_linears(blocks: Sequence[Block]) -> list[str]:
-    """Return the paths of the blocks' linears, in forward order."""
+    """Return the names of the blocks' linears, in forward order."""
     return [path for block in blocks for slot in SLOTS for path in block.linears.get(slot, ())]
 
 
-def slot_linears(model: nn.Module, slot: str, layers: Layers = None) -> list[str]:
-    """Return the path of the linear `slot` of every block, in forward order.
+def slot_linears(blocks: Sequence[Block], slot: str) -> list[str]:
+    """Return the name of the linear `slot` of every block, in forward order.
 
     Raises:
         LayerError: not every block has exactly one.
     """
-    blocks = find_blocks(model, layers)
     if not all(len(block.linears.get(slot, ())) == 1 for block in blocks):
         raise LayerError(f"not every block has one '{slot}'")
     return [block.linears[slot][0] for block in blocks]
 
 
 def block_paths(blocks: Sequence[Block]) -> list[str]:
-    """Return the path of each block's module: the common beginning of its linears' paths."""
-    paths = [[path.replace(".", "/") for path in block_linears([block])] for block in blocks]
-    return [commonpath(linears).replace("/", ".") for linears in paths]
+    """Return the path of each block's module: the common beginning of its linears' paths.
+
+    Raises:
+        LayerError: blocks are not modules of their own, or run more than once.
+    """
+    linears = [[path.replace(".", "/") for path in block_linears([block])] for block in blocks]
+    paths = [commonpath(each).replace("/", ".") if len(each) > 1 else "" for each in linears]
+    if len(set(paths)) < len(paths) or not all(paths) or any("#" in path for each in linears for path in each):
+        raise LayerError("needs blocks that are modules of their own and run once")
+    return paths
+
+
+def weight_name(model: nn.Module, layer: str) -> str:
+    """Return the name of a layer's weight among the parameters, whichever of the layer's runs is meant."""
+    path = layer.partition("#")[0]
+    known = dict(model.named_parameters())
+    return path if path in known else f"{path}.weight"
 
 
 def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str, Tensor]:
@@ -77,6 +117,14 @@ def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str
 def class_loss(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int) -> Tensor:
     """Return the cross-entropy of the model with these parameters, mean over the samples."""
     return loss_of(forward(model, parameters, x, seed), "data", y)
+
+
+def class_loss_and_outputs(
+    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int, layers: Sequence[str]
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the cross-entropy with these parameters, and what linears gave, samples first and features last."""
+    output, seen = captured_forward(model, parameters, x, seed, layers)
+    return loss_of(output, "data", y), _layer_outputs(seen, layers, len(x))
 
 
 def random_classes(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
@@ -172,21 +220,53 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
     return nn.functional.cosine_similarity(a.flatten().double(), b.flatten().double(), dim=0)
 
 
-def outputs(model: nn.Module, paths: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
-    """Return the outputs of modules in one forward pass without gradients.
+def outputs(model: nn.Module, layers: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
+    """Return the outputs of linears in one forward pass without gradients, samples first and features last.
 
     Raises:
         ZooError: an output is not finite.
     """
-
-    def compute() -> list[Tensor]:
-        with captured(model, paths) as seen, torch.no_grad():
-            forward(model, detached(model), x, seed)
-            return [seen[path] for path in paths]
-
-    found = computed_once(("outputs", tuple(paths)), (model, x, seed), compute)
+    found = computed_once(("outputs", tuple(layers)), (model, x, seed), lambda: _outputs(model, layers, x, seed))
     _require_finite(found, "activations")
     return found
+
+
+def _outputs(model: nn.Module, layers: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
+    with torch.no_grad():
+        _, seen = captured_forward(model, detached(model), x, seed, layers)
+    return _layer_outputs(seen, layers, len(x))
+
+
+def _layer_outputs(seen: Captured, layers: Sequence[str], samples: int) -> list[Tensor]:
+    """Return the outputs of linears in a forward pass, samples first and features last."""
+    return [seen.by_sample(layer, seen.outputs[layer], samples) for layer in layers]
+
+
+@contextmanager
+def module_outputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
+    """Open a context whose mapping, after a forward pass inside, holds each module's output by its path.
+
+    What follows in the network gets a copy, because it might change it in place.
+    """
+    seen: dict[str, Tensor] = {}
+
+    def keeper(path: str):
+        def keep(module, args, output):
+            if not isinstance(output, Tensor):
+                raise LayerError(f"module '{path}' gives {type(output).__name__}, not a tensor")
+            seen[path] = output
+            return output.clone()
+
+        return keep
+
+    handles = []
+    try:
+        for path in paths:
+            handles.append(model.get_submodule(path).register_forward_hook(keeper(path)))
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -104,7 +104,7 @@ def _block(found: Found, modules: Mapping[str, torch.nn.Module]) -> Block:
     counts = [count for use in found.core.products for count in _counts(use, modules)]
     names = found.core.attention
     softmax = tuple(names) if len(names) > 1 else names[0] if names else ""
-    return Block(linears, softmax, heads_of(found.core, counts))  # type: ignore[arg-type]
+    return Block(linears, softmax, heads_of(found.core, counts))
 
 
 def _counts(use: Use, modules: Mapping[str, torch.nn.Module]) -> list[int]:

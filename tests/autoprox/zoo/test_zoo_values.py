@@ -12,7 +12,7 @@ from tiny_vit import TinyVit, batch
 from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.primitives import probe
+from autoprox.primitives import batch as batches
 from autoprox.zoo import ZOO, ZooError
 from autoprox.zoo import few_step as zoo_few_step
 from autoprox.zoo import gradients as zoo_gradients
@@ -296,7 +296,7 @@ def test_a_scaled_loss_scales_the_score(name: str, power: int, monkeypatch: pyte
     """SNIP and norms of gradients are linear in the loss, Fisher and GraSP quadratic, ratios and signs stay."""
     model, (inputs, targets) = TinyVit().double(), batch()
     before = score(name, model, inputs.double(), targets)
-    loss = probe.loss_of
+    loss = batches.loss_of
     for module in ("autoprox.primitives.probe", "autoprox.zoo.tools"):
         monkeypatch.setattr(f"{module}.loss_of", lambda *args: 3 * loss(*args))
     assert score(name, model, inputs.double(), targets) == pytest.approx(3**power * before, rel=1e-6)
@@ -446,7 +446,7 @@ def test_croze_without_perturbation(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_croze_perturbs_upwards(monkeypatch: pytest.MonkeyPatch) -> None:
     """The perturbed network on the perturbed input has the larger loss."""
     losses: list[float] = []
-    loss = probe.loss_of
+    loss = batches.loss_of
 
     def kept(*args):
         losses.append(float(loss(*args).detach()))

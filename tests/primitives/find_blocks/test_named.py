@@ -74,10 +74,10 @@ class Named(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k, self.v = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 2)
-        self.narrow, self.out, self.conv, self.soft = (
+        self.narrow, self.out, self.norm, self.soft = (
             nn.Linear(3, 4),
             nn.Linear(4, 4),
-            nn.Conv1d(4, 4, 1),
+            nn.LayerNorm(4),
             nn.Softmax(-1),
         )
 
@@ -99,7 +99,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "nothing": ([], "found no transformer block in Named"),
     "unknown name": ([{"qkv": "p"}], "layers[0]['qkv']: module 'p' does not exist"),
     "in a later block": ([{"qkv": "q"}, {"fc2": ["q", "p"]}], "layers[1]['fc2']: module 'p' does not exist"),
-    "no linear layer": ([{"fc1": "conv"}], "layers[0]['fc1']: module 'conv' is a Conv1d, not a Linear"),
+    "no linear layer": ([{"fc1": "norm"}], "layers[0]['fc1']: module 'norm' is a LayerNorm, not a Linear"),
+    "no number of a run": ([{"fc1": "q#x"}], "layers[0]['fc1']: module 'q#x' has no such run"),
     "the model itself": ([{"fc1": ""}], "layers[0]['fc1']: module '' is a Named, not a Linear"),
     "unknown key": ([{"query": "q"}], "layers[0]: unknown key 'query'; use qkv, proj, fc1, fc2, softmax, heads"),
     "key no text": ([{1: "q"}], "layers[0]: unknown key '1'"),
@@ -110,7 +111,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "one block alone": ({"qkv": "q"}, "layers[0]: 'qkv' is no mapping"),
     "features differ": ([{"qkv": ["q", "narrow"]}], "[0]['qkv']: q, narrow do not have equally many input features"),
     "unknown softmax": ([{"qkv": "q", "softmax": "s"}], "layers[0]['softmax']: module 's' does not exist"),
-    "softmax a list": ([{"qkv": "q", "softmax": ["soft"]}], "layers[0]['softmax']: module '['soft']' does not exist"),
+    "softmax a list": ([{"qkv": "q", "softmax": ["soft", "s"]}], "layers[0]['softmax']: module 's' does not exist"),
     "heads a text": ([{"qkv": "q", "heads": "2"}], "layers[0]['heads']: '2' is not a number of heads"),
     "heads negative": ([{"qkv": "q", "heads": -1}], "layers[0]['heads']: -1 is not a number of heads"),
     "heads a bool": ([{"qkv": "q", "heads": True}], "layers[0]['heads']: True is not a number of heads"),

@@ -1,0 +1,288 @@
+"""Capture: what layers make, their gradients and the attention between them, read while a model runs as it is written.
+
+Uses torch and the standard library only. Nothing is assigned to the model: a function mode gives every function that
+would read a parameter a stand-in for it, and keeps what the wanted layers are given and make.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoprox.primitives.find_blocks.named import LayerError
+from autoprox.primitives.find_blocks.watch import LINEAR, Call, Watch, numbered, tensors_in
+from autoprox.primitives.untouched import one_pass, seed_everything
+
+
+@dataclass
+class Captured:
+    """What one forward pass showed, by numbered name.
+
+    `inputs`: as the layer was given them; `outputs`: as the layer made them, which gradients are taken for; `weights`:
+    as the layer used them (of a supernet, the slice); `axes`: which axis of the output has the features, counted from
+    the end; `turned`: whether samples are the second axis of the output; `attention` and `logits`: of each softmax or
+    fused attention. Raises LayerError for the name of a layer that did not run.
+    """
+
+    inputs: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    outputs: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    weights: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    axes: dict[str, int] = field(default_factory=dict)
+    turned: dict[str, bool] = field(default_factory=dict)
+    columns: frozenset[str] = frozenset()  # layers whose weights are in × out
+    attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    logits: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    activations: int = 0  # entries of all outputs of linear layers and convolutions
+
+    def require(self, layers: Collection[str]) -> None:
+        """Raise LayerError for a layer that did not run."""
+        for name in layers:
+            self.outputs[name]
+
+    def matrix(self, name: str, weight: Tensor) -> Tensor:
+        """Return a layer's weight, or its gradient, as out × in."""
+        return weight.mT if name in self.columns else weight.flatten(1)
+
+    def rows(self, name: str, tensor: Tensor, samples: int) -> Tensor:
+        """Return a layer's output, or its gradient, as samples·tokens × features."""
+        moved = self.by_sample(name, tensor, samples)
+        return moved.reshape(-1, moved.shape[-1])
+
+    def by_sample(self, name: str, tensor: Tensor, samples: int) -> Tensor:
+        """Return a layer's output, or its gradient, with samples as the first axis and features as the last.
+
+        Windows and the like stand as they are, so that the first axis may be a multiple of the samples.
+        """
+        moved = tensor.movedim(self.axes[name], -1)
+        if self.turned[name]:
+            moved = moved.unflatten(0, (-1, samples)) if moved.ndim == 2 else moved
+            moved = moved.transpose(0, 1)
+        return moved
+
+
+class _Seen(dict[str, Tensor]):
+    """Tensors by numbered name."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise LayerError(f"layer '{name}' does not run in the model's forward pass, so it has no output to read")
+
+
+class Capture(Watch):
+    """Runs inside `watching()`; `captured` fills while the model runs.
+
+    `layers` and `softmaxes` are the numbered names to keep. `stand_in` makes, of a parameter, what the model computes
+    with instead: called once for each. With `gradient`, weights and outputs that are kept require gradients.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        layers: Collection[str],
+        softmaxes: Collection[str],
+        samples: int,
+        stand_in: Callable[[str, Tensor], Tensor],
+        gradient: bool,
+    ) -> None:
+        super().__init__(model)
+        self.layers, self.softmaxes, self.samples, self.gradient = (
+            frozenset(layers),
+            frozenset(softmaxes),
+            samples,
+            gradient,
+        )
+        self.captured = Captured()
+        self._softmax_runs: Counter[str] = Counter()  # of modules that are named as a softmax
+        self._softmax_paths = {name.partition("#")[0] for name in self.softmaxes}
+        self._multihead = {p for p, m in model.named_modules() if isinstance(m, torch.nn.MultiheadAttention)}
+        self._stand_ins = _StandIns(self.parameters.named, self.parameters.buffers, stand_in)
+
+    def _swapped(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        return self._stand_ins.swapped(args), self._stand_ins.swapped(kwargs)
+
+    def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        args, kwargs = self._swapped(args, kwargs)
+        return function(*args, **kwargs)
+
+    def product(self, call: Call) -> Any:
+        return self.other(call.function, call.args, call.kwargs)
+
+    def softmax(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> Any:
+        result = self.other(function, args, kwargs)
+        if name in self.softmaxes:
+            self.captured.attention[name] = result.detach()
+            self.captured.logits[name] = next(tensors_in((args, kwargs))).detach()
+            return result.clone()
+        return result
+
+    def fused(self, call: Call, name: str) -> Any:
+        args, kwargs = self._swapped(call.args, call.kwargs)
+        if name in self.softmaxes:
+            with torch.no_grad():
+                logits = attention_logits(*args, **kwargs)
+                self.captured.logits[name] = logits
+                self.captured.attention[name] = logits.softmax(-1)
+        return call.function(*args, **kwargs)
+
+    def weighted(self, call: Call, name: str) -> Any:
+        assert call.weight is not None
+        wanted = name in self.layers
+        weight = self._stand_ins.of(call.weight)
+        if wanted:
+            if self.gradient and not weight.requires_grad:
+                weight = weight.detach().requires_grad_()
+            self.captured.weights[name] = weight
+        args, kwargs = (_replaced(given, call.weight, weight) for given in (call.args, call.kwargs))
+        args, kwargs = self._swapped(args, kwargs)
+        result = call.function(*args, **kwargs)
+        self.captured.activations += result.numel()
+        if not wanted:
+            return result
+        if self.gradient and not result.requires_grad:
+            result.requires_grad_()
+        self.captured.inputs[name] = call.operands[0]
+        self.captured.outputs[name] = result
+        if (
+            call.weight.ndim == 2
+            and call.weight.shape == call.features
+            and call.function not in LINEAR
+            and call.axis == -1
+        ):
+            self.captured.columns |= {name}
+        self.captured.axes[name] = call.axis
+        self.captured.turned[name] = self._turned(result)
+        return result.clone()  # what follows might change it in place
+
+    def left(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Keep what a module that is named as a softmax makes, unless a softmax inside it makes another shape."""
+        super().left(module, args, output)
+        path = self._paths.get(id(module), "")
+        if path not in self._softmax_paths or not isinstance(output, Tensor):
+            return None
+        self._softmax_runs[path] += 1
+        name = numbered(path, self._softmax_runs[path])
+        known = self.captured.attention.get(name)
+        if name not in self.softmaxes or (known is not None and known.shape != output.shape):
+            return None
+        self.captured.attention[name] = output.detach()
+        return output.clone()
+
+    def _turned(self, result: Tensor) -> bool:
+        """Return whether tokens come before samples, as inside nn.MultiheadAttention."""
+        if self.modules[-1] in self._multihead:
+            return result.ndim in (2, 3)
+        return result.ndim == 3 and len(result) % self.samples != 0 and result.shape[1] == self.samples
+
+
+class _StandIns:
+    """Tensors that take the place of a model's parameters and buffers wherever a function would read these."""
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], stand_in: Callable[[str, Tensor], Tensor]
+    ) -> None:
+        self._make = stand_in
+        self._by_storage: dict[int, list[tuple[str, Tensor]]] = {}
+        for name, tensor in (*buffers.items(), *parameters.items()):
+            self._by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
+        self._by_storage.pop(0, None)
+        self._parameters = parameters
+        self._made: dict[str, Tensor] = {}
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the stand-in of a parameter, buffer or view of one; another tensor as it is."""
+        try:
+            found = self._by_storage.get(tensor.untyped_storage().data_ptr())
+        except (NotImplementedError, RuntimeError):
+            return tensor
+        if found is None:
+            return tensor
+        offset = tensor.storage_offset()
+        name, original = next(
+            ((n, t) for n, t in found if t.storage_offset() <= offset < t.storage_offset() + max(t.numel(), 1)),
+            found[0],
+        )
+        made = self._made.get(name)
+        if made is None:
+            made = self._make(name, original) if name in self._parameters else original.detach().clone()
+            self._made[name] = made
+        if tensor is made:
+            return tensor
+        if (
+            tensor.shape == original.shape
+            and tensor.stride() == original.stride()
+            and offset == original.storage_offset()
+        ):
+            return made
+        if tensor.dtype != made.dtype:
+            return tensor
+        return made.as_strided(
+            tensor.shape, tensor.stride(), made.storage_offset() + offset - original.storage_offset()
+        )
+
+    def swapped(self, value: Any) -> Any:
+        """Return the same arguments with stand-ins."""
+        if isinstance(value, Tensor):
+            return self.of(value)
+        if type(value) in (list, tuple):
+            return type(value)(self.swapped(item) for item in value)
+        if type(value) is dict:
+            return {key: self.swapped(item) for key, item in value.items()}
+        return value
+
+
+def _replaced(value: Any, old: Tensor, new: Tensor) -> Any:
+    if value is old:
+        return new
+    if type(value) in (list, tuple):
+        return type(value)(_replaced(item, old, new) for item in value)
+    if type(value) is dict:
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    return value
+
+
+def attention_logits(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return q kᵀ · scale + mask, the logits of scaled_dot_product_attention; scale is 1/√d where not given.
+
+    With `enable_gqa` keys are shared by groups of heads. Where a mask forbids, the logit is −∞.
+    """
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    logits = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if attn_mask is None:
+        return logits
+    return logits.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+
+
+def forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:
+    """Return the model's output with these parameters: the same whatever ran before.
+
+    The model is not touched: its modules hold their own parameters all the time, also those that are shared.
+    """
+    return captured_forward(model, parameters, x, seed, ())[0]
+
+
+def captured_forward(
+    model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int, layers: Collection[str]
+) -> tuple[object, Captured]:
+    """Return the model's output with these parameters, and what the named layers were given and made."""
+    capture = Capture(model, layers, (), len(x), lambda name, own: parameters.get(name, own), gradient=False)
+    seed_everything(model, seed)
+    with capture.watching():
+        output = one_pass(model, x.clone())
+    return output, capture.captured
