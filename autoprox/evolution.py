@@ -317,7 +317,7 @@ def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdic
         "formula": formula.text,
         "settings": asdict(settings),
         "rows": rows,
-        "lead_over_params": [asdict(lead) for lead in verdict.leads],
+        "leads": [asdict(lead) for lead in verdict.leads],
     }
     write_atomically(out / "report.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     write_csv(out / "report.csv", rows)

@@ -6,12 +6,15 @@ from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_task
 from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.loop import check_generations, evolve, restore
-from autoprox.evolve.report import FORMULA, MEAN, Lead, Report, Row, report
+from autoprox.evolve.report import DEPTH_WIDTH, FITTED, FORMULA, MEAN, Lead, Report, Row, report
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.evolve.strategies import STRATEGIES
+from autoprox.evolve.verdict import verdict
 
 __all__ = [
     "COMBINATIONS",
+    "DEPTH_WIDTH",
+    "FITTED",
     "FORMULA",
     "GRAMMARS",
     "MEAN",
@@ -40,4 +43,5 @@ __all__ = [
     "report",
     "restore",
     "tabular",
+    "verdict",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
 from autoprox.evolve.fitness import Judge, kendall
 from autoprox.primitives.formula import Formula
@@ -15,6 +16,8 @@ from autoprox.primitives.formula import Formula
 FORMULA = "formula"
 #: What the row of the weighted mean over tasks is called.
 MEAN = "mean"
+#: Baselines beside params, FLOPs, depth and width.
+DEPTH_WIDTH, FITTED = "depth × width", "fitted structure"
 RESAMPLES = 1000
 
 
@@ -22,9 +25,15 @@ RESAMPLES = 1000
 class Row:
     """One predictor on one task of one split.
 
-    `tau`: Kendall tau-b; `low`, `high`: its 95 % bootstrap interval over architectures; `partial`: Kendall's partial
-    tau given params (None for params itself, and where params are not known); `architectures`: how many have an
-    accuracy. The task `mean` is the weighted mean over tasks.
+    Attributes:
+        predictor: the formula, or one of the structural baselines.
+        split: the split that was looked at.
+        benchmark, task: the task; the row of the weighted mean over all tasks has the task `mean` and no benchmark.
+        architectures: how many have an accuracy.
+        tau: Kendall's tau-b.
+        low, high: its 95 % bootstrap interval over architectures.
+        partial: Kendall's partial tau given params; None for params itself, and where params are not known.
+        given_fitted: Kendall's partial tau given fitted structure; None for that itself, and where nothing was fitted.
     """
 
     predictor: str
@@ -36,13 +45,15 @@ class Row:
     low: float
     high: float
     partial: float | None
+    given_fitted: float | None
 
 
 @dataclass(frozen=True)
 class Lead:
-    """How far the formula's mean tau on a split is above params', with the 95 % interval of the paired bootstrap."""
+    """How far the formula's mean tau on a split is above a structural baseline's, with the 95 % paired interval."""
 
     split: str
+    baseline: str
     difference: float
     low: float
     high: float
@@ -50,24 +61,39 @@ class Lead:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows, and the formula's lead over params on each split (none where params are not known)."""
+    """All rows, and the formula's lead over every structural baseline on each split."""
 
     rows: tuple[Row, ...]
     leads: tuple[Lead, ...]
 
     def row(self, predictor: str, split: str, task: str = MEAN, benchmark: str = "") -> Row:
-        """The one row with these names. Raises KeyError if there is none."""
+        """Return the one row with these names.
+
+        Raises:
+            KeyError: there is none.
+        """
         for row in self.rows:
             if (row.predictor, row.split, row.task, row.benchmark) == (predictor, split, task, benchmark):
                 return row
         raise KeyError((predictor, split, task, benchmark))
 
-    def lead(self, split: str) -> Lead:
-        """The lead on a split. Raises KeyError if the split was not reported, or params are not known."""
+    def lead(self, split: str, baseline: str = "params") -> Lead:
+        """Return the lead over a baseline on a split.
+
+        Raises:
+            KeyError: the split was not reported, or the baseline is not known.
+        """
         for lead in self.leads:
-            if lead.split == split:
+            if (lead.split, lead.baseline) == (split, baseline):
                 return lead
-        raise KeyError(split)
+        raise KeyError((split, baseline))
+
+    def strongest(self, split: str) -> Lead | None:
+        """Return the lead over the baseline that is strongest on a split; None where no structure is known.
+
+        The strongest is chosen on the split itself, which favours the baseline.
+        """
+        return min((lead for lead in self.leads if lead.split == split), key=lambda lead: lead.difference, default=None)
 
 
 def partial_tau(xy: float, xz: float, yz: float) -> float:
@@ -77,28 +103,39 @@ def partial_tau(xy: float, xz: float, yz: float) -> float:
 
 
 def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed: int = 0) -> Report:
-    """Judge a formula and params, FLOPs, depth and width, as far as they are known, on the same architectures of each
-    split."""
+    """Judge a formula and the structural baselines on the same architectures of each split.
+
+    The baselines are those of params, FLOPs, depth, width and depth × width that are known, and fitted structure, which
+    is fitted to each task on the evolve and the validation split.
+    """
     rows: list[Row] = []
     leads: list[Lead] = []
+    baselines = structural_baselines(judge)
     for split in splits:
         scores = judge.scores([formula], split)
-        predictors: dict[str, list[np.ndarray]] = {FORMULA: [of_one[0] for of_one in scores]}
-        for name in structure_of(judge):
-            predictors[name] = [
-                scorer.structure[name][judge.architectures(number, split)]
-                for number, scorer in enumerate(judge.scorers)
-            ]
+        predictors = {FORMULA: [scores[place][0] for place in judge.places]}
+        for name, values in baselines.items():
+            places = zip(values, judge.places, strict=True)
+            predictors[name] = [of_all[judge.architectures(place, split)] for of_all, place in places]
         resampled = _resampled(judge, predictors, split, seed)
         taus = _taus(judge, predictors, split)
         rows += _rows(judge, predictors, taus, resampled, split)
-        if "params" in predictors:
-            leads.append(_lead(judge, taus, resampled, split))
+        leads += [_lead(judge, taus, resampled, split, name) for name in baselines]
     return Report(tuple(rows), tuple(leads))
 
 
+def structural_baselines(judge: Judge) -> dict[str, list[np.ndarray]]:
+    """Return what each structural baseline says of every architecture, for each task in order."""
+    found = {name: [judge.scorers[place].structure[name] for place in judge.places] for name in structure_of(judge)}
+    if "depth" in found and "width" in found:
+        found[DEPTH_WIDTH] = [depth * width for depth, width in zip(found["depth"], found["width"], strict=True)]
+    fits = [fitted_structure(judge.benchmark(task), task.name) for task in judge.tasks]
+    fitted = [fit.predicted for fit in fits if fit is not None]
+    return {**found, FITTED: fitted} if len(fitted) == len(fits) else found
+
+
 def structure_of(judge: Judge) -> list[str]:
-    """Those of params, FLOPs, depth and width that are known of every architecture; a table need not have them."""
+    """Return those of params, FLOPs, depth and width that are known of every architecture."""
     known = [scorer.structure for scorer in judge.scorers]
     return [name for name in STRUCTURE if all(name in facts and not np.isnan(facts[name]).any() for facts in known)]
 
@@ -112,20 +149,27 @@ def _rows(
 ) -> list[Row]:
     rows = []
     for predictor in predictors:
-        partials = []
+        partials: dict[str, list[float | None]] = {"params": [], FITTED: []}
         for number, task in enumerate(judge.tasks):
-            partials.append(_partial(judge, predictors, predictor, number, split))
+            for given, found in partials.items():
+                found.append(_partial(judge, predictors, predictor, given, number, split))
             low, high = interval(resampled[predictor][:, number])
             count = int((~np.isnan(judge.accuracies(task, split))).sum())
             name, tau = judge.benchmark(task).name, taus[predictor][number]
-            rows.append(Row(predictor, split, name, task.name, count, tau, low, high, partials[-1]))
+            both = partials["params"][-1], partials[FITTED][-1]
+            rows.append(Row(predictor, split, name, task.name, count, tau, low, high, *both))
         low, high = interval(_means(judge, resampled[predictor]))
         count = sum(_sizes(judge, split).values())
-        known = [partial for partial in partials if partial is not None]
-        mean_partial = float(np.average(known, weights=judge.weights)) if known else None
         tau = float(np.average(taus[predictor], weights=judge.weights))
-        rows.append(Row(predictor, split, "", MEAN, count, tau, low, high, mean_partial))
+        means = [_mean_of_known(judge, found) for found in partials.values()]
+        rows.append(Row(predictor, split, "", MEAN, count, tau, low, high, *means))
     return rows
+
+
+def _mean_of_known(judge: Judge, partials: Sequence[float | None]) -> float | None:
+    """Return the weighted mean over the tasks; None where they have none, which is all of them or no one."""
+    known = [partial for partial in partials if partial is not None]
+    return float(np.average(known, weights=judge.weights)) if known else None
 
 
 def _sizes(judge: Judge, split: str) -> dict[str, int]:
@@ -134,29 +178,36 @@ def _sizes(judge: Judge, split: str) -> dict[str, int]:
 
 
 def _partial(
-    judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], predictor: str, number: int, split: str
+    judge: Judge,
+    predictors: Mapping[str, Sequence[np.ndarray]],
+    predictor: str,
+    given: str,
+    number: int,
+    split: str,
 ) -> float | None:
-    """The predictor's partial tau on a task given params, where there is an accuracy; None for params, or without."""
-    if predictor == "params" or "params" not in predictors:
+    """Return the predictor's partial tau on a task given a baseline; None for the baseline itself, or without it."""
+    if predictor == given or given not in predictors:
         return None
-    y, place = judge.accuracies(judge.tasks[number], split), judge.places[number]
+    y = judge.accuracies(judge.tasks[number], split)
     there = ~np.isnan(y)
-    x, y, z = predictors[predictor][place][there], y[there], predictors["params"][place][there]
+    x, y, z = predictors[predictor][number][there], y[there], predictors[given][number][there]
     return partial_tau(*(float(np.nan_to_num(kendall(*pair))) for pair in ((x, y), (x, z), (z, y))))
 
 
-def _lead(judge: Judge, taus: Mapping[str, Sequence[float]], resampled: Mapping[str, np.ndarray], split: str) -> Lead:
-    difference = np.average(np.subtract(taus[FORMULA], taus["params"]), weights=judge.weights)
-    low, high = interval(_means(judge, resampled[FORMULA]) - _means(judge, resampled["params"]))
-    return Lead(split, float(difference), low, high)
+def _lead(
+    judge: Judge, taus: Mapping[str, Sequence[float]], resampled: Mapping[str, np.ndarray], split: str, baseline: str
+) -> Lead:
+    difference = np.average(np.subtract(taus[FORMULA], taus[baseline]), weights=judge.weights)
+    low, high = interval(_means(judge, resampled[FORMULA]) - _means(judge, resampled[baseline]))
+    return Lead(split, baseline, float(difference), low, high)
 
 
 def _taus(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str) -> dict[str, list[float]]:
     """Each predictor's tau on each task; a constant predictor ranks nothing and has 0."""
     return {
         name: [
-            float(np.nan_to_num(kendall(values[place], judge.accuracies(task, split))))
-            for place, task in zip(judge.places, judge.tasks, strict=True)
+            float(np.nan_to_num(kendall(of_task, judge.accuracies(task, split))))
+            for of_task, task in zip(values, judge.tasks, strict=True)
         ]
         for name, values in predictors.items()
     }
@@ -184,7 +235,7 @@ def _resampled(
         there = ~np.isnan(accuracies)
         drawn = counts[judge.benchmark(task).name][:, there]
         for name, values in predictors.items():
-            result[name][:, number] = resampled_taus(values[judge.places[number]][there], accuracies[there], drawn)
+            result[name][:, number] = resampled_taus(values[number][there], accuracies[there], drawn)
     return result
 
 

@@ -52,6 +52,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "settings": {"grammar", "joint", "strategies"},
         "assembly": {"fitness", "grammar", "settings"},
         "report": {"fitness"},
+        "verdict": {"report"},
         "loop": {"breeder", "fitness", "settings", "strategies", "variation"},
     },
     "autoprox": {

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from autoprox.cli.terminal import duration, make_table, number, numbers, progress_bar, say
 from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher
-from autoprox.evolve import FORMULA, MEAN, EvolutionSettings, Lead, Report, Row
+from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, EvolutionSettings, Report, Row, verdict
 
 
 def weighted_tasks(settings: EvolutionSettings) -> list[str]:
@@ -132,7 +132,7 @@ def print_result(console: Console, result: EvolutionResult, settings: EvolutionS
     for split in dict.fromkeys(row.split for row in result.report.rows):
         console.print(_report_table(result.report, split, settings))
     split = "test" if result.finished else "validation"
-    for line in _verdict(result.report, split):
+    for line in verdict(result.report, split):
         say(console, line)
     if not result.finished:
         say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
@@ -149,42 +149,25 @@ def resume_command(out: Path) -> str:
     return f"autoprox evolve --resume --out {out}"
 
 
-def _verdict(report: Report, split: str) -> list[str]:
-    """Say whether the formula beats the parameter count, and which other predictor does as well as the formula."""
-    mean = report.row(FORMULA, split).tau
-    lines = [_beside_params(report.lead(split), split)] if report.leads else ["The table has no parameter count."]
-    for name in sorted({row.predictor for row in report.rows} - {FORMULA, "params"}):
-        other = report.row(name, split).tau
-        if other >= mean:
-            lines.append(f"On {split} {name} alone does as well or better: mean τ {other:.3f} to {mean:.3f}.")
-    return lines
-
-
-def _beside_params(lead: Lead, split: str) -> str:
-    sure = "beats" if lead.low > 0 else "does not beat" if lead.difference <= 0 else "is ahead of, but not surely,"
-    verb = "above" if lead.difference > 0 else "below"
-    return (
-        f"On {split} the formula {sure} the parameter count: mean τ {abs(lead.difference):.3f} {verb} params "
-        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f})."
-    )
-
-
 def _report_table(report: Report, split: str, settings: EvolutionSettings) -> Table:
-    """Return the table of tasks by predictors: tau, its interval below, and the formula's partial tau given params."""
+    """Return the table of tasks by predictors: tau, and what is left of the formula's given fitted structure.
+
+    The intervals of the formula and of fitted structure stand below; those of the others are in report.csv.
+    """
     rows = [row for row in report.rows if row.split == split]
     predictors = list(dict.fromkeys(row.predictor for row in rows))
     title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
     if set(settings.weights) != {1.0}:
         title += f"; the mean weighs {', '.join(weighted_tasks(settings))}"
-    others = [predictor for predictor in predictors if predictor != FORMULA]
-    columns = [*numbers("n"), *numbers(FORMULA, style="bold"), *numbers(*others, "formula\ngiven params")]
+    others = [_TWO_LINES.get(predictor, predictor) for predictor in predictors if predictor != FORMULA]
+    columns = [*numbers("n"), *numbers(FORMULA, style="bold"), *numbers(*others, "formula\ngiven fitted")]
     table = make_table(title, "task", *columns)
     for benchmark, tasks in _by_benchmark(rows).items():
         table.add_row(Text(benchmark or "all tasks", style="dim"))
         for task in tasks:
             cells = [report.row(predictor, split, task, benchmark) for predictor in predictors]
-            partial = "" if cells[0].partial is None else number(cells[0].partial)
-            table.add_row(f"  {task}", str(cells[0].architectures), *(_cell(row) for row in cells), partial)
+            left = "" if cells[0].given_fitted is None else number(cells[0].given_fitted)
+            table.add_row(f"  {task}", str(cells[0].architectures), *(_cell(row) for row in cells), left)
     return table
 
 
@@ -198,5 +181,10 @@ def _by_benchmark(rows: Sequence[Row]) -> dict[str, list[str]]:
     return found
 
 
+#: Names of predictors as the table's head has them.
+_TWO_LINES = {DEPTH_WIDTH: DEPTH_WIDTH.replace("× ", "×\n"), FITTED: FITTED.replace(" ", "\n")}
+
+
 def _cell(row: Row) -> str:
-    return f"{row.tau:.3f}\n{row.low:.2f}..{row.high:.2f}"
+    tau = number(row.tau)
+    return f"{tau}\n{row.low:.2f}..{row.high:.2f}" if row.predictor in (FORMULA, FITTED) else tau

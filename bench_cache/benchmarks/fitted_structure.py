@@ -5,6 +5,7 @@ A proxy sees the untrained network; this sees only what the architecture is call
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,8 +82,8 @@ def structural_features(benchmark: Benchmark, task: str) -> np.ndarray:
     - a positive number x: log x and (log x − median)², so that a best size in the middle can be fitted;
     - a list with a number for each layer: the same of its mean and its sum, and log x at `PLACES` depths, evenly
       spaced from the first layer to the last;
-    - a choice that is no number: for each option, 1 or 0, or for a list, in how many layers it stands, and whether it
-      does at each of the `PLACES` depths.
+    - a choice that is no number: for each option that two architectures have, 1 or 0, or for a list, in how many layers
+      it stands, and whether it does at each of the `PLACES` depths.
 
     A feature with a missing value anywhere is left out.
     """
@@ -111,7 +112,8 @@ def _of_gene(values: Sequence[object]) -> Iterable[np.ndarray]:
         for place in _at_depths(lists):
             yield _log(np.array(place, dtype=np.float64))
         return
-    for option in sorted({str(entry) for each in lists for entry in each}):
+    having = Counter(option for each in lists for option in {str(entry) for entry in each})
+    for option in sorted(option for option, count in having.items() if count > 1):
         yield np.array([[str(entry) for entry in each].count(option) for each in lists], dtype=np.float64)
         for place in _at_depths(lists) if lengths != {1} else ():
             yield np.array([str(entry) == option for entry in place], dtype=np.float64)

@@ -1,6 +1,6 @@
 """The report: every number against scipy or by hand, on the splits that were asked for and no other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +10,10 @@ import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.evolve import FORMULA, Judge, Report, Task, report
-from autoprox.evolve.report import partial_tau, resampled_taus
+from autoprox.evolve.report import DEPTH_WIDTH, FITTED, partial_tau, resampled_taus
 from autoprox.primitives import Formula, parse
 
 BENCHMARK = synthetic.benchmark(50)
@@ -60,19 +61,26 @@ def there(task: Task, split: str) -> np.ndarray:
     return at[~np.isnan(benchmark.tasks[task.name][at])]
 
 
-def predictions(predictor: str, number: int) -> np.ndarray:
-    benchmark = (BENCHMARK, OTHER)[number]
-    return noisy(benchmark, number) if predictor == FORMULA else benchmark.structure()[predictor]
+def predictions(predictor: str, task: Task) -> np.ndarray:
+    benchmark = (BENCHMARK, OTHER)[task.benchmark]
+    structure = benchmark.structure()
+    if predictor == FITTED:
+        fitted = fitted_structure(benchmark, task.name)
+        assert fitted is not None
+        return fitted.predicted
+    if predictor == DEPTH_WIDTH:
+        return structure["depth"] * structure["width"]
+    return noisy(benchmark, task.benchmark) if predictor == FORMULA else structure[predictor]
 
 
 def scipy_tau(predictor: str, task: Task, split: str) -> float:
     at = there(task, split)
     truth = (BENCHMARK, OTHER)[task.benchmark].tasks[task.name]
-    return float(scipy.stats.kendalltau(predictions(predictor, task.benchmark)[at], truth[at]).statistic)
+    return float(scipy.stats.kendalltau(predictions(predictor, task)[at], truth[at]).statistic)
 
 
 every_split = pytest.mark.parametrize("split", SPLITS)
-every_predictor = pytest.mark.parametrize("predictor", [FORMULA, *STRUCTURE])
+every_predictor = pytest.mark.parametrize("predictor", [FORMULA, *STRUCTURE, DEPTH_WIDTH, FITTED])
 
 
 # --- tau ---
@@ -98,7 +106,7 @@ def test_missing_accuracies_are_left_out() -> None:
 
 def test_there_is_one_row_for_each_name() -> None:
     names = [(row.predictor, row.split, row.benchmark, row.task) for row in MADE.rows]
-    assert len(names) == len(set(names)) == 3 * 5 * 4
+    assert len(names) == len(set(names)) == 3 * 7 * 4
     with pytest.raises(KeyError):
         MADE.row("luck", "test")
     with pytest.raises(KeyError):
@@ -137,22 +145,23 @@ def test_partial_tau_is_the_correlation_of_concordance() -> None:
     assert partial_tau(xy, xz, yz) == pytest.approx(phi)
 
 
+@pytest.mark.parametrize(("given_name", "field"), [("params", "partial"), (FITTED, "given_fitted")])
 @every_split
 @every_predictor
-def test_partial_taus_given_params(predictor: str, split: str) -> None:
+def test_partial_taus_given_a_baseline(predictor: str, split: str, given_name: str, field: str) -> None:
     partials = []
     for task in TASKS:
         row = MADE.row(predictor, split, task.name, ("small", "other")[task.benchmark])
-        if predictor == "params":
-            assert row.partial is None
+        if predictor == given_name:
+            assert getattr(row, field) is None
             continue
         at = there(task, split)
-        sizes = predictions("params", task.benchmark)[at]
-        xz = scipy.stats.kendalltau(predictions(predictor, task.benchmark)[at], sizes).statistic
-        expected = partial_tau(row.tau, xz, scipy_tau("params", task, split))
-        assert row.partial == pytest.approx(expected)
-        partials.append(row.partial)
-    mean = MADE.row(predictor, split).partial
+        sizes = predictions(given_name, task)[at]
+        xz = scipy.stats.kendalltau(predictions(predictor, task)[at], sizes).statistic
+        expected = partial_tau(row.tau, xz, scipy_tau(given_name, task, split))
+        assert getattr(row, field) == pytest.approx(expected)
+        partials.append(getattr(row, field))
+    mean = getattr(MADE.row(predictor, split), field)
     assert mean == (pytest.approx(np.average(partials, weights=[1, 2, 1])) if partials else None)
 
 
@@ -177,7 +186,7 @@ def test_the_interval_is_scipys(predictor: str) -> None:
     task, split = TASKS[0], "evolve"
     at = there(task, split)
     expected = scipy.stats.bootstrap(
-        (predictions(predictor, 0)[at], BENCHMARK.tasks[task.name][at]),
+        (predictions(predictor, task)[at], BENCHMARK.tasks[task.name][at]),
         lambda x, y: scipy.stats.kendalltau(x, y).statistic,
         paired=True, vectorized=False, n_resamples=1500, method="percentile", rng=np.random.default_rng(3),
     ).confidence_interval  # fmt: skip
@@ -206,19 +215,30 @@ def test_the_mean_weighs_the_tasks_in_its_interval_too() -> None:
     assert (mean.tau, mean.low, mean.high) == pytest.approx((heavy.tau, heavy.low, heavy.high), abs=1e-6)
 
 
-# --- the lead over params ---
+# --- the lead over the baselines ---
+
+
+@pytest.mark.parametrize("baseline", [*STRUCTURE, DEPTH_WIDTH, FITTED])
+@every_split
+def test_the_lead_is_the_difference_of_the_means(split: str, baseline: str) -> None:
+    lead = MADE.lead(split, baseline)
+    assert lead.difference == pytest.approx(MADE.row(FORMULA, split).tau - MADE.row(baseline, split).tau)
+    assert lead.low <= lead.difference <= lead.high
 
 
 @every_split
-def test_the_lead_is_the_difference_of_the_means(split: str) -> None:
-    lead = MADE.lead(split)
-    assert lead.difference == pytest.approx(MADE.row(FORMULA, split).tau - MADE.row("params", split).tau)
-    assert lead.low <= lead.difference <= lead.high
+def test_the_strongest_baseline_has_the_highest_mean(split: str) -> None:
+    strongest = MADE.strongest(split)
+    assert strongest is not None
+    means = {name: MADE.row(name, split).tau for name in (*STRUCTURE, DEPTH_WIDTH, FITTED)}
+    assert means[strongest.baseline] == max(means.values())
+    assert MADE.strongest("train") is None
 
 
 def test_params_have_no_lead_over_themselves() -> None:
     same = report(judge(TASKS[:2], BENCHMARK.structure()["params"] * 2.0), FORMULA_TEXT)
-    for lead in same.leads:
+    for split in SPLITS:
+        lead = same.lead(split)
         assert (lead.difference, lead.low, lead.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
@@ -241,12 +261,25 @@ def test_only_the_splits_asked_for_are_looked_at(splits: Sequence[str]) -> None:
     for scorer in watched.scorers:
         allowed = {int(i) for split in splits for i in scorer.benchmark.splits()[split]}
         assert scorer.asked == allowed  # type: ignore[attr-defined]
+    # The truth elsewhere does not matter, but to fitted structure that of the two splits which it is fitted on.
+    unseeing = report(_judge_of(splits), FORMULA_TEXT, splits)
+    assert _unfitted(unseeing) == _unfitted(made)
+    assert report(_judge_of({*splits, *SPLITS[:2]}), FORMULA_TEXT, splits) == made
+
+
+def _judge_of(splits: Collection[str]) -> Judge:
+    """A judge that knows the truth of these splits alone."""
     blind = [replace(b, tasks={t: _blinded(b, t, splits) for t in b.tasks}) for b in (BENCHMARK, OTHER)]
-    unseeing = Judge([Given(b, noisy(b, n)) for n, b in enumerate(blind)], TASKS)  # type: ignore[misc]
-    assert report(unseeing, FORMULA_TEXT, splits) == made  # the truth elsewhere does not matter
+    return Judge([Given(b, noisy(b, n)) for n, b in enumerate(blind)], TASKS)  # type: ignore[misc]
 
 
-def _blinded(benchmark: Benchmark, task: str, splits: Sequence[str]) -> np.ndarray:
+def _unfitted(made: Report) -> Report:
+    """A report without fitted structure."""
+    rows = tuple(replace(row, given_fitted=None) for row in made.rows if row.predictor != FITTED)
+    return Report(rows, tuple(lead for lead in made.leads if lead.baseline != FITTED))
+
+
+def _blinded(benchmark: Benchmark, task: str, splits: Collection[str]) -> np.ndarray:
     values = np.full(len(benchmark), 12.5)
     for split in splits:
         at = benchmark.splits()[split]

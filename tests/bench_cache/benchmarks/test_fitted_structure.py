@@ -98,9 +98,11 @@ def test_equals_the_normal_equations() -> None:
     np.testing.assert_allclose(fitted.predicted, best[2], atol=1e-8)
 
 
-def test_tables_without_genes_that_vary_have_none() -> None:
-    archs = tuple(TabularArchitecture((("name", f"net{n}"),)) for n in range(1))
-    assert fitted_structure(Benchmark("one", None, None, "a test", archs, {"t": np.array([50.0])}), "t") is None
+def test_a_table_of_names_has_none() -> None:
+    """A name that one architecture has says nothing of any other."""
+    archs = tuple(TabularArchitecture((("name", f"net-{number}"),)) for number in range(50))
+    table = Benchmark("names", None, None, "a test", archs, {"task": np.arange(50.0)})
+    assert fitted_structure(table, "task") is None
 
 
 def test_missing_accuracies_are_predicted_too() -> None:

@@ -20,7 +20,7 @@ from autoprox.bench_cache.statistics.columns import TabularScorer, common_statis
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.cli.root import main
 from autoprox.evolution import JOURNAL, run_evolution, start_evolution
-from autoprox.evolve import FORMULA, TABULAR, Breeder, Invalid, Judge, Judgement, Task, tabular
+from autoprox.evolve import FITTED, FORMULA, TABULAR, Breeder, Invalid, Judge, Judgement, Task, tabular
 from autoprox.evolve.variation import generator
 from autoprox.export import export
 from autoprox.export.sources import SourceError
@@ -208,8 +208,8 @@ def test_evolution_finds_what_the_accuracies_follow() -> None:
     row = result.report.row(FORMULA, "test")
     assert row.tau == pytest.approx(scipy.stats.kendalltau(scores, TABLE.tasks["oa"][test]).statistic)
     assert row.tau > max(result.report.row(name, "test").tau for name in ("params", "width")) + 0.1
-    assert {r.predictor for r in result.report.rows} == {FORMULA, "params", "width"}
-    assert [lead.split for lead in result.report.leads] == list(SPLITS)
+    assert {r.predictor for r in result.report.rows} == {FORMULA, "params", "width", FITTED}
+    assert [lead.split for lead in result.report.leads if lead.baseline == "params"] == list(SPLITS)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -224,16 +224,16 @@ def test_the_same_seed_gives_the_same_run(workers: int) -> None:
 
 def test_a_table_without_params_has_no_lead(capsys: pytest.CaptureFixture[str]) -> None:
     columns = {name: values for name, values in TABLE.columns.items() if name != "m_size"}
-    bare = tuple(TabularArchitecture((("number", number),)) for number in range(COUNT))
+    bare = tuple(TabularArchitecture((("name", f"net-{number}"),)) for number in range(COUNT))
     Benchmark("bare", None, None, "", bare, TABLE.tasks, columns).save(Path("bare.json"))
     assert evolve("--bench", "bare.json") == 0
     out = capsys.readouterr().out
-    assert "The table has no parameter count." in out
+    assert "Nothing is known of the architectures' structure, so there is nothing to compare with." in out
     assert "Next: autoprox search --bench bare --proxy runs/001" in out
     rows = json.loads(Path("runs/001/report.json").read_bytes())
     assert {row["predictor"] for row in rows["rows"]} == {FORMULA}
     assert {row["partial"] for row in rows["rows"]} == {None}
-    assert rows["lead_over_params"] == []
+    assert rows["leads"] == []
 
 
 def evolve(*arguments: str) -> int:

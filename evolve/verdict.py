@@ -1,0 +1,38 @@
+"""Verdict: what a report says of its formula, in words: whether it beats structure, and what is left given that."""
+
+from __future__ import annotations
+
+from autoprox.evolve.report import FITTED, FORMULA, Lead, Report
+
+
+def verdict(report: Report, split: str) -> list[str]:
+    """Return sentences on a split of a report: the strongest structural baseline first, then params, then the rest."""
+    strongest = report.strongest(split)
+    if strongest is None:
+        return ["Nothing is known of the architectures' structure, so there is nothing to compare with."]
+    lines = [_beside_strongest(strongest)]
+    mean = report.row(FORMULA, split)
+    if mean.given_fitted is not None and strongest.low > 0:
+        lines.append(f"Given {FITTED}, a partial τ of {mean.given_fitted:.3f} is left of its {mean.tau:.3f}.")
+    for lead in report.leads:
+        if lead.split == split and lead != strongest and (lead.baseline == "params" or lead.difference <= 0):
+            lines.append(_beside(lead))
+    return lines
+
+
+def _beside_strongest(lead: Lead) -> str:
+    if lead.low > 0:
+        return f"On {lead.split} the formula is better than structure: {_distance(lead)}."
+    return f"On {lead.split} the formula is no better than structure: {_distance(lead)}."
+
+
+def _beside(lead: Lead) -> str:
+    return f"Its {_distance(lead)}."
+
+
+def _distance(lead: Lead) -> str:
+    side = "above" if lead.difference > 0 else "below"
+    return (
+        f"mean τ is {abs(lead.difference):.3f} {side} that of {lead.baseline} "
+        f"(95 % interval of the difference {lead.low:+.3f} to {lead.high:+.3f})"
+    )
