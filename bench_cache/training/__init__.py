@@ -1,1 +1,1 @@
-"""Training architectures from scratch on data sets, to make a benchmark of their accuracies."""
+"""Training: architectures trained from scratch on data sets, to make a benchmark of their accuracies."""

@@ -1,6 +1,6 @@
-"""The built-in data sets: digits, Fashion-MNIST and Indian Pines, from packages and files that the user has.
+"""Built-in data sets: digits, Fashion-MNIST and Indian Pines, from packages and files that the user has.
 
-To add one: a function that returns its `Dataset`, and a line of `BUILT_IN`.
+To add one, write a function that returns its `Dataset`, and a row of `BUILT_IN`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from autoprox.bench_cache.training.dataset import Dataset, coming_with, joined, 
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A data set by name: what it is, how it may be used, and how to get it."""
+    """A built-in data set: what it is, its licence, and the function that loads it."""
 
     about: str
     licence: str
@@ -29,7 +29,7 @@ class BuiltIn:
 
 
 def _digits() -> Dataset:
-    """1,797 handwritten digits of 8 × 8 pixels, 16 grey levels; 1,000 to train on, the rest for the test."""
+    """Return 1,797 handwritten digits of 8 × 8 pixels from 0 to 16; 1,000 are for training, the others for the test."""
     with coming_with("scikit-learn", "digits"):
         from sklearn.datasets import load_digits
     bundle = load_digits()
@@ -41,7 +41,7 @@ def _digits() -> Dataset:
     return replace(found, drawn=((drawn - train.mean()) / train.std(), classes))
 
 
-#: The ten digits as this project draws them, seven rows of five pixels each.
+#: The ten digits as drawn for this project, in seven rows of five pixels each.
 _GLYPHS = (
     ".###. #...# #..## #.#.# ##..# #...# .###.", "..#.. .##.. ..#.. ..#.. ..#.. ..#.. .###.",
     ".###. #...# ....# ...#. ..#.. .#... #####", ".###. #...# ....# ..##. ....# #...# .###.",
@@ -52,9 +52,10 @@ _GLYPHS = (
 
 
 def drawn_digits(count: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Digits drawn for this project in the manner of the set's: float32, n × 1 × 8 × 8 from 0 to 16; and their classes.
+    """Return drawn digits that resemble the set's, float32, n × 1 × 8 × 8 with values from 0 to 16, and their classes.
 
-    Each is a glyph of `_GLYPHS`, moved by up to a pixel, blurred along both axes, with a little noise; seeded.
+    Each is a glyph of `_GLYPHS`, moved by up to a pixel, blurred along both axes, with a little noise. The seed is
+    fixed, so they are the same each time.
     """
     rng = np.random.default_rng(0)
     classes = np.arange(count) % len(_GLYPHS)
@@ -71,7 +72,7 @@ def drawn_digits(count: int = 32) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fashion() -> Dataset:
-    """Fashion-MNIST, grey, 28 × 28 pixels, 10 kinds of clothing: 60,000 to train on, 10,000 for the test."""
+    """Return Fashion-MNIST: 10 kinds of clothing, 28 × 28 grey pixels; 60,000 for training, 10,000 for the test."""
     files = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     arrays = [_idx(_fashion_file(f"{file}-ubyte.gz")) for file in files]
     images, labels, train, test = joined("data set fashion", (arrays[0], arrays[1]), (arrays[2], arrays[3]))
@@ -90,7 +91,7 @@ def _fashion_file(name: str) -> Path:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """The array in a gzipped IDX file of unsigned bytes."""
+    """Return the array in a gzipped IDX file of unsigned bytes."""
     try:
         data = gzip.decompress(path.read_bytes())
         shape = np.frombuffer(data, ">u4", data[3], offset=4)
@@ -99,9 +100,9 @@ def _idx(path: Path) -> np.ndarray:
         raise BenchmarkError(f"{path}: not a whole gzipped IDX file ({error})") from error
 
 
-#: Indian Pines: the scene in blocks of 12 × 12 pixels; those marked are for the test, the others, without the pixels
-#: within GUARD of a marked one, are to train on, so that no patch shares a pixel with one of the other side. Of 3,000
-#: random halves this one leaves the rarest class the largest share on either side (.215).
+#: Indian Pines is split by blocks of 12 × 12 pixels. The marked blocks are for the test. The others are for training,
+#: without the pixels that are within GUARD pixels of a marked block, so that no training patch shares a pixel with a
+#: test patch. Of 3,000 random splits, this one leaves the rarest class the largest share on either side (.215).
 PINES_BLOCK, PINES_GUARD, PINES_BANDS, PINES_PATCH = 12, 4, 8, 5
 PINES_TEST = (
     "####..#.....#",
@@ -121,7 +122,10 @@ PINES_TEST = (
 
 
 def _pines() -> Dataset:
-    """Indian Pines: 5 × 5 pixels of 8 principal bands around each pixel of the 12 land covers with 200 or more."""
+    """Return Indian Pines: 5 × 5 pixels of 8 principal bands around each pixel of a land cover with 200 pixels or more.
+
+    There are 12 such land covers.
+    """
     with coming_with("tensorly", "pines"):
         from tensorly.datasets import load_indian_pines
     bundle = load_indian_pines()
@@ -148,7 +152,7 @@ def _pines() -> Dataset:
 
 
 def pines_masks(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Which pixels of the scene are to train on, and which for the test; the guard band is neither."""
+    """Return two masks of the scene's pixels: for training, and for the test; the guard band is in neither."""
     marked = np.array([[mark == "#" for mark in row] for row in PINES_TEST])
     test = np.kron(marked, np.ones((PINES_BLOCK, PINES_BLOCK), bool))[: shape[0], : shape[1]]
     padded = np.pad(test, PINES_GUARD)
@@ -158,7 +162,7 @@ def pines_masks(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _principal(scene: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """The first principal components of the training pixels' spectra, each with a fixed sign."""
+    """Return the scene's first principal components, computed on the training pixels; each axis has a fixed sign."""
     mean = scene[train].mean(0)
     _, axes = np.linalg.eigh(np.cov((scene[train] - mean).T))
     axes = axes[:, ::-1][:, :PINES_BANDS]
@@ -189,6 +193,6 @@ BUILT_IN: Mapping[str, BuiltIn] = MappingProxyType(
 
 
 def load_built_in(name: str) -> Dataset:
-    """A data set of `BUILT_IN`, with what it is and its licence as its source."""
+    """Return a data set of `BUILT_IN`; its source says what it is, and its licence."""
     known = BUILT_IN[name]
     return replace(known.load(), source=f"{known.about}; {known.licence}")

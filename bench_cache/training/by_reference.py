@@ -1,7 +1,7 @@
 """Data sets by reference: a built-in name, a folder of images by class, or an .npz file.
 
-What needs a package that autoprox does not depend on (scikit-learn, tensorly, Pillow) says so;
-`pip install 'autoprox[datasets]'` brings them all.
+Some need a package that autoprox does not depend on: scikit-learn, tensorly or Pillow. Without it the error names the
+package; `pip install 'autoprox[datasets]'` installs them all.
 """
 
 from __future__ import annotations
@@ -17,25 +17,30 @@ from autoprox.bench_cache.spaces.base import suggestion
 from autoprox.bench_cache.training.built_in import BUILT_IN, load_built_in
 from autoprox.bench_cache.training.dataset import Dataset, coming_with, in_proportion, joined, normalised
 
-#: Of images that come without a split, the share kept for the test, class by class.
+#: The share of each class that is kept for the test, where images come without a split.
 TEST_SHARE = 0.3
-#: Side in pixels that the images of a folder are scaled to, unless the user says otherwise.
+#: The side in pixels that the images of a folder are scaled to, unless the user says otherwise.
 FOLDER_SIZE = 32
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 
 def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | None = None) -> Dataset:
-    """Return a data set by name (see `BUILT_IN`), a folder with one folder of images for each class, or an .npz file.
+    """Return the data set that `ref` names: a built-in one (see `BUILT_IN`), a folder of images, or an .npz file.
 
-    A folder may hold `train/` and `test/` (or `val/`), each with the folders of classes; else 30 % of each class are
-    kept for the test. Its images are made square by scaling, `image_size` pixels wide. An .npz file holds `x_train`,
-    `y_train`, `x_test`, `y_test`, or `images` and `labels`; images are n × size × size (one channel), n × size × size ×
-    channels, or n × channels × size × size. `patch_size` is a quarter of the size, rounded to what divides it, unless
-    given (built-in sets have their own). With `probe_images` and `probe_labels`, an .npz file brings images that a
-    benchmark made of it shows in place of its own, for sets that may be trained on and not passed on.
+    A folder has one folder of images for each class, or it has `train/` and `test/` (or `val/`) with such folders. The
+    images are scaled to squares of `image_size` pixels.
+
+    An .npz file has `x_train`, `y_train`, `x_test` and `y_test`, or it has `images` and `labels`. Images are n × size ×
+    size (one channel), n × size × size × channels, or n × channels × size × size. If the images may not be passed on,
+    the file can have others in `probe_images` and `probe_labels`, which a benchmark then shows in place of these.
+
+    Where the images come without a split, 30 % of each class are kept for the test.
+
+    Unless `patch_size` is given, it is the divisor of the size that is closest to a quarter of it; built-in sets have
+    their own.
 
     Raises:
-        BenchmarkError: there is no such data set, or it cannot be trained on; says why, and what to do.
+        BenchmarkError: there is no such data set, or it cannot be trained on; the message says why, and what to do.
     """
     path = Path(ref).expanduser()
     if image_size is not None and image_size < 1:
@@ -59,9 +64,10 @@ def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | N
 
 
 def _npz(path: Path) -> Dataset:
-    """The data set in an .npz file; nothing in it is run."""
+    """Return the data set in an .npz file; no code in the file is run."""
     try:
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:  # numpy leaves a torn one open
+        # Without the outer `open`, numpy leaves a damaged file open.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # numpy and zipfile have no common error for a damaged file
         raise BenchmarkError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
@@ -97,7 +103,7 @@ def _npz(path: Path) -> Dataset:
 def _shown(
     path: Path, arrays: Mapping[str, np.ndarray], shape: tuple[int, ...], kinds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The images and class numbers that an .npz file has for showing in place of its own, if it has any."""
+    """Return the images and class numbers that an .npz file has to show in place of its own; None if it has none."""
     names = {"probe_images", "probe_labels"}
     if not names & set(arrays):
         return None
@@ -115,7 +121,7 @@ def _shown(
 
 
 def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
-    """The images as float32, n × channels × size × size; refuses what is not square."""
+    """Return images as float32, n × channels × size × size; refuse images that are not square."""
     shape = images.shape
     if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in shape[1:]:
         raise BenchmarkError(f"{path}: images of type {images.dtype} and shape {shape} are no images")
@@ -127,14 +133,14 @@ def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _classes_of(path: Path, labels: np.ndarray) -> np.ndarray:
-    """The labels, one for each image: numbers or names."""
+    """Return labels as one flat array; refuse what is neither a number nor a name."""
     if labels.dtype.kind not in "buifUS" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
         raise BenchmarkError(f"{path}: labels of type {labels.dtype} are no class numbers or names, or some are NaN")
     return labels.ravel()
 
 
 def _folder(path: Path, size: int) -> Dataset:
-    """The data set in a folder with a folder for each class, or in `train/` and `test/` that hold these."""
+    """Return the data set in a folder that has a folder for each class, or `train/` and `test/` with such folders."""
     trains, tests = path / "train", next((path / name for name in ("test", "val") if (path / name).is_dir()), None)
     if trains.is_dir() and tests is not None:
         classes = _classes(trains)
@@ -177,7 +183,7 @@ def _images(path: Path, classes: list[str], size: int) -> tuple[np.ndarray, np.n
 
 
 def _held_out(path: Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on and for the test: `TEST_SHARE` of every class, drawn by a fixed seed."""
+    """Return the indices for training, and those for the test: `TEST_SHARE` of each class, drawn with a fixed seed."""
     kinds, counts = np.unique(labels, return_counts=True)
     if not len(labels):
         raise BenchmarkError(f"{path}: there are no images in it")
@@ -188,7 +194,7 @@ def _held_out(path: Path, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _task_name(path: Path) -> str:
-    """A file's or folder's name, as far as it can name a task."""
+    """Return the name of a file or folder without what cannot be in the name of a task."""
     kept = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "_" for letter in path.stem
     )
@@ -196,5 +202,5 @@ def _task_name(path: Path) -> str:
 
 
 def _quarter(size: int) -> int:
-    """The divisor of the size that is closest to a quarter of it, the smaller of two."""
+    """Return the divisor of the size that is closest to a quarter of it; of two, the smaller."""
     return min((d for d in range(1, size + 1) if size % d == 0), key=lambda d: (abs(d - size / 4), d))

@@ -1,4 +1,4 @@
-"""Data set: labelled images in two parts, as they go into a network, checked whole before anything is trained."""
+"""Data set: labelled images for training and for the test, as a network reads them; checked before any training."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from autoprox.bench_cache.spaces.registry import InputSpec
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images, split in two, as they go into a network.
+    """Labelled images for training and for the test, as a network reads them.
 
     Attributes:
-        name: the task's name in the benchmark that is made of it.
-        train_images, test_images: float32, images × channels × size × size; over the training images the mean is 0
-            and the standard deviation 1, for each channel.
+        name: the name of its task in a benchmark.
+        train_images, test_images: float32, images × channels × size × size; each channel has mean 0 and standard
+            deviation 1 over the training images.
         train_labels, test_labels: int64, class numbers from 0.
-        num_classes: two or more; the training images show every class.
-        patch_size: of the networks that are trained on it.
-        balanced: whether accuracy is the mean over classes, for classes of unequal size.
+        num_classes: two or more; every class has training images.
+        patch_size: that of the networks that are trained on it.
+        balanced: whether accuracy is the mean over the classes, for classes of unequal size.
         source: what it is, whose it is, and its licence, on one line.
-        drawn: images and classes to show in place of the set's own, where these may not be passed on.
+        drawn: images and classes to show in place of the set's own, where these may not be passed on; else None.
 
     Raises:
-        BenchmarkError: no images, one class, a class without training image, entries that are not finite, images that
-            are not square or that the patches do not divide.
+        BenchmarkError: there are no images; there is one class, or a class without training images; an entry is not
+            finite; or the images are not square, or patches do not divide them.
     """
 
     name: str
@@ -76,13 +76,13 @@ class Dataset:
 
     @property
     def spec(self) -> InputSpec:
-        """The input of the networks that are trained on it."""
+        """The input and classes of the networks that are trained on it."""
         channels, size = self.train_images.shape[1:3]
         return InputSpec(size, channels, self.num_classes, self.patch_size)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the images and labels: trainings with another digest do not belong together."""
+        """The SHA-256 of the images and labels: trainings on data of two digests cannot be compared."""
         digest = hashlib.sha256()
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -90,9 +90,10 @@ class Dataset:
         return digest.hexdigest()
 
     def probe_images(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The images and classes that may go with a benchmark: training images of one class after the other.
+        """Return up to `count` images, and their classes, that may be passed on with a benchmark.
 
-        Of digits, drawn ones (see `drawn_digits`): nothing is stated of the licence of the set's own images.
+        They are training images that go through the classes in turn or, if there are any, the `drawn` ones. Of digits
+        those are `drawn_digits`, because no licence is stated for the set's own images.
         """
         if self.drawn is not None:
             return self.drawn[0][:count], self.drawn[1][:count]
@@ -101,10 +102,12 @@ class Dataset:
         return self.train_images[chosen].numpy(), self.train_labels[chosen].numpy()
 
     def limited(self, train: int | None, test: int | None) -> Dataset:
-        """The same with about so many training and test images, classes in proportion, drawn by a fixed seed.
+        """Return the data set with about so many training and test images, drawn in proportion with a fixed seed.
 
-        Rounding, class by class, can move the number by half an image for each. Raises BenchmarkError for fewer images
-        than classes.
+        The number is rounded for each class, so the total can differ by half an image for each. None keeps all.
+
+        Raises:
+            BenchmarkError: there would be fewer images than classes.
         """
         for count in (train, test):
             if count is not None and count < self.num_classes:
@@ -134,9 +137,12 @@ def normalised(
     source: str = "",
     drawn: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Dataset:
-    """The data set of these images, each channel with mean 0 and deviation 1 over the training ones.
+    """Return the data set of these images, with each channel scaled to mean 0 and deviation 1 over the training ones.
 
-    `drawn` images are on the scale of the others; they are moved and scaled as these are.
+    `train` and `test` are indices. The `drawn` images come on the scale of the others, and are scaled as these are.
+
+    Raises:
+        BenchmarkError: there are no images for training or for the test, or the data set cannot be one.
     """
     if not len(train) or not len(test):
         raise BenchmarkError(f"{name}: there are no images")
@@ -164,10 +170,11 @@ def normalised(
 def joined(
     where: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and labels of both parts as one array each, and the indices of the training and of the test ones.
+    """Return the images and the labels of both parts as one array each, then the training and the test indices.
 
-    Raises BenchmarkError, which begins with `where`, for a part with more or fewer labels than images, and for images
-    of two shapes.
+    Raises:
+        BenchmarkError: a part has more or fewer labels than images, or the images of the parts differ in shape; the
+            message begins with `where`.
     """
     for part, (images, labels) in (("training", train), ("test", test)):
         if len(images) != len(labels):
@@ -182,7 +189,7 @@ def joined(
 
 
 def in_proportion(labels: np.ndarray, count: int = 0, share: float = 0.0) -> np.ndarray:
-    """Indices, ascending, of `count` items, or of a share of them, at least one of each class."""
+    """Return the indices, ascending, of about `count` or a share of the items: in proportion, at least one a class."""
     rng = np.random.default_rng(0)
     share = share or count / len(labels)
     kept = []
@@ -194,7 +201,11 @@ def in_proportion(labels: np.ndarray, count: int = 0, share: float = 0.0) -> np.
 
 @contextmanager
 def coming_with(package: str, dataset: str) -> Iterator[None]:
-    """An import inside that fails is an error that names the package."""
+    """Turn an import that fails inside into an error that names the package.
+
+    Raises:
+        BenchmarkError: the package is not installed.
+    """
     try:
         yield
     except ImportError as error:

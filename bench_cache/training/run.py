@@ -1,4 +1,4 @@
-"""Train run: architectures of a space trained on data sets, from a journal that goes on where it was killed."""
+"""Training run: architectures of a space trained on data sets; a journal lets a killed run continue."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.dataset import Dataset
 from autoprox.bench_cache.training.trainer import Recipe, train
 
+#: Called with the number of trainings that are done, and the number of all.
 TrainingProgress = Callable[[int, int], None]
 
-#: How many images come with a task, for the probe `data`.
+#: The number of images that come with a task, for the probe `data`.
 PROBE_IMAGES = 16
-#: What journals from before a choice was there were begun with.
+#: The values of settings in journals from before these settings existed.
 _UNSAID = {"first_seed": 0}
-#: How to go on after a worker was lost.
+#: What a user can do after a worker was lost.
 GO_ON = "call the same command again"
 
 
@@ -41,13 +42,13 @@ class TrainingJournal(Journal):
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is trained: `archs` architectures drawn from the space by `sample_seed`, each on every data set.
+    """What is trained: `archs` architectures, drawn from the space with `sample_seed`, each on every data set.
 
-    `seeds` are how many trainings there are of each, with the seeds `first_seed` to first_seed + seeds − 1.
+    Each is trained `seeds` times, with the seeds from `first_seed` to first_seed + seeds − 1.
 
     Raises:
-        BenchmarkError: a number that cannot be, two data sets of one name, a space that has fewer architectures or
-            cannot read a data set.
+        BenchmarkError: a number is too small, or two data sets have the same name.
+        ArchitectureError: the space is unknown, or cannot read a data set.
     """
 
     space: str
@@ -67,10 +68,14 @@ class TrainingPlan:
             raise BenchmarkError(f"two data sets are called {max(names, key=names.count)}")
         space = get_space(self.space)
         for data in self.datasets:
-            space.params(space.sample(Random(0)), data.spec)  # refuses an input that the space cannot read
+            space.params(space.sample(Random(0)), data.spec)  # raises for an input that the space cannot read
 
     def architectures(self) -> tuple[Any, ...]:
-        """The architectures, each once, in the order they were drawn."""
+        """Return the architectures, all different, in the order in which they were drawn.
+
+        Raises:
+            BenchmarkError: the space has fewer, or so few that drawing did not find as many.
+        """
         space, rng = get_space(self.space), Random(self.sample_seed)
         drawn: dict[str, Any] = {}
         for _ in range(100 * self.archs):
@@ -81,7 +86,7 @@ class TrainingPlan:
         raise BenchmarkError(f"found only {len(drawn)} architectures in space {self.space}; ask for fewer")
 
     def facts(self) -> dict[str, Any]:
-        """All that the accuracies follow from, as the journal's first line has it."""
+        """Return all that the accuracies depend on, as the journal's first line has it."""
         return {
             "space": self.space,
             "archs": self.archs,
@@ -106,9 +111,13 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a complete run found: by data set, architectures × seeds, percent; and the seconds of one core it took.
+    """The result of a complete run.
 
-    `begun_with` are the versions that the run was begun with, empty in a journal from before they were recorded.
+    Attributes:
+        plan: what was trained.
+        accuracies: by data set, in percent, architectures × seeds.
+        seconds: how long it took on one core.
+        begun_with: the versions that the run was begun with; empty in a journal from before they were recorded.
     """
 
     plan: TrainingPlan
@@ -119,7 +128,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One architecture on one data set."""
+    """The trainings of one architecture on one data set, one for each seed."""
 
     space: str
     arch: Any
@@ -130,7 +139,10 @@ class TrainingJob:
 
 
 def run_job(job: TrainingJob) -> tuple[list[float], float]:
-    """The accuracy for each seed, and the seconds of one core. Runs on one thread, so that workers do not contend."""
+    """Return the accuracy in percent for each seed, and the seconds of one core.
+
+    It runs on one thread, so that workers do not compete for cores.
+    """
     began, seeds = time.process_time(), range(job.first_seed, job.first_seed + job.seeds)
     with one_thread():
         accuracies = train(get_space(job.space), job.arch, job.data.spec, job.data, job.recipe, seeds)
@@ -138,9 +150,10 @@ def run_job(job: TrainingJob) -> tuple[list[float], float]:
 
 
 def begin(path: Path, plan: TrainingPlan) -> int:
-    """Start the journal, or find that it can be gone on with; how many of the trainings are done.
+    """Start the journal, or check that one can be continued; return how many of the trainings are done.
 
-    Raises JournalError for a journal of another plan: it names the first difference.
+    Raises:
+        JournalError: the journal is damaged, or of another plan; then the message names the first difference.
     """
     if not path.exists():
         TrainingJournal.create(path, plan.facts())
@@ -152,7 +165,7 @@ def begin(path: Path, plan: TrainingPlan) -> int:
 
 def _check_same(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for name, value in wanted.items():
-        if stored.get(name, _UNSAID.get(name)) != value and name != "versions":  # of which `carry_out` gives notice
+        if stored.get(name, _UNSAID.get(name)) != value and name != "versions":  # `carry_out` gives notice of these
             raise JournalError(
                 f"{path} was begun with another {name} ({stored.get(name)!r:.80}, now {value!r:.80}); "
                 "go on with the same options, or choose another --out"
@@ -166,9 +179,11 @@ def carry_out(
     progress: TrainingProgress | None = None,
     on_notice: Callable[[str], None] = lambda line: None,
 ) -> TrainingResult:
-    """Carry the run of a journal to its end, from wherever it ends.
+    """Do all trainings of the plan that the journal lacks, and return the result of the run.
 
-    Raises JournalError as `begin` does and while another process goes on with it, WorkerError if a worker dies.
+    Raises:
+        JournalError: as `begin` does, or another process is continuing the run.
+        WorkerError: a worker died; what is in the journal is kept.
     """
     with TrainingJournal.held(path, on_notice) as journal:
         _check_same(path, journal.settings, plan.facts())
@@ -204,15 +219,19 @@ def _trained(
 
 
 def check_output(path: Path, name: str | None) -> str:
-    """The benchmark's name: the given one, or that of its file. Raises BenchmarkError if it cannot be one."""
+    """Return the benchmark's name: the given one or, without it, that of the file.
+
+    Raises:
+        BenchmarkError: it cannot name a benchmark.
+    """
     return check_name(path.stem if name is None else name, "benchmark")
 
 
 def make_benchmark(trained: TrainingResult, name: str, command: str = "") -> Benchmark:
-    """The benchmark of a complete run: a task for each data set, labelled by the mean accuracy over the seeds.
+    """Return the benchmark of a complete run: a task for each data set, labelled with the mean accuracy over the seeds.
 
-    With each task come the networks' input, `PROBE_IMAGES` training images for the probe `data` (drawn ones where a
-    licence does not let them be passed on), every seed's accuracy, and a data card.
+    Each task also has the networks' input, `PROBE_IMAGES` images for the probe `data` (see `Dataset.probe_images`), and
+    the accuracy of every seed. The benchmark's data card has all facts of the run.
     """
     plan = trained.plan
     card = {**plan.facts(), "command": command, "core_hours": round(trained.seconds / 3600, 2)}

@@ -1,8 +1,8 @@
-"""Training: an architecture's accuracy, from scratch, for several seeds at once.
+"""Trainer: trains an architecture from scratch, with several seeds at once, and measures its accuracy.
 
-The networks of all seeds are one batched network: parameters are stacked along a new first axis and torch.func.vmap
-runs the space's own network over it, so that a step costs one pass of Python whatever the number of seeds, and a
-space needs no second implementation to be trained.
+The networks of all seeds are one batched network: their parameters are stacked along a new first axis, over which
+torch.func.vmap runs the space's own network. So a step takes one pass of Python whatever the number of seeds, and a
+space needs no second implementation for training.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from autoprox.bench_cache.training.dataset import Dataset
 class Recipe:
     """How every architecture is trained: AdamW (Loshchilov and Hutter, 1711.05101), cross-entropy, no augmentation.
 
-    The learning rate rises linearly over the first `warmup` of the steps to `lr`, then falls to zero as a half
-    cosine. Every epoch goes through the training images in a new order, in batches of `batch`, without the last
-    incomplete one. Gradients are clipped to the norm `clip`, for each seed on its own.
+    The learning rate rises linearly to `lr` over the share `warmup` of the steps, then falls to zero as a half cosine.
+    Each epoch goes through the training images in a new order, in batches of `batch`; an incomplete last batch is left
+    out. Gradients are clipped to the norm `clip`, for each seed separately.
 
     Raises:
-        BenchmarkError: a number that cannot be.
+        BenchmarkError: a number is out of range.
     """
 
     epochs: int = 20
@@ -53,7 +53,7 @@ class Recipe:
                 raise BenchmarkError(f"{name} is {getattr(self, name)!r}; it must be at least 0 and below 1")
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate at a step, counted from 0, of all `steps`."""
+        """Return the learning rate at a step, counted from 0, of `steps` in total."""
         rising = self.warmup * steps
         if step < rising:
             return self.lr * (step + 1) / (rising + 1)
@@ -63,12 +63,12 @@ class Recipe:
 def train(
     space: Space[Any], arch: Any, spec: InputSpec, data: Dataset, recipe: Recipe, seeds: Sequence[int]
 ) -> list[float]:
-    """The test accuracy in percent, for each seed, of the architecture trained from scratch.
+    """Train an architecture from scratch, and return its test accuracy in percent for each seed.
 
-    A seed decides the initial weights (with the architecture, see `Space.build`) and the order of the images (which
-    is therefore the same for all architectures). The result follows from the arguments, torch's version, its number of
-    threads and the kind of processor; elsewhere it differs as another seed's would. A training that diverges has
-    the accuracy of what it ended with.
+    A seed decides the initial weights, together with the architecture (see `Space.build`), and the order of the images,
+    which is thus the same for all architectures. The result depends on the arguments, on torch's version and number of
+    threads, and on the kind of processor. Where one of these differs, accuracies differ as much as between two seeds. A
+    training that diverges has the accuracy of its last weights.
     """
     networks = [space.build(arch, spec, seed) for seed in seeds]
     parameters, _ = stack_module_state(networks)
@@ -97,7 +97,7 @@ def train(
 
 
 def _clip(gradients: Sequence[Tensor], limit: float) -> None:
-    """Scale each seed's gradient, which is one slice of every tensor, to at most the norm `limit`, in place."""
+    """Scale the gradient of each seed, which is one slice of every tensor, to a norm of at most `limit`, in place."""
     squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients]).sum(0)
     scale = (limit / (squares.sqrt() + 1e-6)).clamp_(max=1.0)
     for gradient in gradients:
@@ -106,7 +106,10 @@ def _clip(gradients: Sequence[Tensor], limit: float) -> None:
 
 @torch.no_grad()
 def _accuracies(logits: Any, parameters: dict[str, Tensor], data: Dataset, batch: int = 256) -> list[float]:
-    """Percent of test images whose largest logit is their class; the mean over classes if `data.balanced`."""
+    """Return, for each seed, the percentage of test images whose largest logit is that of their class.
+
+    If `data.balanced`, it is the mean of the percentages of the classes.
+    """
     seeds = len(next(iter(parameters.values())))
     right = torch.cat(
         [
