@@ -43,7 +43,7 @@ def evolve(
     Every generation draws from a generator of its own, seeded by run seed and generation number, so a resumed run
     is the uninterrupted one.
     """
-    population, strategy = restore(breeder, journal.records), STRATEGIES[settings.strategy]
+    population, strategy = restore(breeder, journal.records), STRATEGIES[settings.strategy].function
     for generation in range(len(journal.records), settings.generations + 1):
         rng = generator(settings.seed, generation)
         if generation == 0:

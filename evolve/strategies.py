@@ -1,18 +1,28 @@
-"""Strategies: how one generation becomes the next. To add one, write a function here and list it in STRATEGIES."""
+"""Strategies: how one generation becomes the next. To add one, write its function here and add its record."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from deap import tools
 
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct, joint
 from autoprox.evolve.variation import tournament
 
-#: From the population, best first, its breeder, how often a rejected child is varied again, and the generation's random
-#: generator: the next population, as large, best first, of individuals that have been evaluated.
-Strategy = Callable[[list[Individual], Breeder, int, random.Random], list[Individual]]
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to make the next generation.
+
+    `function` takes the population, best first, its breeder, how often a rejected child is varied again, and the
+    generation's random generator. It returns the next population: as large, best first, and evaluated. `meaning` says
+    in a few words what the strategy does, for `--help`.
+    """
+
+    function: Callable[[list[Individual], Breeder, int, random.Random], list[Individual]]
+    meaning: str
 
 
 def elitist(population: list[Individual], breeder: Breeder, retries: int, rng: random.Random) -> list[Individual]:
@@ -69,4 +79,7 @@ def auto_prox(population: list[Individual], breeder: Breeder, retries: int, rng:
 
 
 #: The strategies by name.
-STRATEGIES: dict[str, Strategy] = {"elitist": elitist, "auto-prox": auto_prox}
+STRATEGIES: dict[str, Strategy] = {
+    "elitist": Strategy(elitist, "keep the best of the population and its children"),
+    "auto-prox": Strategy(auto_prox, "let one mutant at a time replace the worst formula, as in Auto-Prox"),
+}

@@ -88,7 +88,10 @@ EVOLUTION_STRATEGY = Addition(
             "    breeder.evaluate(children)\n"
             "    return best_distinct([*population, *children], len(population))\n\n\n",
         ),
-        ('"elitist": elitist', '"one-round": one_round, '),
+        (
+            '    "elitist": Strategy',
+            '    "one-round": Strategy(one_round, "one mutant of each formula, and no second try"),\n',
+        ),
     ),
 )
 JOINT_FITNESS = Addition(
@@ -239,7 +242,7 @@ def test_evolved_with_strategy_joint_fitness_operation_and_statistic(scratch: Sc
     assert "softsign: " in evolved
     assert '"aspect"' in evolved
     help_text = scratch.run("evolve", "--help")
-    assert "one-round" in help_text
+    assert "one-round: one mutant of each formula, and no second try" in " ".join(help_text.split())
     assert "the best task up to an eighth" in " ".join(help_text.split())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import click
 
@@ -23,6 +25,18 @@ workers_option = click.option(
     callback=_at_least_one,
     help="Processes.",
 )
+
+
+class Explained(Protocol):
+    """A record that says in a few words what it means."""
+
+    @property
+    def meaning(self) -> str: ...
+
+
+def meanings(records: Mapping[str, Explained]) -> str:
+    """Return what each choice of an option means, read from the records, as a sentence for the help."""
+    return "; ".join(f"{name}: {record.meaning}" for name, record in records.items()) + "."
 
 
 def given_options(context: click.Context) -> set[str]:

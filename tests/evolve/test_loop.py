@@ -34,7 +34,7 @@ from autoprox.evolve import (
     restore,
 )
 from autoprox.evolve.loop import found
-from autoprox.evolve.strategies import elitist
+from autoprox.evolve.strategies import Strategy, elitist
 from autoprox.evolve.variation import generator
 from autoprox.primitives import FormulaError
 
@@ -158,7 +158,7 @@ def test_children_compete_with_the_best_so_far() -> None:
     rng = generator(0)
     breeder = Breeder(MADE["typed"], dice)  # type: ignore[arg-type]
     before = found(breeder, chosen.population, rng)
-    STRATEGIES["elitist"](before, breeder, chosen.retries, rng)
+    STRATEGIES["elitist"].function(before, breeder, chosen.retries, rng)
     assert len(dice.rivals) == 3
     assert dice.rivals[0] == [individual.outcome for individual in before]
     assert all(len({rival.taus for rival in rivals}) == chosen.population for rivals in dice.rivals)
@@ -174,7 +174,7 @@ def test_a_child_that_beats_nobody_does_not_enter_and_is_varied_again_so_often(
     strategy: str, retries: int, joint: Callable
 ) -> None:
     before, breeder = population(), Fixed(joint)
-    after = STRATEGIES[strategy](before, breeder, retries, generator(0))
+    after = STRATEGIES[strategy].function(before, breeder, retries, generator(0))
     assert after == before
     assert breeder.children == len(before) * (1 + retries)
 
@@ -191,7 +191,7 @@ def test_a_child_as_good_as_the_worst_does_not_enter() -> None:
 @every_way
 def test_a_better_child_enters_at_once(strategy: str) -> None:
     before, breeder = population(), Fixed(lambda parent: 0.999)
-    after = STRATEGIES[strategy](before, breeder, 3, generator(0))
+    after = STRATEGIES[strategy].function(before, breeder, 3, generator(0))
     assert breeder.children == len(before)  # no retries
     assert [individual.fitness.values[0] for individual in after[:3]] == [0.999] * 3
     assert len(after) == len(before)
@@ -200,7 +200,7 @@ def test_a_better_child_enters_at_once(strategy: str) -> None:
 def test_auto_prox_keeps_a_child_no_worse_than_its_parent() -> None:
     before, parents = population(40), []
     breeder = Fixed(lambda parent: parents.append(parent) or parent.fitness.values[0])
-    after = STRATEGIES["auto-prox"](before, breeder, 1, generator(0))
+    after = STRATEGIES["auto-prox"].function(before, breeder, 1, generator(0))
     assert breeder.children == len(before)
     assert after != before
     worst = {id(individual) for individual in before[25:]}  # five of the 20 in a pool are better
@@ -327,7 +327,7 @@ def test_every_generation_has_draws_of_its_own(tmp_path: Path, monkeypatch: pyte
         return elitist(*args)
 
     states: list[object] = []
-    monkeypatch.setitem(STRATEGIES, "elitist", watched)
+    monkeypatch.setitem(STRATEGIES, "elitist", Strategy(watched, ""))
     for seed in (0, 1, 11):
         run(tmp_path / str(seed), settings(seed=seed))
     assert len(set(states)) == len(states) == 36

@@ -16,7 +16,7 @@ from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
 from autoprox.cli.evolve_output import EvolutionScreen, print_result, resume_command, weighted_tasks
-from autoprox.cli.options import given_options, next_directory, numbered_directories, workers_option
+from autoprox.cli.options import given_options, meanings, next_directory, numbered_directories, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.terminal import make_console, say
 from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution
@@ -50,15 +50,19 @@ _DEFAULTS = EvolutionSettings((), ())
     show_default=True,
     help="typed: the language (see --costly); auto-prox: the genotype of the paper; tabular: over columns of a table.",
 )
-@click.option("--strategy", type=click.Choice(list(STRATEGIES)), default=_DEFAULTS.strategy, show_default=True)
+@click.option(
+    "--strategy",
+    type=click.Choice(list(STRATEGIES)),
+    default=_DEFAULTS.strategy,
+    show_default=True,
+    help=f"How a generation becomes the next. {meanings(STRATEGIES)}",
+)
 @click.option(
     "--joint",
     type=click.Choice(list(COMBINATIONS)),
     default=_DEFAULTS.joint,
     show_default=True,
-    help="What the tasks' taus become together. "
-    + "; ".join(f"{name}: {combination.meaning}" for name, combination in COMBINATIONS.items())
-    + ".",
+    help=f"What the fitness is, of the taus of all tasks. {meanings(COMBINATIONS)}",
 )
 @click.option(
     "--retries",

@@ -20,7 +20,7 @@ from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli.evolve_output import why_chosen
 from autoprox.cli.root import FAILED, INTERRUPTED, main
 from autoprox.evolution import JOURNAL, EvolutionResult
-from autoprox.evolve import FORMULA, Journal, Report
+from autoprox.evolve import COMBINATIONS, FORMULA, STRATEGIES, Journal, Report
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
 
 BENCHMARK = synthetic.benchmark(24)
@@ -180,6 +180,44 @@ def test_a_run_says_what_it_does_and_what_came_out(
     assert "On test the formula" in printed
     assert "params" in printed
     assert f"Saved in {out}: proxy.json" in printed
+
+
+def test_the_help_says_what_the_choices_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evolve("--help") == 0
+    printed = re.sub(r"\s+|(?<=-)\s*\n\s*", "", capsys.readouterr().out)
+    for name, record in [*STRATEGIES.items(), *COMBINATIONS.items()]:
+        assert f"{name}: {record.meaning}".replace(" ", "") in printed
+
+
+@pytest.mark.parametrize(
+    ("bench", "tasks", "weighted", "weights"),
+    [
+        ("small", "*_kd", "*_kd,shape_kd=3", (1, 3)),
+        pytest.param("mini-vit", "*", "*,pines=2", (1, 1, 2), marks=pytest.mark.slow),
+    ],
+)
+def test_weights_of_tasks_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], bench: str, tasks: str, weighted: str, weights: tuple[int, ...]
+) -> None:
+    """Weights reach the journal, the joint fitness, and the mean of the report."""
+    joint = []
+    for chosen, expected in ((tasks, (1,) * len(weights)), (weighted, weights)):
+        out = tmp_path / str(len(joint))
+        common = ("--generations", "1", "--population", "6", "--out", out)
+        assert evolve("--bench", bench, "--tasks", chosen, *common) == 0
+        journal, report = Journal.open(out / JOURNAL), json.loads((out / "report.json").read_bytes())
+        assert tuple(journal.settings["weights"]) == expected
+        best = journal.records[-1]["best"]
+        assert best["formula"] == report["formula"]  # of this formula the report has the taus
+        rows = [row for row in report["rows"] if (row["predictor"], row["split"]) == (FORMULA, "evolve")]
+        taus = [row["tau"] for row in rows if row["task"] != "mean"]
+        assert best["joint"] == pytest.approx(np.average(taus, weights=expected))
+        assert [row["tau"] for row in rows if row["task"] == "mean"] == pytest.approx([best["joint"]])
+        joint.append(best["joint"])
+    assert joint[0] != joint[1]
+    pairs = zip(journal.settings["tasks"], weights, strict=True)
+    listed = ", ".join(task if weight == 1 else f"{task}={weight}" for task, weight in pairs)
+    assert f"; the mean weighs {listed} " in " ".join(capsys.readouterr().out.split())
 
 
 def test_runs_are_numbered_and_the_last_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
