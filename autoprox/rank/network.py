@@ -73,25 +73,31 @@ def score_network(job: NetworkJob) -> list[dict[str, Score]]:
 
     It runs on one thread, because the order of sums, and with it the last bits of a score, depends on the threads.
     """
-    formulas = {proxy.name: proxy.as_formula for proxy in job.proxies if proxy.as_formula is not None}
-    functions = [proxy for proxy in job.proxies if proxy.as_formula is None]
     found = []
     with one_thread():
         for setup in job.setups:
-            inputs, targets = setup.tensors()
             model = get_space(job.space).build(job.arch, setup.spec, job.seed)
-            scores = formula_scores(formulas, model, inputs, targets, job.seed)
-            with sharing_results() as shared:
-                for name, formula in formulas.items():
-                    value, seconds = scores[name].value, scores[name].seconds
-                    if value is not None:
-                        shared.put(formula, (model, inputs, targets, job.seed), value, seconds)
-                for proxy in functions:
-                    scores[proxy.name] = function_score(proxy, model, inputs, targets, job.seed, shared)
-            found.append(scores)
+            found.append(model_scores(job.proxies, model, *setup.tensors(), job.seed))
             del model
             give_back_memory()
     return found
+
+
+def model_scores(
+    proxies: Sequence[AnyProxy], model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int
+) -> dict[str, Score]:
+    """Return the proxies' scores of a model by name; what functions share with formulas is computed once."""
+    formulas = {proxy.name: proxy.as_formula for proxy in proxies if proxy.as_formula is not None}
+    scores = formula_scores(formulas, model, inputs, targets, seed)
+    with sharing_results() as shared:
+        for name, formula in formulas.items():
+            value, seconds = scores[name].value, scores[name].seconds
+            if value is not None:
+                shared.put(formula, (model, inputs, targets, seed), value, seconds)
+        for proxy in proxies:
+            if proxy.as_formula is None:
+                scores[proxy.name] = function_score(proxy, model, inputs, targets, seed, shared)
+    return scores
 
 
 def function_score(
