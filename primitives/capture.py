@@ -38,7 +38,6 @@ class Captured:
     columns: frozenset[str] = frozenset()  # layers whose weights are in × out
     attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
     logits: dict[str, Tensor] = field(default_factory=lambda: _Seen())
-    activations: int = 0  # entries of all outputs of linear layers and convolutions
 
     def require(self, layers: Collection[str]) -> None:
         """Raise LayerError for a layer that did not run."""
@@ -140,7 +139,6 @@ class Capture(Watch):
         args, kwargs = (_replaced(given, call.weight, weight) for given in (call.args, call.kwargs))
         args, kwargs = self._swapped(args, kwargs)
         result = call.function(*args, **kwargs)
-        self.captured.activations += result.numel()
         if not wanted:
             return result
         if self.gradient and not result.requires_grad:

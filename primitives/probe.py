@@ -60,7 +60,7 @@ def read_statistics(
     """
     wanted = set(wanted)
     names = {name for name, _ in wanted}
-    shapes = bool(names & {"tokens", "flops", "activations"}) or (
+    shapes = bool(names & {"tokens", "flops"}) or (
         inputs is not None and bool(names & {"weight", "fan_in", "fan_out"}) and not _all_declared(model, blocks)
     )
     runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
@@ -74,7 +74,7 @@ def read_statistics(
             return reading
         x = checked_batch(inputs, targets, "weight_grad_batches" in names)
         if shapes:
-            network = _read_shapes(reading, network, x, seed, count=bool(names & {"flops", "activations"}))
+            network = _read_shapes(reading, network, x, seed, count="flops" in names)
         _read_structure(reading, network, names)
         for probe, statistics in runs.items():
             if statistics:
@@ -166,7 +166,6 @@ def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, 
             one_pass(model, torch.zeros_like(inputs[:1]))
     if count:
         reading.net["flops"] = counter.get_total_flops() / 2
-        reading.net["activations"] = float(capture.captured.activations)
     seen = capture.captured
     seen.require(layer_names(blocks))
     for slot in _slots(blocks):

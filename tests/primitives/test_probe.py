@@ -80,7 +80,7 @@ def test_matrices_by_hand(chain: Reading, key: tuple[str, str, str]) -> None:
 
 
 def test_numbers_by_hand(chain: Reading) -> None:
-    assert chain.net == {"params": 8.0, "depth": 1.0, "flops": 2 * 2 * 4.0, "activations": 8.0}  # no qkv, so no width
+    assert chain.net == {"params": 8.0, "depth": 1.0, "flops": 2 * 2 * 4.0}  # no qkv, so no width
     assert chain.layers == {
         (name, slot): [value]
         for slot in ("fc1", "fc2")
@@ -232,7 +232,6 @@ def test_shapes_are_those_the_language_states() -> None:
         "depth": 2.0,
         "width": 4.0,
         "flops": float(2 * block + 5 * 3 * 4 + 4 * 3),
-        "activations": 5.0 * (4 + 2 * (12 + 4 + 8 + 4)) + 3,
     }
 
 
