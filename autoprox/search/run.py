@@ -150,7 +150,7 @@ def start_search(plan: SearchPlan, out: Path) -> None:
         plan.benchmark.save(out / BENCHMARK_FILE)
     if plan.batch_data is not None:
         write_atomically(out / BATCH_FILE, plan.batch_data)
-    SearchJournal.create(out / JOURNAL, plan.record())  # last: with it, there is a search
+    SearchJournal.create(out / JOURNAL, plan.record())  # last, because a directory with a journal is a search
 
 
 def read_plan(out: Path) -> SearchPlan:

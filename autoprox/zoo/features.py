@@ -55,7 +55,7 @@ def _packed(on: Tensor) -> Tensor:
 
 
 def _by_sample(on: Tensor, inputs: Tensor) -> Tensor:
-    """Neurons of all tokens of a sample in one row: samples × neurons."""
+    """Return samples × neurons: the neurons of all tokens of a sample in one row."""
     return on.reshape(len(inputs), -1)
 
 
