@@ -1,4 +1,4 @@
-"""Run: one evolution from benchmarks to a proxy with its verdict, in a directory that can be resumed.
+"""Evolution: one run from benchmarks to a proxy with its report, in a directory that can be resumed.
 
 A run directory holds `journal.jsonl` (everything the result depends on), `benchmarks/` (copies, so that the run stands
 alone), `proxy.json` (the best formula so far, rewritten every generation), `generations.csv`, and at the end
@@ -63,8 +63,11 @@ FINALISTS = 10
 
 @dataclass(frozen=True)
 class EvolutionWatcher:
-    """What a run tells while it works: the statistics being built (done, of), each generation's record, and what else
-    the user should know."""
+    """The functions that a run calls while it works.
+
+    `building` gets how many networks' statistics are built, and of how many; `generation` the journal's record of each
+    generation. `reporting` is called when the finalists are judged, and `notice` gets a line that the user should read.
+    """
 
     building: Callable[[int, int], None] = lambda done, of: None
     generation: Callable[[Mapping[str, Any]], None] = lambda record: None
@@ -74,10 +77,10 @@ class EvolutionWatcher:
 
 @dataclass(frozen=True)
 class EvolutionResult:
-    """How a run ended.
+    """The result of a run.
 
-    `report` has the splits that were looked at: without test if the run was interrupted. `fittest` is the best formula
-    on the evolve split; validation may have chosen another of the best.
+    `report` has no test split where the run was interrupted. `fittest` is the best formula on the evolve split; the
+    validation split may have chosen another of the `FINALISTS`, which is the formula of `proxy`.
     """
 
     proxy: Proxy
@@ -125,14 +128,18 @@ def start_evolution(
 
 
 def _save_copy(benchmark: Benchmark, path: Path) -> None:
-    """Save a benchmark, but not over another: that may be of a run which is starting here at the same moment."""
+    """Save a benchmark, but never over another one: a second run may be starting here at the same moment."""
     data = benchmark.to_bytes()
     if not write_new(path, data) and path.read_bytes() != data:
         raise JournalError(f"{path} is another benchmark; remove it, or choose another --out")
 
 
 def read_settings(out: Path) -> EvolutionSettings:
-    """The settings of the run in a directory. Raises JournalError if there is none or they cannot be read."""
+    """Return the settings of the run in a directory.
+
+    Raises:
+        JournalError: there is no run, or its settings cannot be read.
+    """
     stored = Journal.open(out / JOURNAL).settings
     try:
         return EvolutionSettings(**{name: _tupled(value) for name, value in stored.items()})
@@ -169,7 +176,7 @@ def run_evolution(
         settings = replace(settings, generations=generations)
     watch = watch or EvolutionWatcher()
     with Journal.held(out / JOURNAL, watch.notice) as journal:
-        discard_drafts(out, but_of=JOURNAL)  # a second start may be writing that one, and will find it is too late
+        discard_drafts(out, but_of=JOURNAL)  # a second start may be writing its journal, and will then be refused
         check_generations(journal)
         if len(journal.records) > settings.generations + 1:
             done = len(journal.records) - 1
@@ -217,7 +224,7 @@ def _carry_on(
     finished = True
     try:
         wanted = kept_statistics(breeder.grammar)
-        # Of both splits that every generation looks at, as far as the statistics are kept.
+        # Every generation looks at these two splits.
         looked_at = [[judge.architectures(n, split) for n in range(len(judge.scorers))] for split in SPLITS[:2]]
         homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
         for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
@@ -239,7 +246,7 @@ def _carry_on(
 
 
 def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: EvolutionWatcher) -> None:
-    """Say that some networks run again for every generation, which takes long, where the disk has no room for them."""
+    """Say so where the disk has no room for all networks' statistics: the others run again in every generation."""
     again = sum(int(i) not in scorer.kept for i in evolve)
     if again:
         watch.notice(
@@ -249,7 +256,7 @@ def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: EvolutionWatcher) -
 
 
 def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
-    """Return, of the best by fitness, the formula with the highest joint tau on the validation split."""
+    """Return the formula with the highest joint tau on the validation split, of the `FINALISTS` best by fitness."""
     finalists = [individual.canonical for individual in best_distinct(population, FINALISTS)]
     outcomes = judge.judge(finalists, "validation")
     ranked = [outcome.joint if isinstance(outcome, Judgement) else -2.0 for outcome in outcomes]
@@ -257,7 +264,11 @@ def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
 
 
 def _stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]:
-    """The run's copies of its benchmarks. Raises JournalError unless they are those that it was started with."""
+    """Return the run's copies of its benchmarks.
+
+    Raises:
+        JournalError: a copy is not the benchmark that the run was started with, or lacks one of the run's tasks.
+    """
     benchmarks = []
     for name, digest in settings.benchmarks:
         path = out / "benchmarks" / f"{name}.json"
@@ -281,7 +292,7 @@ def _tupled(value: Any) -> Any:
 
 
 def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any], operations: Vocabulary) -> None:
-    """The best formula so far, so that a run stopped in any way leaves a proxy."""
+    """Save the best formula so far, so that a run leaves a proxy however it is stopped."""
     best = record["best"]
     provenance = _provenance(settings, record["generation"])
     provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
@@ -300,7 +311,7 @@ def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, gener
 
 
 def _provenance(settings: EvolutionSettings, generation: int) -> dict[str, Any]:
-    """What it takes to repeat the run; the benchmarks by name, their digests being in the journal."""
+    """Return what it takes to repeat the run; benchmarks by name, because their digests are in the journal."""
     facts = asdict(settings)
     facts["benchmarks"] = [name for name, _ in settings.benchmarks]
     return {**facts, "generations": generation, "version": __version__}
@@ -311,7 +322,7 @@ def _task_name(row: Row) -> str:
 
 
 def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdict: Report) -> None:
-    """`report.json` and `report.csv`: every row, and the formula's lead over params."""
+    """Write `report.json` and `report.csv`: every row, and in the first the formula's leads too."""
     rows = [asdict(row) for row in verdict.rows]
     record = {
         "formula": formula.text,
@@ -324,7 +335,7 @@ def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdic
 
 
 def write_generations(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """`generations.csv`: one line for each generation of the journal."""
+    """Write `generations.csv`: one line for each generation of the journal."""
     rows = [{"generation": r["generation"], "unique": r["unique"], **r["best"]} for r in records]
     if rows:
         write_csv(out / "generations.csv", rows)

@@ -1,4 +1,4 @@
-"""Pictures: what each needs and how it fails. matplotlib is an extra (`plot`), imported when a picture is drawn."""
+"""Pictures: the check for matplotlib, which is an extra (`plot`) and is imported only when a picture is drawn."""
 
 
 class DrawingError(ValueError):
@@ -6,7 +6,11 @@ class DrawingError(ValueError):
 
 
 def check_matplotlib() -> None:
-    """Raise DrawingError, which says how to get it, without matplotlib."""
+    """Check that matplotlib is installed.
+
+    Raises:
+        DrawingError: it is not; the message says how to install it.
+    """
     try:
         import matplotlib  # noqa: F401
     except ImportError:

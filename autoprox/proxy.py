@@ -53,12 +53,13 @@ Model = torch.nn.Module | Callable[[], torch.nn.Module]
 class Proxy:
     """A zero-cost proxy: a complete formula, a name, and where it came from. A higher score is a better model.
 
-    `provenance` is JSON-able and free-form: it is kept, shown and exported, and never changes a score. `evolve`
-    writes what it takes to judge and repeat the run: `benchmarks` (names), `tasks`, `seed`, `tau` (for each split,
-    Kendall's tau-b by task), `version` (of autoprox). Shipped proxies have `source` and `note`. Floats that are not
-    finite become null and tuples lists, as in JSON.
+    `provenance` is any JSON object. It is kept, shown and exported, and never changes a score. `evolve` writes into it
+    what it takes to judge and repeat the run: `benchmarks` (names), `tasks`, `seed`, `tau` (for each split, Kendall's
+    tau-b by task), `version` (of autoprox). Shipped proxies have `source` and `note`. As in JSON, floats that are not
+    finite become null, and tuples become lists.
 
-    Raises ProxyError for an incomplete formula, and for provenance that is not JSON.
+    Raises:
+        ProxyError: the formula is not complete, or the provenance is no JSON object.
     """
 
     formula: Formula
@@ -85,7 +86,12 @@ class Proxy:
         provenance: Mapping[str, Any] | None = None,
         operations: Mapping[str, Operation] = OPERATIONS,
     ) -> Proxy:
-        """The proxy of a formula or of its text. Raises FormulaError, which points at the place, or ProxyError."""
+        """Return the proxy of a formula or of its text.
+
+        Raises:
+            FormulaError: the text is no formula; the message points at the place.
+            ProxyError: the formula is not complete, or the provenance is no JSON object.
+        """
         parsed = formula if isinstance(formula, Formula) else parse(formula, operations)
         return cls(parsed, name, provenance or {})
 
@@ -94,10 +100,10 @@ class Proxy:
         """Return the formula that a user means by PROXY: see `resolve`. A `Path` is always a file or run directory.
 
         Raises:
-            ProxyError: one line with the reason, for what is no proxy of this version, and for a function of the zoo,
-                which `resolve` returns.
-            FormulaError: for a formula that cannot be read; it points at the place.
-            OSError: where the file cannot be read.
+            ProxyError: there is no such proxy, its file is damaged or of another version, or it is a function of the
+                zoo, which `resolve` returns.
+            FormulaError: the formula cannot be read; the message points at the place.
+            OSError: the file cannot be read.
         """
         found = resolve(ref, operations)
         if not isinstance(found, Proxy):
@@ -106,7 +112,7 @@ class Proxy:
 
     @classmethod
     def _from_file(cls, path: str | os.PathLike[str], operations: Mapping[str, Operation]) -> Proxy:
-        """Read the file that `save` wrote; `formula` alone, without `graph`, will do in one written by hand."""
+        """Read a file that `save` wrote, or one written by hand, which may have `formula` without `graph`."""
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES + 1)
         try:
@@ -139,7 +145,7 @@ class Proxy:
         return cls(formula, name, provenance)
 
     def to_json(self) -> bytes:
-        """The bytes of a proxy file: the formula as text and as `Formula.to_json`, the name and the provenance."""
+        """Return the bytes of a proxy file: the formula as text and as a graph, the name and the provenance."""
         record = {
             "format": FORMAT,
             "version": VERSION,
@@ -156,32 +162,32 @@ class Proxy:
 
     @property
     def text(self) -> str:
-        """What records call it: the formula's text."""
+        """Return the name in records, which is the formula's text."""
         return self.formula.text
 
     @property
     def as_formula(self) -> Formula:
-        """The formula; a proxy that is a function has none."""
+        """Return the formula; proxies that are functions have none."""
         return self.formula
 
     @property
     def probes(self) -> tuple[str, ...]:
-        """The probes that the formula runs a network under."""
+        """Return the probes that the formula runs a network under."""
         return formula_probes(self.formula)
 
     @property
     def halves_batch(self) -> bool:
-        """Whether the batch must have an even number of samples."""
+        """Return whether the batch must have an even number of samples."""
         return halves_batch(self.formula)
 
     @property
     def training_free(self) -> bool:
-        """True: no formula takes a step of training."""
+        """Return True, because no formula takes a step of training."""
         return True
 
     @property
     def reads(self) -> Reads:
-        """What the formula reads from a model, in order of first use."""
+        """Return what the formula reads from a model, in order of first use."""
         return formula_reads(self.formula)
 
     def score(
@@ -194,15 +200,19 @@ class Proxy:
         seed: int = 0,
         partial: bool = False,
     ) -> float:
-        """The formula's value on a model, which is left bit for bit as it was; higher is better.
+        """Return the formula's value on a model, which is left bit for bit as it was; higher is better.
 
-        `inputs` is a batch, samples first, on the model's device, and `targets` its class numbers; a formula that
-        runs no forward pass needs neither, and without targets the loss is against random classes drawn from `seed`.
+        `inputs` is a batch, samples first, on the model's device, and `targets` its class numbers. Without targets the
+        loss is against random classes drawn from `seed`. A formula that runs no forward pass needs neither.
+
         Blocks are found by what a forward pass on one sample does, or by timm's names. `layers` names the layers of
         each block instead, `[{"qkv": NAME, "proj": NAME, "fc1": NAME, "fc2": NAME}, ...]`, or is a function of the
-        model that returns such a list; one that leaves out layers of the same kind is refused, unless `partial`.
-        Raises LayerError for what the model lacks, and ProxyError where a statistic that the formula reads is not
-        finite.
+        model that returns such a list. A list that leaves out layers of the same kind is refused, unless `partial`.
+
+        Raises:
+            LayerError: the model or the batch lacks what the formula reads.
+            ProxyError: this is no model, or a statistic that the formula reads is not finite, or a gradient is 0 in
+                every layer.
         """
         return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed, partial=partial)
 
@@ -216,10 +226,13 @@ class Proxy:
         seed: int = 0,
         partial: bool = False,
     ) -> list[tuple[Any, float]]:
-        """`(key, score)` of every model, best first, equal scores in the given order.
+        """Return `(key, score)` of every model, best first, equal scores in the given order.
 
-        The key is the model's position, or its name in a mapping. An entry may be a function that builds the model:
-        it is called when its turn comes, and one such model is alive at a time. An error names the model.
+        The key is the model's position, or its name in a mapping. An entry may also be a function that builds the
+        model. It is called when its turn comes, so that one such model is alive at a time.
+
+        Raises:
+            LayerError, ProxyError: as `score` does; the message names the model.
         """
         if isinstance(models, torch.nn.Module):
             raise ProxyError("rank takes several models: put them in a list or a dict")
@@ -242,9 +255,9 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
     snip. A formula is returned as a `Proxy`, a function of the zoo as its record; both score models in the same way.
 
     Raises:
-        ProxyError: one line, with the closest name.
-        FormulaError: points at the place.
-        OSError: where a file cannot be read, or a `Path` leads nowhere.
+        ProxyError: there is no such proxy, and the message has the closest name; or its file cannot be used.
+        FormulaError: the formula cannot be read; the message points at the place.
+        OSError: a file cannot be read, or a `Path` leads nowhere.
     """
     text = os.fspath(ref)
     if isinstance(ref, str) and ref in ZOO:
@@ -268,6 +281,6 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
 
 
 def _is_name(text: str, operations: Mapping[str, Operation]) -> bool:
-    """Whether a text that is no formula was meant as a name or a path: no brackets, and no word of the language."""
+    """Return whether a text was meant as a name or a path: it has no brackets, and no word of the language."""
     words = re.findall(r"\w+", text)
     return bool(re.fullmatch(r"[\w./~-]+", text)) and not any(w in STATISTICS or w in operations for w in words)

@@ -1,4 +1,4 @@
-"""Scoring: what every proxy can do, and a formula's value on a model, with what it reads checked first."""
+"""Scoring: the protocol of all proxies, and the value of a formula on a model, whose statistics are checked first."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
 
 
 class AnyProxy(Protocol):
-    """What every command takes as a PROXY: a formula or a function that scores models, and what is known of it.
+    """A proxy as every command takes it: a formula or a function that scores models, with what is known of it.
 
-    `text` names it in records: the formula, or the name in the zoo. `as_formula` is the formula, None for a function.
-    `probes` are those that it runs networks under; `data` among them means that it reads the batch and its classes.
-    `halves_batch` means that it needs an even number of samples, `training_free` that it takes no step of training.
+    `text` is its name in records: the formula, or the name in the zoo. `as_formula` is the formula, None for a
+    function. `probes` are the probes that it runs networks under; with `data` it reads the batch and its classes.
+    `halves_batch` says that it needs an even number of samples, `training_free` that it takes no step of training.
     """
 
     @property
@@ -71,7 +71,7 @@ class ProxyError(ValueError):
 
 
 def formula_reads(formula: Formula) -> Reads:
-    """What the formula reads from a model, in order of first use."""
+    """Return what the formula reads from a model, in order of first use."""
     return tuple((t.statistic.name, t.probe, role_slots(t.role) if t.role else ()) for t in formula.terminals())
 
 
@@ -95,7 +95,13 @@ def formula_score(
     seed: int = 0,
     partial: bool = False,
 ) -> float:
-    """The formula's value on a model, which is left bit for bit as it was; see `Proxy.score`."""
+    """Return the formula's value on a model, which is left bit for bit as it was; see `Proxy.score`.
+
+    Raises:
+        LayerError: the model or the batch lacks what the formula reads.
+        ProxyError: this is no model; a statistic that the formula reads, or the value, is not finite; or a gradient is
+            0 in every layer.
+    """
     if not isinstance(model, torch.nn.Module):
         raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
     if targets is not None and not isinstance(targets, Tensor):
@@ -116,7 +122,11 @@ def formula_score(
 
 
 def _require_gradient(reading: Reading, name: str, probe: str) -> None:
-    """Raise ProxyError where a gradient is exactly 0 in every layer: then the model shows nothing of what is scored."""
+    """Check that a gradient is not exactly 0 in every layer, because such a model shows nothing of what is scored.
+
+    Raises:
+        ProxyError: it is.
+    """
     if not STATISTICS[name].gradient:
         return
     everywhere = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
@@ -128,7 +138,11 @@ def _require_gradient(reading: Reading, name: str, probe: str) -> None:
 
 
 def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:
-    """Raise LayerError for a slot that the formula reads and that no block of the user's list has."""
+    """Check that some block of the user's list has each slot that the formula reads.
+
+    Raises:
+        LayerError: no block has one of them.
+    """
     for name, _, slots in reads:
         for slot in slots:
             if slot in SLOTS and not any(slot in block.linears for block in blocks):
@@ -136,7 +150,12 @@ def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:
 
 
 def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
-    """Raise LayerError if the model lacks a statistic, ProxyError if one has entries that are NaN or infinite."""
+    """Check that a reading has every statistic of `reads`, and that a score can be computed from it.
+
+    Raises:
+        LayerError: the model lacks a statistic.
+        ProxyError: a statistic has entries that are NaN or infinite, or a gradient is 0 in every layer.
+    """
     for name, probe, slots in reads:
         if not slots and name not in reading.net:
             raise LayerError(f"the formula reads '{name}', which this model does not show; see layers=")
@@ -164,7 +183,7 @@ def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
 def gaussian_batch(spec: InputSpec, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw what networks run on where there are no images: Gaussian inputs (float32) and random classes.
 
-    Classes come twice where the batch has room for two of them, because some proxies compare samples of one class.
+    Where the batch has room, every class comes twice, because some proxies compare samples of one class.
     """
     rng = np.random.default_rng((seed, 0))
     inputs = rng.standard_normal((samples, spec.in_channels, spec.image_size, spec.image_size), dtype=np.float32)

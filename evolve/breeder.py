@@ -23,7 +23,10 @@ TRIES = 10
 
 
 class Individual(gp.PrimitiveTree):
-    """A tree with its formula, canonical form and fitness (invalid until evaluated, and if it has none)."""
+    """A tree with its formula, canonical form and fitness.
+
+    The fitness is invalid until the tree is judged, and stays invalid where the formula has none.
+    """
 
     def __init__(self, tree: Sequence[Any], formula: Formula, known: dict[Formula, Formula] | None = None) -> None:
         super().__init__(tree)
@@ -34,13 +37,13 @@ class Individual(gp.PrimitiveTree):
 
 
 class Breeder:
-    """What makes, varies and evaluates individuals. Each canonical form is judged once in an evolution."""
+    """A breeder, which makes, varies and evaluates individuals. Each canonical form is judged once in an evolution."""
 
     def __init__(self, grammar: Grammar, judge: Judge) -> None:
         self.grammar, self.judge = grammar, judge
         self.memo: dict[str, Outcome] = {}
         self.validated: dict[str, float | None] = {}
-        self._canonical: dict[Formula, Formula] = {}  # of subformulas: most of a child's are its parent's
+        self._canonical: dict[Formula, Formula] = {}  # of subformulas, because a child shares most of its parent's
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
 
     def founder(self, rng: random.Random) -> Individual:
@@ -53,7 +56,7 @@ class Breeder:
     def mutant(self, parent: Individual, rng: random.Random) -> Individual:
         """Return the parent with one random change: a new subtree, another node, one more or fewer, another role.
 
-        Where ten tries give nothing new (about one mutant in ten of the typed grammar), a random individual.
+        Where ten tries give nothing new, it is a random individual (one mutant in ten of the typed grammar).
         """
         change = MUTATIONS[rng.choice(self.grammar.changes)]
         return self._varied(lambda: change(parent, self.grammar, rng), rng)
@@ -67,7 +70,7 @@ class Breeder:
         return self.mutant(parent, rng)
 
     def _varied(self, vary: Callable[[], Sequence[Any]], rng: random.Random) -> Individual:
-        """Return the first variation of a few that is allowed and new; else a founder, so that no run is stuck."""
+        """Return the first of ten variations that is allowed and new; else a founder, so that no run is stuck."""
         for _ in range(TRIES):
             found = self._individual(vary())
             if found is not None and found.canonical.text not in self.memo:
@@ -87,9 +90,9 @@ class Breeder:
         return found if found.canonical.is_complete else None
 
     def evaluate(self, individuals: Iterable[Individual], rivals: Iterable[Individual] = ()) -> None:
-        """Judge all that are new, together, and give every individual its fitness.
+        """Judge all new formulas together, and give every individual its fitness.
 
-        One that is estimated far below all `rivals` may be left without: see `Judge.judge`.
+        A formula that is estimated far below all `rivals` may get none: see `Judge.judge`.
         """
         individuals = list(individuals)
         new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
@@ -101,7 +104,7 @@ class Breeder:
             self.assign(individual)
 
     def on_validation(self, individual: Individual) -> float | None:
-        """Return the joint fitness on the validation split, None without one; a form is looked up once."""
+        """Return the joint fitness on the validation split, None without one; each canonical form is judged once."""
         text = individual.canonical.text
         if text not in self.validated:
             (outcome,) = self.judge.judge([individual.canonical], "validation")
@@ -121,7 +124,7 @@ def joint(individual: Individual) -> float:
 
 
 def best_distinct(individuals: Iterable[Individual], count: int) -> list[Individual]:
-    """Return the best `count` valid individuals, best first; of those that rank every task alike, the smallest."""
+    """Return the best `count` valid individuals, best first; of those with the same taus only the smallest."""
     kept: dict[tuple[float, ...], Individual] = {}
     ordered = sorted(individuals, key=lambda i: i.canonical.text)
     for individual in sorted(ordered, key=lambda i: i.fitness.wvalues, reverse=True):

@@ -1,4 +1,4 @@
-"""Fitness: how well scores rank architectures on several tasks at once, and what counts as no score at all."""
+"""Fitness: how well the scores of a formula rank architectures on all tasks, and which formulas have no fitness."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from autoprox.bench_cache.statistics.together import estimates, scores_together
 from autoprox.evolve.joint import combined
 from autoprox.primitives.formula import Formula
 
-#: A formula that leaves more than this fraction of pairs of architectures tied has no fitness: it would be judged
-#: on the few pairs that it happens to tell apart.
+#: A formula that leaves more than this fraction of pairs of architectures tied has no fitness, because it would be
+#: judged by the few pairs that it tells apart.
 MAX_TIED = 0.1
 
-#: How far below what it takes to enter the population an estimate must be for a formula to be dropped unjudged. On
-#: ViT-Bench-101, one in fifty of the formulas that would have entered is lost by it; .01 would lose as many.
+#: A formula is dropped unjudged where its estimate is further than this below the fitness that enters the population.
+#: On ViT-Bench-101 this loses one in fifty of the formulas that would have entered; .01 would lose as many.
 MARGIN = 0.005
 
-#: How many formulas that passed an estimate are judged before what it takes to enter the population is looked at again.
+#: How many formulas are judged at once. After each time, the fitness that enters the population is found again.
 AT_ONCE = 10
 
 
 @dataclass(frozen=True)
 class Invalid:
-    """Why a formula has no fitness."""
+    """The reason why a formula has no fitness."""
 
     reason: str
 
@@ -50,14 +50,14 @@ Outcome = Judgement | Invalid
 
 
 class Fitness(base.Fitness):
-    """DEAP fitness of a formula: joint tau, and at equal tau the smaller tree. Without values it is invalid."""
+    """DEAP's fitness of a formula: the joint tau; at equal tau, the smaller formula. It is invalid without values."""
 
     weights = (1.0, -1.0)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One column of accuracies of one benchmark, by its place among the benchmarks."""
+    """A task: one column of accuracies of one benchmark, which is named by its number among the benchmarks."""
 
     benchmark: int
     name: str
@@ -65,9 +65,10 @@ class Task:
 
 
 def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """Kendall's tau-b over the architectures whose accuracy is not missing; NaN if either is constant, and below 3.
+    """Return Kendall's tau-b over the architectures whose accuracy is not missing.
 
-    τ_b = (C − D) / √((P − T_x)(P − T_y)), with C concordant and D discordant pairs of all P, and T tied ones.
+    τ_b = (C − D) / √((P − T_x)(P − T_y)), with C concordant and D discordant pairs of all P, and T tied ones. It is NaN
+    where scores or accuracies are constant, and where fewer than 3 accuracies are there.
     """
     there = ~np.isnan(accuracies)
     if np.count_nonzero(there) < 3:
@@ -81,9 +82,9 @@ PAIRWISE = 256
 
 
 def kendalls(scores: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-    """`kendall` of each row of scores, formulas × architectures, with the same accuracies: bit for bit the same.
+    """Return the tau-b of each row of scores (formulas × architectures), bit for bit that of `kendall`.
 
-    Over all pairs i < j at once: C − D = Σ sign(x_i − x_j) sign(y_i − y_j), and T the number of signs that are 0.
+    All pairs i < j are compared at once: C − D = Σ sign(x_i − x_j) sign(y_i − y_j), and T counts the signs that are 0.
     """
     there = ~np.isnan(accuracies)
     if not 3 <= np.count_nonzero(there) <= PAIRWISE:
@@ -103,17 +104,17 @@ def kendalls(scores: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
 
 
 def tied_fraction(scores: np.ndarray) -> float:
-    """The fraction of pairs with equal scores."""
+    """Return the fraction of pairs with equal scores."""
     counts = np.unique(scores, return_counts=True)[1]
     pairs = len(scores) * (len(scores) - 1)
     return float((counts * (counts - 1)).sum() / pairs) if pairs else 1.0
 
 
 class Judge:
-    """Formulas judged on the tasks of one or more benchmarks, split by split.
+    """A judge of formulas on the tasks of one or more benchmarks, split by split.
 
-    A benchmark has a scorer for each of its networks that the tasks need. `places` has, for each task, the number of
-    its scorer.
+    `scorers` has a scorer for each network of a benchmark that the tasks need; `places` has the number of the scorer
+    for each task.
     """
 
     def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
@@ -131,32 +132,32 @@ class Judge:
         ]
 
     def benchmark(self, task: Task) -> Benchmark:
-        """The benchmark that a task belongs to."""
+        """Return the benchmark that a task belongs to."""
         return self.scorers[self.places[self.tasks.index(task)]].benchmark
 
     def architectures(self, number: int, split: str) -> np.ndarray:
-        """Indices of the architectures of a scorer's benchmark in the split."""
+        """Return the indices of the split's architectures in the benchmark of a scorer."""
         return self._splits[number][split]
 
     def accuracies(self, task: Task, split: str) -> np.ndarray:
-        """The task's accuracies on the split, NaN where missing."""
+        """Return the task's accuracies on the split, NaN where one is missing."""
         place = self.places[self.tasks.index(task)]
         return self.benchmark(task).tasks[task.name][self.architectures(place, split)]
 
     def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
-        """For each scorer, the scores as formulas × architectures of the split."""
+        """Return the scores by each scorer: formulas × architectures of the split."""
         wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
         return scores_together(self.scorers, formulas, wanted)
 
     def judge(
         self, formulas: Sequence[Formula], split: str = "evolve", rivals: Sequence[Judgement] = ()
     ) -> list[Outcome]:
-        """Each formula's judgement on the split, or why it has none.
+        """Return each formula's judgement on the split, or why it has none.
 
-        A formula is of use only if it beats one of the `rivals`, if there are any, and every one that does takes the
-        place of the worst; those with the same taus count once. Where networks are large, all are estimated (see
-        `estimates`) and the most promising judged, `AT_ONCE` at a time, until the others are estimated below the worst
-        rival by more than `MARGIN`: these are hopeless, and not judged. Every judgement is exact.
+        `rivals` are the population. A formula that beats the worst of them takes its place; formulas with the same taus
+        count once. Where networks are large, all formulas are estimated first (see `estimates`). Then the most
+        promising are judged, `AT_ONCE` at a time, until the best of the others is estimated more than `MARGIN` below
+        the worst rival. These others are not judged. Every judgement is exact.
         """
         guesses = self._estimated(formulas, split) if rivals else None
         if guesses is None:
@@ -182,14 +183,14 @@ class Judge:
     def _judged_ahead(self, formulas: Sequence[Formula], split: str, numbers: np.ndarray) -> dict[int, Outcome]:
         """Judge all formulas with these numbers at once.
 
-        A network that is not kept runs again for each call of `_judged`, so one call for all costs less than one for
-        each `AT_ONCE`. The bar only rises, so no formula beyond these is looked up; which of them are used is
-        decided as where everything is kept, so that no outcome depends on what is.
+        A network that is not kept runs again for each call of `_judged`, so one call for all formulas costs less than
+        one for each `AT_ONCE`. No other formula is looked up, because the bar only rises. `judge` then uses only those
+        that it would have judged where everything is kept, so that no outcome depends on what is kept.
         """
         return dict(zip(numbers.tolist(), self._judged([formulas[n] for n in numbers], split), strict=True))
 
     def _kept(self, split: str) -> bool:
-        """Whether all statistics of the split's architectures stay on disk."""
+        """Return whether the statistics of all the split's architectures stay on disk."""
         return all(
             set(scorer.kept).issuperset(self.architectures(number, split).tolist())
             for number, scorer in enumerate(self.scorers)
@@ -201,7 +202,7 @@ class Judge:
         return [self._outcome([of_one[row] for of_one in scores], taus[:, row]) for row in range(len(formulas))]
 
     def _estimated(self, formulas: Sequence[Formula], split: str) -> np.ndarray | None:
-        """The joint fitness of scores that are estimated; −2 without one. None where exact ones take no longer."""
+        """Return the joint fitness by estimated scores, −2 for none; None where exact scores take no longer."""
         wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
         scores = estimates(self.scorers, formulas, wanted) if formulas else None
         if scores is None:
@@ -211,7 +212,7 @@ class Judge:
         return np.nan_to_num(joint, nan=-2.0)
 
     def _taus(self, scores: Sequence[np.ndarray], split: str) -> np.ndarray:
-        """Tasks × formulas."""
+        """Return the taus: tasks × formulas."""
         return np.array(
             [
                 kendalls(scores[place], self.accuracies(task, split))

@@ -19,9 +19,9 @@ from autoprox.primitives.statistics import STATISTICS
 
 
 def terminals(probe: str) -> tuple[tuple[str, str], ...]:
-    """What the matrices of evolved formulas are: (statistic, probe), kept on disk for each network.
+    """Return the matrices that evolved formulas read: (statistic, probe), kept on disk for each network.
 
-    `probe` is `data` where every benchmark comes with images, `noise` where one does not.
+    `probe` is `data` where every benchmark has images, else `noise`.
     """
     return (
         ("weight", ""),
@@ -39,11 +39,11 @@ LAYER_TERMINALS, NET_TERMINALS = (
 )
 CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 
-#: No evolved tree is taller or larger. What wins has a fraction of this.
+#: No evolved tree is taller or larger than this. Winners are far smaller.
 MAX_HEIGHT = 9
 MAX_NODES = 40
 
-#: Subformulas that a grammar remembers, so that a tree's are not all built again when one node of it changes.
+#: How many subformulas a grammar remembers. When one node of a tree changes, the others are not built again.
 REMEMBERED = 100_000
 
 Builder = Callable[..., Formula]
@@ -51,11 +51,10 @@ Builder = Callable[..., Formula]
 
 @dataclass(frozen=True)
 class Grammar:
-    """A primitive set, how its nodes become formulas, and by which mutations its trees vary.
+    """A grammar: a primitive set, how its nodes become formulas, and the mutations that vary its trees.
 
-    `builders[name]` makes a node's formula from its arguments' formulas; `heights[type]` is the height of the
-    lowest tree of a type; `changes` are the mutations that can change its trees, drawn with equal odds; `probe` is
-    that of its terminals.
+    `builders[name]` makes a node's formula from the formulas of its arguments. `heights[type]` is the height of the
+    lowest tree of a type. `changes` are the mutations, drawn with equal odds. `probe` is the probe of its terminals.
     """
 
     name: str
@@ -67,7 +66,7 @@ class Grammar:
     _built: dict[tuple[str | Formula, ...], Formula] = field(default_factory=dict, repr=False, compare=False)
 
     def formula(self, tree: Sequence) -> Formula:
-        """The formula that a tree stands for."""
+        """Return the formula that a tree stands for."""
         if len(self._built) > REMEMBERED:
             self._built.clear()
         stack: list[Formula] = []
@@ -88,7 +87,11 @@ class Grammar:
         return any(name.startswith(f"{operation}: ") for name in self.builders)
 
     def read(self, names: Sequence[str]) -> gp.PrimitiveTree:
-        """The tree that `names` saved. Raises FormulaError if they are not one complete tree of this grammar."""
+        """Return the tree whose nodes have these names, in prefix order.
+
+        Raises:
+            FormulaError: the names are not those of one complete tree of this grammar.
+        """
         unknown = [name for name in names if name not in self.pset.mapping]
         if unknown:
             raise FormulaError(f"grammar {self.name} has no node '{unknown[0][:60]}'")
@@ -103,15 +106,15 @@ class Grammar:
         return gp.PrimitiveTree(nodes)
 
 
-#: The grammar of formulas over what a benchmark's table says of its networks; see `tabular`.
+#: The name of the grammar over the columns of a benchmark's table; see `tabular`.
 TABULAR = "tabular"
 
 
 def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPERATIONS) -> Grammar:
-    """The grammar of symbolic combinations of numbers that are known of a network, such as the scores of proxies.
+    """Return the grammar that combines numbers which are known of a network, such as the scores of proxies.
 
-    `table` are statistics of the network (columns of a table, params, ...); they and constants are combined by every
-    operation on numbers of the network, as symbolic regression does.
+    `table` has statistics of the network: columns of a table, params, and so on. The grammar combines them and
+    constants by every operation on numbers of the network, as symbolic regression does.
     """
     build = _Builder(TABULAR, str(NET), "")
     for formula in table:
@@ -124,11 +127,13 @@ def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPER
 def grammar(
     name: str, operations: Mapping[str, Operation] = OPERATIONS, *, costly: bool = False, probe: str = "noise"
 ) -> Grammar:
-    """The grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
+    """Return the grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
-    `probe` is that of `terminals`. Without `costly`, operations that are cubic in the width (singular values, Gram
-    matrices) are left out.
-    Raises ValueError for another name.
+    `probe` is the probe of its `terminals`. Without `costly`, operations that are cubic in the width (singular values,
+    Gram matrices) are left out.
+
+    Raises:
+        ValueError: there is no grammar of this name.
     """
     if name not in GRAMMARS:
         raise ValueError(f"unknown grammar '{name}'; there are {', '.join(GRAMMARS)}")
@@ -136,7 +141,7 @@ def grammar(
 
 
 class _Builder:
-    """Collects the nodes of a grammar. One Python class stands for each kind, as DEAP's typed trees need."""
+    """A grammar in the making. Each kind has a Python class of its own, because DEAP's typed trees need one."""
 
     def __init__(self, name: str, returns: str, probe: str) -> None:
         self.probe = probe
@@ -157,7 +162,7 @@ class _Builder:
 
     def grammar(self, changes: tuple[str, ...]) -> Grammar:
         heights = dict.fromkeys((t for t in self.types.values() if self.pset.terminals[t]), 0)
-        while True:  # a type's lowest tree, by repeated relaxation
+        while True:  # each turn finds the lowest trees of the types whose arguments are known by now
             found = {
                 kind: 1 + min(max(heights[arg] for arg in p.args) for p in usable)
                 for kind in self.types.values()
@@ -170,7 +175,7 @@ class _Builder:
 
 
 def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
-    """Every operation on every kind it takes: matrices by shape and role, numbers per layer, numbers per network."""
+    """Return the grammar of every operation on every kind it takes, matrices by shape and role."""
     build = _Builder("typed", str(NET), probe)
     for kind, formula in _typed_terminals(probe):
         build.terminal(str(formula), str(kind), formula)
@@ -185,7 +190,7 @@ def _add_constants(build: _Builder) -> None:
 
 
 def _add_operations(build: _Builder, first: Iterable[Kind], operations: Mapping[str, Operation]) -> None:
-    """The operations on the first kinds, on what these give, and so on."""
+    """Add the operations on the first kinds, then those on the kinds that they return, and so on."""
     kinds, done = list(first), set[Kind]()
     while kinds:
         kind = kinds.pop(0)
@@ -213,7 +218,7 @@ def _typed_terminals(of: str) -> Iterable[tuple[Kind, Formula]]:
         yield NET, statistic(name)
 
 
-#: The pseudo-kind of a constant: it combines with layers and nets only, because scaling a matrix rarely matters.
+#: The kind that stands for constants. They combine with layers and nets only, because scaling a matrix rarely matters.
 _CONSTANT = Kind("constant")
 
 
@@ -222,12 +227,12 @@ def _type_name(kind: Kind) -> str:
 
 
 def _stand_in(kind: Kind) -> Formula:
-    """A formula of the kind, to ask the typing rules about."""
+    """Return some formula of the kind, so that `result_kind` can be asked about the kind."""
     return constant(2.0) if kind == _CONSTANT else Formula(head=statistic("params").head, kind=kind, text="x")
 
 
 def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...], Builder]]:
-    """The argument kinds, the first of them `kind`, on which the grammar uses the operation."""
+    """Yield the kinds of arguments on which the grammar uses the operation; the first of them is `kind`."""
     derived = "." in kind.shape
     if operation.arity == 1:
         candidates: list[tuple[Kind, ...]] = [(kind,)]
@@ -248,11 +253,11 @@ def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...
 
 
 def _auto_prox(operations: Mapping[str, Operation], probe: str) -> Grammar:
-    """Two inputs, two unaries each, one binary, mean over layers (Auto-Prox, arXiv 2312.09059).
+    """Return Auto-Prox's grammar: two inputs, two unaries each, one binary, mean over layers (arXiv 2312.09059).
 
-    An input is one tensor for each linear layer. The unaries act on each tensor; what is still a tensor after both
-    is averaged; the binary acts on the two numbers of a layer. After a unary that already gives a number, only
-    element-wise ones can follow.
+    An input is one tensor for each linear layer. The two unaries act on that tensor, and a result that is still a
+    tensor is averaged. Where the first unary gives a number, the second is an element-wise one. The binary acts on the
+    two numbers of a layer.
     """
     build = _Builder("auto-prox", "Net", probe)
     unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]

@@ -12,8 +12,8 @@ import numpy as np
 class Combination:
     """One way to make a joint fitness, higher is better.
 
-    `function` takes the taus and the weights of the tasks, in one order. `meaning` completes "the joint fitness is",
-    for `--help`. `weighted` says whether the weights matter; if they do not, weights are refused.
+    `function` takes the taus and the weights of the tasks, in one order. `meaning` completes the sentence "the joint
+    fitness is …" for `--help`. `weighted` says whether the function uses the weights; if not, weights are refused.
     """
 
     function: Callable[[Sequence[float], Sequence[float]], float]

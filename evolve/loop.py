@@ -1,4 +1,4 @@
-"""The loop: founders, then generations by a strategy, each written in the journal."""
+"""The loop: founders, then generations by a strategy, each written into the journal."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def evolve(
         population ← random founders                                (generation 0)
         for each generation: population ← strategy(population);  write the journal
 
-    Every generation draws from a generator of its own, seeded by run seed and generation number, so a resumed run
-    is the uninterrupted one.
+    Every generation draws from a random generator of its own, which is seeded by the run's seed and the generation's
+    number. So a resumed run gives what an uninterrupted one gives.
     """
     population, strategy = restore(breeder, journal.records), STRATEGIES[settings.strategy].function
     for generation in range(len(journal.records), settings.generations + 1):

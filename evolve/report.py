@@ -1,4 +1,4 @@
-"""Report: what a formula is worth beside the obvious, on every split, with the uncertainty of each number."""
+"""Report: a formula beside the structural baselines, on every split, with the uncertainty of each number."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Lead:
-    """How far the formula's mean tau on a split is above a structural baseline's, with the 95 % paired interval."""
+    """The formula's lead on a split: its mean tau minus a structural baseline's, with the 95 % paired interval."""
 
     split: str
     baseline: str
@@ -97,13 +97,16 @@ class Report:
 
 
 def partial_tau(xy: float, xz: float, yz: float) -> float:
-    """Kendall's partial tau of x and y given z: (τ_xy − τ_xz τ_yz) / √((1 − τ_xz²)(1 − τ_yz²)); 0 if z fixes either."""
+    """Return Kendall's partial tau of x and y given z, 0 where z determines x or y.
+
+    It is (τ_xy − τ_xz τ_yz) / √((1 − τ_xz²)(1 − τ_yz²)).
+    """
     left = (1 - xz * xz) * (1 - yz * yz)
     return float((xy - xz * yz) / np.sqrt(left)) if left > 1e-12 else 0.0
 
 
 def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed: int = 0) -> Report:
-    """Judge a formula and the structural baselines on the same architectures of each split.
+    """Return the report of a formula beside the structural baselines, on the same architectures of each split.
 
     The baselines are those of params, FLOPs, depth, width and depth × width that are known, and fitted structure, which
     is fitted to each task on the evolve and the validation split.
@@ -167,13 +170,13 @@ def _rows(
 
 
 def _mean_of_known(judge: Judge, partials: Sequence[float | None]) -> float | None:
-    """Return the weighted mean over the tasks; None where they have none, which is all of them or no one."""
+    """Return the weighted mean over the tasks, None where they have no partial tau. All tasks have one, or none has."""
     known = [partial for partial in partials if partial is not None]
     return float(np.average(known, weights=judge.weights)) if known else None
 
 
 def _sizes(judge: Judge, split: str) -> dict[str, int]:
-    """How many architectures of each benchmark are in the split."""
+    """Return how many architectures of each benchmark are in the split."""
     return {s.benchmark.name: len(judge.architectures(number, split)) for number, s in enumerate(judge.scorers)}
 
 
@@ -203,7 +206,7 @@ def _lead(
 
 
 def _taus(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str) -> dict[str, list[float]]:
-    """Each predictor's tau on each task; a constant predictor ranks nothing and has 0."""
+    """Return each predictor's tau on each task; a constant predictor ranks nothing and has 0."""
     return {
         name: [
             float(np.nan_to_num(kendall(of_task, judge.accuracies(task, split))))
@@ -218,7 +221,7 @@ def _means(judge: Judge, taus: np.ndarray) -> np.ndarray:
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % percentile interval of bootstrap values."""
+    """Return the 95 % percentile interval of bootstrap values."""
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
@@ -226,7 +229,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 def _resampled(
     judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """Bootstrap taus, resamples × tasks for each predictor; one draw of architectures serves a benchmark's tasks."""
+    """Return bootstrap taus, resamples × tasks, by predictor; all tasks of a benchmark use the same resamples."""
     rng = np.random.default_rng(seed)
     counts = {name: draws(rng, size) for name, size in _sizes(judge, split).items()}
     result = {name: np.zeros((RESAMPLES, len(judge.tasks))) for name in predictors}
@@ -240,12 +243,14 @@ def _resampled(
 
 
 def draws(rng: np.random.Generator, size: int) -> np.ndarray:
-    """How often each of `size` architectures is in each resample, resamples × architectures."""
+    """Return how often each of `size` architectures is in each resample: resamples × architectures."""
     return np.array([np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(RESAMPLES)], dtype=float)
 
 
 def resampled_taus(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b of x and y in each resample, given how often each item is in it; 0 where either is constant.
+    """Return Kendall's tau-b of x and y in each resample, 0 where either is constant.
+
+    `counts` says how often each item is in each resample.
 
     With A and B the signs of x_i − x_j and y_i − y_j, and c the counts: Σ c_i c_j A_ij B_ij / √(Σ c_i c_j A_ij² ·
     Σ c_i c_j B_ij²).

@@ -1,4 +1,4 @@
-"""Settings: what the result of an evolution depends on, validated once and saved with the run."""
+"""Settings: everything that the result of an evolution depends on, checked once and saved with the run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class EvolutionSettings:
-    """What an evolution's result depends on, and nothing else.
+    """The settings of an evolution: what its result depends on, and nothing else.
 
-    `benchmarks` name the benchmarks with a digest of their contents, `tasks` are `benchmark:task`. `weights`: one for
-    each task, in the joint fitness and the report's means; all 1 where none are given. `retries`: how often a rejected
-    child is varied again. `batch`: samples of the probes. `costly`: whether operations cubic in the width (singular
-    values, Gram matrices) are in the grammar. `own_operations`: the names of the vocabulary's operations that are not
-    built in.
+    `benchmarks` are names, each with a digest of the benchmark's contents; `tasks` are `benchmark:task`. `weights` has
+    the weight of each task in the joint fitness and in the report's means, all 1 where none are given. `retries` says
+    how often a rejected child is varied again, and `batch` how many samples the probes have. `costly` admits operations
+    that are cubic in the width (singular values, Gram matrices). `own_operations` names the vocabulary's operations
+    that are not built in.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -58,7 +58,7 @@ class EvolutionSettings:
         self._check_weights()
 
     def _check_weights(self) -> None:
-        """Check that every task has a positive weight, and that the joint fitness heeds weights if there are any."""
+        """Check that every task has a positive weight, and that the joint fitness uses weights where not all are 1."""
         numbers = all(type(weight) is float and 0 < weight < math.inf for weight in self.weights)
         if not numbers or len(self.weights) != len(self.tasks):
             raise SettingsError(f"weights is {list(self.weights)}; it must be one positive number for each task")

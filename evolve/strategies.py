@@ -37,7 +37,7 @@ def elitist(population: list[Individual], breeder: Breeder, retries: int, rng: r
             parents ← the parents of the others
         population ← the best distinct of population and admitted
 
-    Of large networks, a child that is estimated far below the best of population and admitted is one of the others.
+    Where networks are large, a child that is estimated far below the best of population and admitted is not admitted.
     """
     size, worst = len(population), population[-1]
     admitted: list[Individual] = []
@@ -62,8 +62,8 @@ def auto_prox(population: list[Individual], breeder: Breeder, retries: int, rng:
         child ← mutate(parent), again up to `retries` times until JCM(child) ≥ JCM(parent)
         if it passed: append the child, drop the lowest of the population
 
-    Pool ratio, k and margin (0) are not published; these are ours. So is that the population has no two that rank
-    every task alike.
+    The paper does not give the ratio of the pool, k and the margin (0): these are ours. It is ours, too, that no two of
+    the population have the same taus.
     """
     size, population = len(population), list(population)
     for _ in range(size):

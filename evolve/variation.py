@@ -1,8 +1,8 @@
 """Variation: how random trees are grown, changed and crossed, and how parents are drawn.
 
-The operators are DEAP's, on DEAP's trees, with the same draws in the same order; but they draw from the generator that
-they are given, where DEAP's draw from the global one, which other threads use too. Trees that they are given stay as
-they are.
+The operators are those of DEAP, on DEAP's trees, with the same draws in the same order. But DEAP draws from the global
+random generator, which other threads use too; these operators draw from the generator that they are given. They never
+change a tree that they are given.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def crossover(first: gp.PrimitiveTree, second: gp.PrimitiveTree, rng: random.Ran
 
 
 class Fit(Protocol):
-    """What has a fitness that can be compared."""
+    """Anything that has a fitness which can be compared."""
 
     fitness: base.Fitness
 

@@ -13,26 +13,26 @@ from autoprox.scoring import AnyProxy
 
 
 class ExportError(ValueError):
-    """A format that does not exist, or a proxy that cannot be written in it."""
+    """An export that cannot be: the format does not exist, or the proxy is a function and has no formula."""
 
 
 def to_text(proxy: Proxy) -> str:
-    """The formula as `autoprox` reads it."""
+    """Return the formula as `autoprox` reads it."""
     return proxy.formula.text + "\n"
 
 
 def to_latex(proxy: Proxy) -> str:
-    """The formula for LaTeX's math mode."""
+    """Return the formula for LaTeX's math mode."""
     return proxy.formula.latex + "\n"
 
 
 def to_json(proxy: Proxy) -> str:
-    """The proxy's file, as `Proxy.save` writes it."""
+    """Return the proxy's file, as `Proxy.save` writes it."""
     return proxy.to_json().decode()
 
 
 def to_dot(proxy: Proxy) -> str:
-    """The computation graph in Graphviz's language: data flows upwards, arguments from left to right.
+    """Return the computation graph for Graphviz: data flows upwards, arguments stand from left to right.
 
     Where the order of the arguments matters, the edges carry their numbers.
     """
@@ -69,10 +69,13 @@ FORMATS: Mapping[str, Callable[[Proxy], str]] = MappingProxyType(
 
 
 def export(proxy: AnyProxy, to: str) -> str:
-    """The proxy in one of FORMATS; the same proxy gives the same text, byte for byte.
+    """Return the proxy in one of FORMATS; the same proxy gives the same text, byte for byte.
 
-    Raises ExportError for an unknown format and for a function of the zoo, DrawingError for `svg` without matplotlib,
-    and SourceError where `python` cannot have the source of an operation.
+    Raises:
+        ExportError: the format is unknown, or the proxy is a function of the zoo.
+        DrawingError: the format is `svg`, and matplotlib is not installed.
+        SourceError: the format is `python`, and an operation has no source that can be written into the file, or the
+            formula reads columns of a table.
     """
     if to not in FORMATS:
         raise ExportError(f"cannot export to '{to:.40}': the formats are {', '.join(FORMATS)}")

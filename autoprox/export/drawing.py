@@ -18,7 +18,7 @@ from autoprox.proxy import Proxy
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FONT = "DejaVu Sans"  # comes with matplotlib, so that a picture is the same everywhere
+_FONT = "DejaVu Sans"  # matplotlib brings it along, so that a picture is the same everywhere
 _SIZE = 10.0  # of the font; all lengths are points
 _HEIGHT, _PADDING, _GAP_X, _GAP_Y, _MARGIN = 22.0, 16.0, 16.0, 34.0, 14.0
 _PORTS = 40.0  # least width of a box that two edges enter
@@ -26,7 +26,7 @@ _BEND = 4.0  # width kept free where an edge passes between boxes
 _LEGEND = 16.0  # height of a line of the legend
 _SWEEPS = 24
 
-#: level of a value → colour of its box, and what the legend says.
+#: The level of a value → the colour of its box, and its line of the legend.
 _COLOURS = {
     "matrix": ("#cfe3f7", "a matrix for each layer"),
     "layer": ("#d8efd3", "a number for each layer"),
@@ -36,9 +36,10 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Centres of the boxes by number of the node, and the edges: the points each passes, from argument to user.
+    """A layout: where the boxes of a graph stand, and the way of each edge from an argument to its user.
 
-    `edges` are (argument, user, position among the arguments, points); y grows upwards and the root is on top.
+    `centres` are those of the boxes, by number of the node. `edges` are (argument, user, position among the user's
+    arguments, points on the way). y grows upwards, and the root is on top.
     """
 
     centres: Mapping[int, tuple[float, float]]
@@ -47,9 +48,12 @@ class Layout:
 
 
 def to_svg(proxy: Proxy) -> str:
-    """The computation graph as SVG: statistics below, the score on top, boxes coloured by kind.
+    """Return the computation graph as SVG: statistics below, the score on top, boxes coloured by kind.
 
-    Where the order of the arguments matters, the edges carry their numbers. Raises DrawingError without matplotlib.
+    Where the order of the arguments matters, the edges carry their numbers.
+
+    Raises:
+        DrawingError: matplotlib is not installed.
     """
     check_matplotlib()
     import matplotlib
@@ -112,7 +116,7 @@ def _draw_text(axes, x: float, y: float, text: str, font, side: str, size: float
 
 
 def _draw_edge(axes, points: Sequence[tuple[float, float]], number: str, font) -> None:
-    """A curve through the points: between rows vertical at both ends, so that it stays clear of the boxes."""
+    """Draw a curve through the points. It leaves and enters every row vertically, to stay clear of the boxes."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path
 
@@ -124,7 +128,7 @@ def _draw_edge(axes, points: Sequence[tuple[float, float]], number: str, font) -
     axes.add_patch(arrow)
     if number:
         (before, _), (x, y) = points[-2:]
-        # On the side that the curve does not come from.
+        # The number stands on the side that the curve does not come from.
         _draw_text(axes, x + (4.5 if before < x else -4.5), y - 9, number, font, "center", size=7)
 
 
@@ -173,7 +177,7 @@ def layout(graph: nx.DiGraph, widths: Sequence[float]) -> Layout:
 
 
 def _rows_of(graph: nx.DiGraph) -> dict[int, int]:
-    """The row of each node: 0 for the root, and below all its users."""
+    """Return the row of each node: 0 for the root, and for any other a row below all its users."""
     rows: dict[int, int] = {}
     for node in reversed(range(len(graph))):  # arguments have smaller numbers than their users
         rows[node] = 1 + max((rows[user] for user in graph.successors(node)), default=-1)
@@ -181,7 +185,7 @@ def _rows_of(graph: nx.DiGraph) -> dict[int, int]:
 
 
 def _chains(graph: nx.DiGraph, rows: Mapping[int, int]) -> list[tuple[int, int, int, list[tuple]]]:
-    """(argument, user, place, chain) for each edge, the chain being (argument,), a bend for each row, (user,)."""
+    """Return (argument, user, place, chain) for each edge; a chain is (argument,), a bend in each row, (user,)."""
     chains = []
     for argument, user, data in graph.edges(data=True):
         for place in data["position"]:
@@ -191,7 +195,7 @@ def _chains(graph: nx.DiGraph, rows: Mapping[int, int]) -> list[tuple[int, int, 
 
 
 def _untangled(rows: list[list[tuple]], above: Mapping, below: Mapping) -> list[list[tuple]]:
-    """The rows with few crossings: ordered by the mean place of the neighbours, downwards and upwards in turn."""
+    """Return the rows with few crossings: sweeps down and up order them by the mean place of the neighbours."""
     best, fewest = rows, _crossings(rows, above)
     for sweep in range(_SWEEPS):
         if not fewest:
@@ -224,13 +228,13 @@ def _crossings(rows: Sequence[Sequence[tuple]], above: Mapping) -> int:
 
 
 def _positions(rows: Sequence[Sequence[tuple]], above: Mapping, below: Mapping, size: Mapping) -> dict[tuple, float]:
-    """Centres along each row, near the neighbours' and clear of each other."""
+    """Return the centres along each row: near those of the neighbours, and clear of each other."""
     x: dict[tuple, float] = {}
     for row in rows:
         x.update(_apart(row, [0.0] * len(row), size))
     for sweep in range(_SWEEPS):
         for row in rows if sweep % 2 == 0 else reversed(rows):
-            if sweep >= _SWEEPS - 8:  # at last both neighbours count
+            if sweep >= _SWEEPS - 8:  # the last sweeps heed the rows above and below
                 wanted = [_mean([x[n] for n in [*above[node], *below[node]]], x[node]) for node in row]
             else:
                 near = above if sweep % 2 == 0 else below
@@ -240,9 +244,10 @@ def _positions(rows: Sequence[Sequence[tuple]], above: Mapping, below: Mapping, 
 
 
 def _apart(row: Sequence[tuple], wanted: Sequence[float], size: Mapping) -> dict[tuple, float]:
-    """The places nearest to the wanted ones, by least squares, at which the boxes do not touch.
+    """Return the places nearest to the wanted ones, by least squares, at which the boxes do not touch.
 
-    Measured from where they would stand packed, the places must not fall: isotonic regression, by pooling.
+    Boxes do not touch where the difference between a box's place and its place in a packed row never falls along the
+    row. Such differences are found by isotonic regression, which pools neighbours that would fall.
     """
     packed = [0.0]
     for left, right in itertools.pairwise(row):

@@ -1,4 +1,4 @@
-"""Needs: what the exported file of a formula must read from a model, and the expressions by which it reads it."""
+"""Needs: what the exported file of a formula reads from a model, and the expressions that read it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MATRIX = {
 
 @dataclass(frozen=True)
 class NetworkRun:
-    """One run of the network: its probe, and the statistics that it reads, from the batch or from each half of it."""
+    """One run of the network: its probe, the statistics that it reads, and whether it runs each half of the batch."""
 
     probe: str
     names: tuple[str, ...]
@@ -47,27 +47,31 @@ class NetworkRun:
 
     @property
     def differentiates(self) -> bool:
-        """Whether the run goes backwards too."""
+        """Return whether the run has a backward pass."""
         return any(MATRIX[name] for name in self.names)
 
     @property
     def labelled(self) -> bool:
-        """Whether the loss is taken against class numbers."""
+        """Return whether the loss is taken against class numbers."""
         return self.differentiates and self.probe != "synflow"
 
     @property
     def function(self) -> str:
-        """The function of the file that does it; runs that differ in their batch only share one."""
+        """Return the name of the function that does it; runs that differ only in their batch share one."""
         return f"read_{'_and_'.join(self.names)}" + ("_synflow" if self.probe == "synflow" else "")
 
     @property
     def variable(self) -> str:
-        """The variable of `score` that holds the result."""
+        """Return the variable of `score` that holds the result."""
         return f"{self.probe}_halves" if self.halves else self.probe
 
 
 class Needs:
-    """What the file of a formula must read. Raises SourceError for a statistic that no exported file can read."""
+    """The needs of a formula: what its file must read.
+
+    Raises:
+        SourceError: no exported file can read one of the statistics.
+    """
 
     def __init__(self, formula: Formula) -> None:
         terminals = formula.terminals()
@@ -85,31 +89,31 @@ class Needs:
 
     @property
     def counts(self) -> bool:
-        """Whether tokens or multiply-adds are counted, which takes a run of its own."""
+        """Return whether tokens or multiply-adds are counted, which takes a run of its own."""
         return bool(self.names & {"tokens", "flops"})
 
     @property
     def batch(self) -> bool:
-        """Whether the file takes a batch of inputs."""
+        """Return whether the file takes a batch of inputs."""
         return bool(self.runs) or self.counts
 
     @property
     def weights(self) -> bool:
-        """Whether the file reads weights, or their shapes."""
+        """Return whether the file reads weights, or their shapes."""
         return bool(self.names & {"weight", "fan_in", "fan_out", "width"})
 
     @property
     def checked_slots(self) -> tuple[str, ...]:
-        """The layers whose weights the file checks before it runs the network."""
+        """Return the layers whose weights the file checks before it runs the network."""
         return self.weight_slots if self.runs else ()
 
     def slots_text(self, slots: Sequence[str]) -> str:
-        """The expression for a tuple of layers: the file's constant where it has all of them."""
+        """Return the expression for a tuple of layers: SLOTS where these are all that the file reads."""
         return "SLOTS" if tuple(slots) == self.slots else f"({', '.join(map(quoted, slots))}{',' * (len(slots) == 1)})"
 
 
 def quoted(text: str) -> str:
-    """The text as Python source that the formatter leaves alone."""
+    """Return the text as a Python string in double quotes, as the formatter writes it."""
     return f'"{text}"'
 
 
@@ -123,7 +127,7 @@ def _runs(terminals: Sequence[Terminal]) -> Iterator[NetworkRun]:
 
 
 def matrix_text(terminal: Terminal) -> str:
-    """The expression in `score` for the matrix of layer `slot` of `block`."""
+    """Return the expression in `score` for the matrix of layer `slot` of `block`."""
     name = terminal.statistic.name
     if name == "weight_grad_batches":
         return f'torch.cat([matrix("weight_grad", block[slot], half) for half in {terminal.probe}_halves])'
@@ -131,7 +135,7 @@ def matrix_text(terminal: Terminal) -> str:
 
 
 def samples_text(terminal: Terminal) -> str:
-    """The expression in `score` for how many samples or mini-batches are stacked in the rows of a statistic."""
+    """Return the expression in `score` for how many samples or mini-batches the rows of a statistic stack."""
     if terminal.statistic.name == "weight_grad_batches":
         return "2"
     return (

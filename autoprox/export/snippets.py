@@ -1,7 +1,7 @@
-"""Snippets: the functions of an exported file that find layers and read statistics, each with no more than needed.
+"""Snippets: the functions of an exported file that find layers and read statistics, with no more than a formula needs.
 
-They do for one formula, in few lines, what `primitives` does for any. The tests compare the scores of both, bit for
-bit, on every statistic and probe.
+They do in few lines for one formula what `primitives` does for any. The tests compare the scores of both, bit for bit,
+on every statistic and probe.
 """
 
 from __future__ import annotations

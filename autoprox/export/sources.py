@@ -1,6 +1,6 @@
-"""Sources: the source code of functions and of all they use, for a file that imports torch and the standard library.
+"""Sources: the source code of functions and of all that they use, for a file that imports only torch.
 
-Code is read, never run: the names a definition uses are followed through the syntax trees of the modules.
+Code is read and never run: the syntax trees of the modules say which names a definition uses, and where they come from.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _LOOSE = "<functions inside functions>"
 
 
 class SourceError(ValueError):
-    """Code that cannot be put into one file; the message says which name, and what to do."""
+    """Code that cannot be written into one file; the message says which name, and what to do."""
 
 
 @dataclass(frozen=True, order=True)
 class Import:
-    """`import module`, or `from module import name`; `bound` is the name it has in the file."""
+    """An import: `import module`, or `from module import name`; `bound` is its name in the file."""
 
     module: str
     name: str
@@ -39,14 +39,14 @@ class Import:
 
     @property
     def origin(self) -> str:
-        """What the bound name stands for: `import a` and `import a.b` both bind a."""
+        """Return what the bound name stands for: `import a` and `import a.b` both bind a."""
         plain = not self.name and self.bound == self.module.partition(".")[0]
         return f"import {self.bound}" if plain else str(self)
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A function, class or constant: where it stands, and its source with the comment above it."""
+    """A function, class or constant: its module and line, and its source with the comment above it."""
 
     module: str
     line: int
@@ -54,18 +54,18 @@ class Definition:
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """The global names in its code and in its annotations."""
+        """Return the global names in its code and in its annotations."""
         return _free_names(self.source)
 
     @property
     def is_constant(self) -> bool:
-        """Whether it is an assignment."""
+        """Return whether it is an assignment."""
         return isinstance(ast.parse(self.source).body[0], ast.Assign | ast.AnnAssign)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a file must import and define, definitions before what needs them when the file is imported."""
+    """What a file must import and define; a definition stands before those that need it at import."""
 
     imports: tuple[Import, ...]
     definitions: tuple[Definition, ...]
@@ -75,11 +75,13 @@ class Bundle:
 def bundle(
     wanted: Iterable[Callable[..., object]], imports: Iterable[Import] = (), taken: Iterable[str] = ()
 ) -> Bundle:
-    """The sources of functions and classes, with all functions, classes, constants and imports that they use.
+    """Return the sources of functions and classes, with all functions, classes, constants and imports that they use.
 
-    Only torch and the standard library may be imported; anything else must be Python source. The file also has
-    `imports`, and itself defines the names `taken`. Raises SourceError for what has no source or uses anything
-    else, and where two things of one name would meet.
+    Only torch and the standard library are imported; all else must be Python source. `imports` are further imports of
+    the file, and `taken` the names that the file itself defines.
+
+    Raises:
+        SourceError: something has no source, imports another package, or has the name of something else.
     """
     collector = _Collector(dict.fromkeys(taken, "the exported file itself"))
     for imported in imports:
@@ -90,7 +92,11 @@ def bundle(
 
 
 def call_text(function: Callable[..., object]) -> str:
-    """The expression by which a file that has `import torch` and the bundle of the function calls it."""
+    """Return the expression for a function in a file that has `import torch` and the function's bundle.
+
+    Raises:
+        SourceError: it is no function with a name.
+    """
     name = getattr(function, "__name__", "")
     for namespace, prefix in (("torch", ""), ("torch.special", "special_"), ("torch.nn.functional", "")):
         short = name.removeprefix(prefix)
@@ -103,14 +109,14 @@ def call_text(function: Callable[..., object]) -> str:
 
 @dataclass
 class _Module:
-    """The top-level names of a module by what binds them."""
+    """The top-level names of a module: those that it defines, and those that it imports."""
 
     definitions: dict[str, Definition] = field(default_factory=dict)
     imports: dict[str, list[Import]] = field(default_factory=dict)
 
 
 class _Collector:
-    """Follows names from definition to definition."""
+    """A collector, which follows names from definition to definition."""
 
     def __init__(self, origins: dict[str, str]) -> None:
         self.origins = origins  # name in the file → where it comes from
@@ -120,7 +126,7 @@ class _Collector:
         self.before: dict[str, set[str]] = {}  # module → modules whose definitions come first
 
     def add(self, thing: Callable[..., object]) -> None:
-        """Collect a function or class of Python source; what torch itself offers needs none."""
+        """Collect a function or class; one that torch offers needs no source."""
         if "." in call_text(thing):
             return
         home = thing.__module__
@@ -165,7 +171,7 @@ class _Collector:
             self.add_name(imported.module, imported.name)
 
     def add_loose(self, function: Callable[..., object]) -> None:
-        """Collect a function that is no top-level name of a module file: in a function, or typed in a notebook."""
+        """Collect a function that is not at the top of a module: inside another function, or in a notebook."""
         name = function.__name__
         code = getattr(function, "__code__", None)
         if code is None or code.co_freevars:
@@ -183,7 +189,7 @@ class _Collector:
                 self.add_value(used, function.__module__, getattr(function, "__globals__", {}))
 
     def add_value(self, name: str, home: str, values: dict[str, object]) -> None:
-        """Collect what a name means by its value, where the module has no source file."""
+        """Collect a name by its value, where its module has no source file."""
         if self.module(home) is not None:
             self.add_name(home, name)
             return
@@ -205,7 +211,11 @@ class _Collector:
             raise SourceError(f"'{name}' is used in {home}, which has no source file: define it in a file")
 
     def claim(self, name: str, origin: str) -> bool:
-        """Whether the name is new; SourceError if it already stands for something else."""
+        """Return whether the name is new.
+
+        Raises:
+            SourceError: it already stands for something else.
+        """
         before = self.origins.get(name)
         if before is None:
             self.origins[name] = origin
@@ -214,7 +224,7 @@ class _Collector:
         return before is None
 
     def module(self, name: str) -> _Module | None:
-        """The top-level names of a module, or None where it has no Python source."""
+        """Return the top-level names of a module, or None where it has no Python source."""
         if name not in self.modules:
             self.modules[name] = _parsed(name)
         return self.modules[name]
@@ -249,7 +259,7 @@ def _parsed_source(name: str, package: str, source: str) -> _Module:
 
 
 def _imports(statement: ast.stmt, package: str) -> Iterable[Import]:
-    """The imports of a top-level statement; those under `if` and `try` count."""
+    """Yield the imports of a top-level statement, also those under `if` and `try`."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return
     for node in ast.walk(statement):
@@ -270,7 +280,7 @@ def _bound_names(node: ast.stmt) -> list[str]:
 
 
 def _segment(node: ast.stmt, lines: list[str]) -> str:
-    """The lines of a definition, with its decorators and the comment lines right above it."""
+    """Return the lines of a definition, with its decorators and the comment lines right above it."""
     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1
     while first > 0 and lines[first - 1].startswith("#"):
         first -= 1
@@ -279,7 +289,7 @@ def _segment(node: ast.stmt, lines: list[str]) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _free_names(source: str) -> tuple[str, ...]:
-    """The global names that a definition uses, in its code and in its annotations."""
+    """Return the global names that a definition uses, in its code and in its annotations."""
     stripped = _StripAnnotations()
     bare = stripped.visit(ast.parse(source))
     names = dict.fromkeys(name.id for a in stripped.annotations for name in ast.walk(a) if isinstance(name, ast.Name))
@@ -296,7 +306,10 @@ def _free_names(source: str) -> tuple[str, ...]:
 
 
 class _StripAnnotations(ast.NodeTransformer):
-    """Takes the annotations out of a tree and keeps them: symbol tables treat them differently in each Python."""
+    """A visitor that takes the annotations out of a tree and keeps them.
+
+    Symbol tables treat annotations differently in each version of Python.
+    """
 
     def __init__(self) -> None:
         self.annotations: list[ast.expr] = []

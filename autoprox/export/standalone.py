@@ -20,8 +20,8 @@ from autoprox.primitives.kinds import role_slots
 from autoprox.proxy import Proxy
 
 _LINE = 120  # width of the file
-_CALL = 80  # longest call on one line
-_INLINE = 48  # longest argument that stays inside its call
+_CALL = 80  # characters of the longest call on one line
+_INLINE = 48  # characters of the longest argument that stays inside its call
 
 #: The variables of `score` that are called the same in every file.
 _LOCALS = frozenset(
@@ -56,7 +56,8 @@ def to_python(proxy: Proxy) -> str:
     It imports torch and the standard library.
 
     Raises:
-        SourceError: for an operation whose source cannot be had, and for a formula over the columns of a table.
+        SourceError: an operation has no source that can be written into the file, a statistic cannot be read there, or
+            the formula reads columns of a table.
     """
     for terminal in proxy.formula.terminals():
         if terminal.statistic.column:
@@ -105,7 +106,7 @@ def _imports(code: str) -> Iterator[Import]:
 
 
 def _body(formula: Formula, needs: Needs, taken: Iterable[str]) -> Iterator[str]:
-    """The lines of `score` that compute the formula from the reading: numbers of layers, then of the network."""
+    """Yield the lines of `score` that compute the formula: the numbers of layers, then those of the network."""
     names = _Names({*taken, *_LOCALS})
     tables: dict[Formula, str] = {}
     reductions = matrix_reductions(formula)
@@ -137,7 +138,7 @@ def _role(reduction: Formula) -> str:
 def _matrix_lines(
     group: Sequence[Formula], needs: Needs, tables: Mapping[Formula, str], names: _Names
 ) -> Iterator[str]:
-    """The lines that reduce the matrices of one layer to a number for each reduction of the group."""
+    """Yield the lines that reduce the matrices of one layer to a number for each reduction of the group."""
     lines = _Lines(names, group, {})
     for node in dict.fromkeys(node for reduction in group for node in reduction.nodes()):
         if isinstance(node.head, Terminal):
@@ -155,7 +156,7 @@ def _matrix_lines(
 
 
 def _network_lines(formula: Formula, needs: Needs, tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
-    """The lines that compute the formula, in float64, from the tables of its reductions."""
+    """Yield the lines that compute the formula, in float64, from the tables of its reductions."""
     lines = _Lines(names, [formula], tables)
     for node in formula.nodes():
         if isinstance(node.head, Terminal) and node.kind.level == "layer":
@@ -184,29 +185,29 @@ def _fitting(variable: str, function: str, arguments: Sequence[str]) -> str:
 
 
 class _Names:
-    """Names for variables, none of them a name of the file."""
+    """Names for variables; none is a name that the file has already."""
 
     def __init__(self, taken: set[str]) -> None:
         self.taken = taken
         self.given: Counter[str] = Counter()
 
     def fresh(self, stem: str) -> str:
-        """A new name: fro_1, fro_2, ..."""
+        """Return a new name: fro_1, fro_2, ..."""
         self.given[stem] += 1
         return self.usable(f"{stem}_{self.given[stem]}")
 
     def usable(self, name: str) -> str:
-        """The name, or a similar one if the file defines it."""
+        """Return the name, or a similar one where the file has it already."""
         while name in self.taken:
             name += "_"
         return name
 
 
 class _Lines:
-    """Straight-line code: one call for each operation, a short argument that is used once inside its call.
+    """Lines of code in the making: each operation is a call, and a short argument used once stays inside its call.
 
-    `known` are the values that have names, `roots` what is computed, `device` the variable whose device constants
-    are made on, if it may be another than the CPU.
+    `roots` are the values to compute, and `known` those that have names already. Constants are made on the device of
+    the variable `device`, or on the CPU where there is none.
     """
 
     def __init__(self, variables: _Names, roots: Sequence[Formula], known: Mapping[Formula, str]) -> None:
@@ -226,12 +227,12 @@ class _Lines:
         return name
 
     def taken(self) -> list[str]:
-        """The lines since the last time."""
+        """Return the lines since the last time that they were taken."""
         lines, self.lines = self.lines, []
         return lines
 
     def call(self, node: Formula) -> str:
-        """The call that computes an operation, after lines for the arguments that do not fit in it."""
+        """Return the call that computes an operation; arguments that do not fit in it get lines of their own."""
         assert isinstance(node.head, Operation)
         function = call_text(node.head.function)
         texts = [self.argument(arg) for arg in node.args]
@@ -244,7 +245,7 @@ class _Lines:
         return f"{function}({', '.join(texts)})"
 
     def argument(self, node: Formula) -> str:
-        """A value inside a call: its name, or the call that computes it."""
+        """Return what stands for a value inside a call: its name, or the call that computes it."""
         if node in self.names:
             return self.names[node]
         if node.is_constant:
@@ -259,13 +260,13 @@ class _Lines:
 
 
 def _stem(node: Formula) -> str:
-    """What the variables of an operation are called after."""
+    """Return the first part of the names of an operation's variables."""
     assert isinstance(node.head, Operation)
     return node.head.name
 
 
 def _import_lines(imports: Iterable[Import]) -> str:
-    """The imports in the order that isort gives them."""
+    """Return the imports in the order that isort gives them."""
 
     def section(module: str) -> int:
         return 0 if module == "__future__" else 2 if module.partition(".")[0] == "torch" else 1
@@ -287,13 +288,13 @@ def _import_lines(imports: Iterable[Import]) -> str:
 
 
 def _member_order(imported: Import) -> tuple[int, str]:
-    """Constants, then classes, then functions."""
+    """Return the key that sorts the names of one import: constants, then classes, then functions."""
     name = imported.name
     return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name)
 
 
 def _definitions(definitions: Sequence[Definition]) -> list[str]:
-    """Paragraphs of the file: a function or class each, constants that follow each other together."""
+    """Return the paragraphs of the file: each function or class alone, successive constants together."""
     paragraphs = []
     for constant, group in itertools.groupby(definitions, key=lambda d: d.is_constant):
         sources = [definition.source for definition in group]
@@ -302,7 +303,7 @@ def _definitions(definitions: Sequence[Definition]) -> list[str]:
 
 
 def _docstring(proxy: Proxy, runs: bool) -> str:
-    """What the file is and where it came from. The proxy's name and provenance are text of unknown origin."""
+    """Return the docstring of the file. The proxy's name and provenance are text of unknown origin."""
     lines = [f"A zero-cost proxy for vision transformers, exported by autoprox {__version__}. It needs only torch.", ""]
     lines += _wrapped(f"Name: {proxy.name}", "") if proxy.name else []
     lines += _wrapped(f"Formula: {proxy.formula.text}", "")
@@ -314,7 +315,7 @@ def _docstring(proxy: Proxy, runs: bool) -> str:
 
 
 def _outline(value: Mapping[str, object], indent: str) -> Iterator[str]:
-    """`key: value` lines, nested objects further in."""
+    """Yield `key: value` lines, nested objects further in."""
     for key, entry in value.items():
         if isinstance(entry, Mapping) and entry:
             yield from _wrapped(f"{key}:", indent)
@@ -324,7 +325,7 @@ def _outline(value: Mapping[str, object], indent: str) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
-    """A value on one line."""
+    """Return a value on one line."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
@@ -335,7 +336,7 @@ def _shown(value: object) -> str:
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    """The text on lines that fit into the file once they are escaped, characters that do not print as \\x.. ."""
+    """Return the text on lines that fit into the file once they are escaped; what does not print is written \\x.. ."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     lines: list[str] = []
     for width in (_LINE, 60, 20):  # escapes and East Asian characters take more than one column
@@ -351,5 +352,5 @@ def _columns(line: str) -> int:
 
 
 def _escaped(line: str) -> str:
-    """The line as it must be written inside three double quotes."""
+    """Return the line as it must be written inside three double quotes."""
     return line.replace("\\", "\\\\").replace('"', '\\"')
