@@ -197,7 +197,7 @@ class Homes:
     def of(self, task: Placed) -> str | None:
         """Return the worker of the task's home; give a new home to the worker with the smallest load.
 
-        It is None while there are no workers.
+        It is None for a new home while there are no workers.
         """
         if task.home not in self._at and self._loads:
             self._move_in(task.home, task.load)
