@@ -242,7 +242,7 @@ def test_evolved_with_strategy_joint_fitness_operation_and_statistic(scratch: Sc
     assert "softsign: " in evolved
     assert '"aspect"' in evolved
     help_text = scratch.run("evolve", "--help")
-    assert "one-round: one mutant of each formula, and no second try" in " ".join(help_text.split())
+    assert "one-round:onemutantofeachformula,andnosecondtry;" in "".join(help_text.split())
     assert "the best task up to an eighth" in " ".join(help_text.split())
 
 
