@@ -133,10 +133,10 @@ def _draw_edge(axes, points: Sequence[tuple[float, float]], number: str, font) -
 
 
 def layout(graph: nx.DiGraph, widths: Sequence[float]) -> Layout:
-    """Places for the nodes of a formula's graph, whose last node is the root, as boxes of the given widths.
+    """Return the layout of a formula's graph, whose last node is the root, with boxes of the given widths.
 
-    Sugiyama's scheme: the row of a node is its longest distance from the root, an edge over several rows gets a bend
-    in each, neighbours' mean positions order the rows, and the same means, kept apart, give the positions.
+    It follows Sugiyama's scheme. The row of a node is its longest distance from the root. An edge over several rows
+    gets a bend in each of them. The mean positions of a node's neighbours order the rows, and then place the nodes.
 
     It is our own because networkx's layout in layers does not order a row: over 226 formulas (the zoo's 26 and 200
     random ones) networkx 3's `multipartite_layout` has 396 crossings and 25 edges through boxes, this has 44 and none.

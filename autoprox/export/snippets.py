@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoprox.export.needs import Needs, NetworkRun
+from autoprox.export.needs import MATRIX, Needs, NetworkRun
 
 _LAYER_ERROR = '''\
 # From here on: how the layers are found and read. The operations of the formula come last.
@@ -80,6 +80,17 @@ def matrix(name: str, paths: list[str], read: dict) -> Tensor:
             "look at the model's initial weights and at the inputs"
         )
     return whole
+'''
+
+_CHECK_GRADIENT = '''\
+def check_gradient(name: str, *runs: dict) -> None:
+    """Check that a gradient is not exactly 0 in every layer: such a model shows nothing of what is scored."""
+    read = name.removesuffix("_batches")
+    if not any(bool(grad.any()) for run in runs for (of, _), grad in run.items() if of == read):
+        raise ProxyError(
+            f"no score: every entry of '{name}' is exactly 0, because nothing of the loss reaches the blocks: there is "
+            "one class, or the classifier or what scales each block's result starts at 0; give it other initial weights"
+        )
 '''
 
 _UNTOUCHED = '''\
@@ -267,6 +278,7 @@ def functions(needs: Needs) -> list[str]:
     chosen = [
         (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, find_blocks(needs)), (needs.matrices, _MATRIX),
         (per_layer, _PER_LAYER), *((True, run_function(run)) for run in runs.values()),
+        (any(run.differentiates for run in needs.runs), _CHECK_GRADIENT),
         (needs.counts, _COUNTED), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
     ]  # fmt: skip
     return [text.rstrip("\n") for wanted, text in chosen if wanted]
@@ -322,3 +334,7 @@ def _run_lines(run: NetworkRun) -> Iterator[str]:
         yield f"{run.variable} = [{run.function}({model}, *half, seed) for half in halves]"
     else:
         yield f"{run.variable} = {run.function}({', '.join([model, x, *([y] if run.labelled else []), 'seed'])})"
+    for name in run.names:
+        if MATRIX[name]:
+            read = f'"{name}_batches", *{run.variable}' if run.halves else f'"{name}", {run.variable}'
+            yield f"check_gradient({read})"
