@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.runtime.home import data_home
+from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
@@ -117,7 +117,7 @@ def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]
 def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None) -> Scorer:
     if settings.grammar == TABULAR:
         return TabularScorer(benchmark, network=network)
-    root, kept = data_home() / "statistics", benchmark.splits()["evolve"]  # fitness is judged on that split
+    root, kept = statistics_home(), benchmark.splits()["evolve"]  # fitness is judged on that split
     return network_scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
 
 

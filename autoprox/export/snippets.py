@@ -178,7 +178,7 @@ def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) ->
 '''
 
 
-def find_blocks(needs: Needs) -> str:
+def block_finder(needs: Needs) -> str:
     """Return the function that finds the layers."""
     attention = bool(needs.names & {"attn", "heads"})
     lines = [
@@ -276,7 +276,7 @@ def functions(needs: Needs) -> list[str]:
     hooks = needs.counts or any(set(run.names) - {"weight_grad"} for run in needs.runs)
     per_layer = bool(needs.names & {"fan_in", "fan_out", "heads", "tokens", "position"})
     chosen = [
-        (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, find_blocks(needs)), (needs.matrices, _MATRIX),
+        (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, block_finder(needs)), (needs.matrices, _MATRIX),
         (per_layer, _PER_LAYER), *((True, run_function(run)) for run in runs.values()),
         (any(run.differentiates for run in needs.runs), _CHECK_GRADIENT),
         (needs.counts, _COUNTED), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),

@@ -69,7 +69,7 @@ class Operation:
 
     @property
     def about(self) -> str:
-        """Return the first sentence of the function's docstring."""
+        """Return the function's docstring on one line: a formula, mostly."""
         return " ".join((self.function.__doc__ or "").split())
 
 
