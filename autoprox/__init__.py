@@ -19,6 +19,7 @@ _PUBLIC = {
     "Operation": "autoprox.primitives",
     "Proxy": "autoprox.proxy",
     "Vocabulary": "autoprox.primitives",
+    "find_layers": "autoprox.primitives.find_blocks.describe",
     "get_space": "autoprox.bench_cache.spaces.registry",
     "load_benchmark": "autoprox.bench_cache.benchmarks.library",
     "parse": "autoprox.primitives",

@@ -85,6 +85,10 @@ def halves_batch(formula: Formula) -> bool:
     return any(terminal.statistic.name == "weight_grad_batches" for terminal in formula.terminals())
 
 
+#: Statistics that no probe reads, and that still depend on what a forward pass does: a block may run several times.
+_OF_A_PASS = frozenset({"flops", "depth", "position"})
+
+
 def formula_score(
     formula: Formula,
     model: torch.nn.Module,
@@ -109,7 +113,7 @@ def formula_score(
     for terminal in formula.terminals():
         if terminal.statistic.column:
             raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
-    runs = any(terminal.statistic.probed or terminal.statistic.name == "flops" for terminal in formula.terminals())
+    runs = any(t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals())
     blocks = blocks_of(model, inputs, layers, partial=partial, runs=runs)
     if layers is not None:
         _require_slots(blocks, formula_reads(formula))

@@ -61,7 +61,7 @@ def read_statistics(
     wanted = set(wanted)
     names = {name for name, _ in wanted}
     shapes = bool(names & {"tokens", "flops"}) or (
-        inputs is not None and bool(names & {"weight", "fan_in", "fan_out"}) and not _all_declared(model, blocks)
+        bool(names & _OF_WEIGHTS) and _reads_used_weights(model, blocks, inputs)
     )
     runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
     _check_blocks(blocks, wanted, names)
@@ -132,6 +132,9 @@ def _read_structure(reading: Reading, network: Network, names: set[str]) -> None
     reading.samples["weight", ""] = 1
 
 
+#: Statistics that are known from weights alone.
+_OF_WEIGHTS = frozenset({"weight", "fan_in", "fan_out", "width"})
+
 _PLAIN = (
     torch.nn.Linear,
     torch.nn.Conv1d,
@@ -140,13 +143,26 @@ _PLAIN = (
 )
 
 
-def _all_declared(model: torch.nn.Module, blocks: Sequence[Block]) -> bool:
-    """Return whether every layer is a plain one, whose weight is known without running the model."""
-    for name in (name for block in blocks for names in block.linears.values() for name in names):
-        found = attribute(model, name)
-        if not isinstance(found, torch.nn.Module) or type(found) not in _PLAIN or "weight" not in found._parameters:
-            return False
-    return True
+def _is_plain(layer: object) -> bool:
+    return isinstance(layer, torch.nn.Module) and type(layer) in _PLAIN and "weight" in layer._parameters
+
+
+def _reads_used_weights(model: torch.nn.Module, blocks: Sequence[Block], inputs: Tensor | None) -> bool:
+    """Return whether weights must be read as a forward pass uses them, because a layer is no plain one.
+
+    Raises:
+        LayerError: there are no inputs to run, and a layer may use a part of its weight, as those of supernets do.
+    """
+    layers = {name: attribute(model, name) for name in layer_names(blocks)}
+    if inputs is not None:
+        return not all(_is_plain(layer) for layer in layers.values())
+    for name, layer in layers.items():
+        if isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward:
+            raise LayerError(
+                f"layer '{name}' is a {type(layer).__name__}, which may use a part of its weight only; give a batch of "
+                "inputs, so that a forward pass shows what it uses"
+            )
+    return False
 
 
 def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, count: bool) -> Network:

@@ -9,7 +9,7 @@ from posixpath import commonpath
 import torch
 from torch import Tensor
 
-from autoprox.primitives.find_blocks.describe import Finding, discover
+from autoprox.primitives.find_blocks.describe import Finding, find_layers
 from autoprox.primitives.find_blocks.explicit import GivenLayers, given_blocks
 from autoprox.primitives.find_blocks.named import Block, LayerError, named_blocks
 from autoprox.primitives.find_blocks.runs import layer_names
@@ -47,7 +47,7 @@ def blocks_of(
         raise LayerError(_why_not_by_name(model, unnamed))
     assert inputs is not None
     try:
-        finding = discover(model, inputs[:1].detach())
+        finding = find_layers(model, inputs[:1].detach())
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         if named and not unnamed:
             return named

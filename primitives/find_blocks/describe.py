@@ -56,6 +56,13 @@ class Finding:
         ordered = sorted(weights, key=lambda reason: -weights[reason])
         return "; ".join(ordered[:2]) or "its forward pass uses no weight of a linear layer"
 
+    def __str__(self) -> str:
+        """Return the table of what is found and what is left out, then the share of the weights that is in blocks."""
+        rows = table(self)
+        wide = max((len(row[0]) for row in rows), default=0)
+        lines = [f"{what:{wide}}  {layers}  ({remark})" for what, layers, remark in rows]
+        return "\n".join([*lines, f"{self.covered:.0%} of the weights of linear layers are in blocks"])
+
     @property
     def draft(self) -> str:
         """Return the blocks as the text of a `layers=` list."""
@@ -73,8 +80,10 @@ def _item(block: Block) -> dict[str, object]:
     return item
 
 
-def discover(model: torch.nn.Module, inputs: Tensor) -> Finding:
-    """Find the blocks of a model from one forward pass on the inputs, which leaves the model as it is.
+def find_layers(model: torch.nn.Module, inputs: Tensor) -> Finding:
+    """Return the blocks that one forward pass on the inputs shows, and what is in none of them and why.
+
+    Printed, the result is a table; `draft` is the text of a list for `layers=`, to be changed by hand.
 
     What the forward pass raises comes out as it is.
     """

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprox.primitives import Block, find_blocks
-from autoprox.primitives.find_blocks.describe import discover, table
+from autoprox.primitives.find_blocks.describe import find_layers, table
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -188,7 +188,7 @@ FOUND: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], dict[st
 @pytest.mark.parametrize("case", FOUND)
 def test_blocks_are_found_whatever_they_are_called(case: str) -> None:
     mixer, after, slots, softmax = FOUND[case]
-    blocks = discover(net(mixer, after), X).blocks
+    blocks = find_layers(net(mixer, after), X).blocks
     assert [dict(block.linears) for block in blocks] == [
         {slot: tuple(f"blocks.{number}.parts.{name}" for name in names) for slot, names in slots.items()}
         for number in range(2)
@@ -197,13 +197,13 @@ def test_blocks_are_found_whatever_they_are_called(case: str) -> None:
 
 
 def test_heads_are_what_the_module_says_or_the_axis_of_heads() -> None:
-    assert {block.heads for block in discover(net(Windows, mlp), X).blocks} == {2}
-    assert {block.heads for block in discover(net(Shared, mlp), X).blocks} == {2}
+    assert {block.heads for block in find_layers(net(Windows, mlp), X).blocks} == {2}
+    assert {block.heads for block in find_layers(net(Shared, mlp), X).blocks} == {2}
 
 
 def test_a_convolution_and_its_mlp_in_one_branch() -> None:
     model = Net(*(Residual(8, Depthwise()) for _ in range(3)))
-    assert [dict(b.linears) for b in discover(model, X).blocks] == [
+    assert [dict(b.linears) for b in find_layers(model, X).blocks] == [
         {"proj": (f"{p}conv",), "fc1": (f"{p}up",), "fc2": (f"{p}down",)}
         for p in (f"blocks.{n}.parts.0." for n in range(3))
     ]
@@ -211,7 +211,7 @@ def test_a_convolution_and_its_mlp_in_one_branch() -> None:
 
 def test_torch_own_layers() -> None:
     model = Net(*(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=n > 0) for n in range(2)))
-    blocks = discover(model, X).blocks
+    blocks = find_layers(model, X).blocks
     assert blocks == tuple(
         Block(
             {
@@ -229,7 +229,7 @@ def test_torch_own_layers() -> None:
 
 def test_a_block_that_runs_twice_is_two_blocks() -> None:
     block = Residual(8, Windows(), mlp())
-    blocks = discover(Net(block, block), X).blocks
+    blocks = find_layers(Net(block, block), X).blocks
     assert blocks[0].linears["qkv"] == ("blocks.0.parts.0.all",)
     assert blocks[1].linears["qkv"] == ("blocks.0.parts.0.all#2",)
     assert [block.softmax for block in blocks] == ["blocks.0.parts.0", "blocks.0.parts.0#2"]
@@ -258,7 +258,7 @@ class Pooled(nn.Module):
 
 
 def test_what_is_left_out_says_why() -> None:
-    finding = discover(Pooled(net(Windows, mlp)), X)
+    finding = find_layers(Pooled(net(Windows, mlp)), X)
     assert len(finding.blocks) == 2
     reasons = {item.name: item.reason for item in finding.left_out}
     assert reasons["kv"] == "attention pooling: its query does not depend on the input"
@@ -269,13 +269,13 @@ def test_what_is_left_out_says_why() -> None:
 
 def test_the_draft_can_be_given_as_layers() -> None:
     model = net(lambda: Attend("plain"), mlp)
-    finding = discover(model, X)
+    finding = find_layers(model, X)
     assert find_blocks(model, eval(finding.draft, {}))[0].linears == finding.blocks[0].linears
 
 
 def test_names_that_are_known_give_the_same(tiny: Callable[[], nn.Module]) -> None:
     model = tiny()
-    for by_name, found in zip(find_blocks(model), discover(model, X).blocks, strict=True):
+    for by_name, found in zip(find_blocks(model), find_layers(model, X).blocks, strict=True):
         assert (by_name.linears, by_name.heads) == (found.linears, found.heads)
 
 
@@ -316,7 +316,7 @@ def test_the_model_is_as_it_was() -> None:
     model.blocks[0].register_forward_hook(lambda module, args, output: model.seen.add_(1) and None)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     kept, rng = dict(model.named_parameters()), torch.get_rng_state()
-    discover(model, X)
+    find_layers(model, X)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter is kept[name] for name, parameter in model.named_parameters())
     assert model.training
@@ -326,13 +326,13 @@ def test_the_model_is_as_it_was() -> None:
 def test_after_an_error_nothing_of_the_watching_is_left() -> None:
     model = net(Windows, mlp)
     with pytest.raises(RuntimeError, match="expected input"):
-        discover(model, torch.zeros(2, 5, 16, 16))
-    assert len(discover(model, X).blocks) == 2
+        find_layers(model, torch.zeros(2, 5, 16, 16))
+    assert len(find_layers(model, X).blocks) == 2
     assert not torch.overrides._get_current_function_mode_stack()
 
 
 def test_the_table_has_a_row_for_blocks_that_differ_in_numbers_only() -> None:
-    rows = table(discover(net(Windows, mlp, depth=3), X))
+    rows = table(find_layers(net(Windows, mlp, depth=3), X))
     layers = "qkv: blocks.*.parts.*.all  proj: blocks.*.parts.*.out  fc1: blocks.*.parts.*.*  fc2: blocks.*.parts.*.*"
     assert rows[0] == ("3 blocks", layers, "softmax in blocks.*.parts.*")
     assert [row[:2] for row in rows[1:]] == [("1 left out", "embed"), ("1 left out", "head")]

@@ -1,0 +1,124 @@
+"""Choosing between names, a forward pass and a list: what is taken, and what is refused."""
+
+import pytest
+import torch
+from tiny_vit import TinyVit, batch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from autoprox import find_layers
+from autoprox.primitives import Block, LayerError, find_blocks
+from autoprox.primitives.find_blocks.choose import blocks_of
+from autoprox.proxy import resolve
+
+
+class Encoder(nn.Module):
+    """A transformer of torch's own layers, with none of timm's names."""
+
+    def __init__(self, depth: int = 3) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 4, 4)
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True) for _ in range(depth))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).mT
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+class Twice(TinyVit):
+    """Every block runs twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        for block in (*self.blocks, *self.blocks):
+            x = block(x)
+        return self.head(x.mean(1))
+
+
+IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+CLASSES = torch.tensor([0, 1, 1, 0])
+
+
+def test_names_are_taken_where_they_tell_everything() -> None:
+    model = TinyVit()
+    assert blocks_of(model, batch()[0]) == find_blocks(model)
+    assert blocks_of(model, None) == find_blocks(model)
+
+
+def test_without_inputs_a_model_of_other_names_is_refused() -> None:
+    with pytest.raises(LayerError, match=r"found no transformer block of Encoder by name; give a batch of inputs"):
+        blocks_of(Encoder(), None)
+
+
+def test_names_that_leave_out_a_sibling_are_not_enough() -> None:
+    model = TinyVit()
+    model.blocks[0].attn.query = model.blocks[0].attn.qkv
+    del model.blocks[0].attn.qkv
+    with pytest.raises(LayerError, match=r"found some blocks of TinyVit by name, but not 'blocks.0'; give a batch"):
+        blocks_of(model, None)
+
+
+def test_blocks_that_run_twice_are_twice_as_many() -> None:
+    once, twice, written_out = TinyVit(depth=2), Twice(depth=2), TinyVit(depth=4)
+    again = {f"blocks.{n + 2}.{key}": v for n in (0, 1) for key, v in twice.blocks[n].state_dict().items()}
+    written_out.load_state_dict(twice.state_dict() | again)
+    for formula in ("depth", "flops", "sum(fro(act))", "sum(fro(act_grad))"):
+        expected = resolve(formula).score(written_out, *batch())
+        assert resolve(formula).score(twice, *batch()) == pytest.approx(expected)
+        assert resolve(formula).score(once, *batch()) != expected
+
+
+def test_blocks_that_are_given_are_taken_as_they_are() -> None:
+    given = (Block({"fc1": ("head",)}),)
+    assert blocks_of(TinyVit(), None, given) == given
+
+
+@pytest.mark.parametrize("name", ["l2-norm", "snip", "synflow", "croze", "nwot", "eznas", "meco", "entropic", "swap"])
+def test_proxies_score_models_of_other_names(name: str) -> None:
+    model = Encoder()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    found = resolve(name).score(model, IMAGES, CLASSES)
+    layers = eval(find_layers(model, IMAGES).draft, {})
+    assert found == resolve(name).score(model, IMAGES, CLASSES, layers=layers)
+    assert found == resolve(name).score(model, IMAGES, CLASSES, layers=lambda net: layers[: len(net.layers)])
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_part_of_the_blocks_is_scored_only_if_that_is_meant() -> None:
+    model = Encoder()
+    layers = eval(find_layers(model, IMAGES).draft, {})[:2]
+    for name in ("snip", "croze"):  # a formula and a function
+        with pytest.raises(ValueError, match=r"leaves out layers of the same kind: 'layers.2"):
+            resolve(name).score(model, IMAGES, CLASSES, layers=layers)
+        assert resolve(name).score(model, IMAGES, CLASSES, layers=layers, partial=True) > 0
+
+
+def test_attention_that_is_fused_is_read() -> None:
+    model = Encoder()
+    logits: list[Tensor] = []
+    x = model.embed(IMAGES).flatten(2).mT
+    for layer in model.layers:
+        attention = layer.self_attn
+        made = functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
+        q, k, _ = made.unflatten(-1, (3, 2, 4)).unbind(2)
+        logits.append(q.transpose(1, 2) @ k.transpose(1, 2).mT / 2)
+        x = layer.eval()(x)
+    expected = torch.stack([each.softmax(-1).amax() for each in logits]).mean()
+    assert resolve("mean(max(attn))").score(model, IMAGES) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_a_gradient_that_is_0_everywhere_is_no_score() -> None:
+    model = Encoder()
+    nn.init.zeros_(model.head.weight)
+    with pytest.raises(ValueError, match="every entry of 'weight_grad' is exactly 0"):
+        resolve("snip").score(model, IMAGES, CLASSES)
+
+
+def test_what_is_found_is_printed() -> None:
+    lines = str(find_layers(Encoder(), IMAGES)).splitlines()
+    assert lines[0].startswith("3 blocks    qkv: layers.*.self_attn.in_proj_weight  proj: layers.*.self_attn.out_proj")
+    assert lines[1].startswith("1 left out  embed  (convolution")
+    assert lines[-1] == "95% of the weights of linear layers are in blocks"
