@@ -83,6 +83,11 @@ def used(cwd: Path, *path: str | Path) -> dict:
     return json.loads(run("-c", USE, cwd=cwd, path=path).splitlines()[-1])
 
 
+def helps(cwd: Path, *path: str | Path) -> list[str]:
+    """Return the helps that are read from the files of commands."""
+    return [run("-m", "autoprox", *group, "--help", cwd=cwd, path=path or None) for group in ([], ["bench"])]
+
+
 def test_wheel_holds_the_four_folders_and_nothing_else(wheel: Wheel) -> None:
     with zipfile.ZipFile(wheel.path) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
@@ -107,6 +112,7 @@ def test_wheel_works_outside_the_tree(wheel: Wheel, tmp_path: Path) -> None:
     assert all(Path(file).is_relative_to(wheel.installed) for file in seen["files"])
     assert seen["foreign"] == []
     assert run("-m", "autoprox", "--version", cwd=tmp_path, path=(wheel.installed, SITE)).startswith("autoprox ")
+    assert helps(tmp_path, wheel.installed, SITE) == helps(ROOT)
 
 
 @pytest.mark.slow
@@ -124,6 +130,7 @@ def test_tree_works_uninstalled(wheel: Wheel, tmp_path: Path) -> None:
     assert all(Path(file).is_relative_to(wheel.tree) for file in seen["files"])
     assert seen["foreign"] == []
     assert run("-m", "autoprox", "--version", cwd=wheel.tree, path=(SITE,)).startswith("autoprox ")
+    assert helps(wheel.tree, SITE) == helps(ROOT)
     nowhere = subprocess.run(
         [sys.executable, "-S", "-c", "import autoprox"], cwd=tmp_path, env={"PYTHONPATH": SITE}, capture_output=True
     )

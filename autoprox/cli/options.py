@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def _at_least_one(context: click.Context, option: click.Parameter, value: int) -> int:
@@ -25,6 +28,19 @@ workers_option = click.option(
     callback=_at_least_one,
     help="Processes.",
 )
+
+
+class Count(click.ParamType):
+    """A large number: 6000000, 6e6, 6M; K, M and G (or B) are 10³, 10⁶ and 10⁹."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, rounded to a whole one."""
+        match = re.fullmatch(r"(\d[\d_]*\.?\d*(?:e\+?\d{1,2})?)([KMGB]?)", str(value).strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"'{value!s:.40}' is no number such as 6000000, 6e6, 6M or 1.4G", param, ctx)
+        return round(float(match[1]) * _SUFFIXES[match[2].upper()])
 
 
 class Explained(Protocol):

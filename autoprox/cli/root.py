@@ -34,11 +34,11 @@ def root() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return the exit code: 0, 2 after an error of the user's, 130 after Ctrl-C.
+    """Run a command line and return its exit code: 0, 2 after an error of the user's, 130 after Ctrl-C.
 
-    What the user can mend is `error: ...` on stderr: wrong usage, files that cannot be read or written, with the
-    advice that was noted on the error, and every ValueError that autoprox defines. Anything else is a defect of ours
-    and keeps its traceback.
+    An error of the user's is one line on stderr that begins with `error: `. Such errors are wrong usage, files that
+    cannot be read or written, and every ValueError that autoprox defines. An error of a file ends with the advice that
+    was noted on it. Any other error is a defect of autoprox and keeps its traceback.
     """
     try:
         code = root.main(arguments, prog_name="autoprox", standalone_mode=False)

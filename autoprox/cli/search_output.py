@@ -70,8 +70,9 @@ def print_outcome(console: Console, plan: SearchPlan, outcome: SearchOutcome, ou
 
 
 def going_on(out: Path | None) -> str:
+    """Say how to go on with an interrupted search."""
     if out is None:
-        return "Without --out a search cannot be gone on with."
+        return "A search without --out cannot be resumed."
     return f"Nothing that was scored is lost. Go on with: autoprox search --resume --out {out}"
 
 

@@ -40,8 +40,10 @@ _DEFAULTS = EvolutionSettings((), ())
     help="Tasks, `*` allowed, such as '*_kd'. `NAME=2` gives a weight in the joint fitness and the report's mean: "
     "'*,pets=2' are all tasks, pets with weight 2.  [default: all, weight 1]",
 )
-@click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True)
-@click.option("--population", type=int, default=_DEFAULTS.population, show_default=True)
+@click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True, help="How many to evolve.")
+@click.option(
+    "--population", type=int, default=_DEFAULTS.population, show_default=True, help="Formulas of a generation."
+)
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
 @click.option(
     "--grammar",
@@ -71,7 +73,7 @@ _DEFAULTS = EvolutionSettings((), ())
     show_default=True,
     help="How often a rejected child is varied again.",
 )
-@click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples of the probes.")
+@click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples that the networks run on.")
 @click.option("--costly", is_flag=True, help="Also evolve with singular values and Gram matrices: much slower.")
 @workers_option
 @click.option("--dask", metavar="ADDRESS", help="A Dask cluster's scheduler, tcp://HOST:PORT, instead of --workers.")
@@ -83,7 +85,7 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
-    finalists; the test split is looked at once, at the end. Ctrl-C ends early with the best so far.
+    finalists. The test split is used once, at the end. Ctrl-C ends early with the best so far.
     """
     console = make_console()
     if resume:

@@ -49,7 +49,9 @@ SHOWN = 8
     help="Take the scores of a finished `autoprox rank`; else they are computed.",
 )
 @click.option("--sample", type=int, metavar="N", help="Use N architectures, drawn at random.  [default: all]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
+)
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @workers_option
 @click.option(
@@ -107,7 +109,7 @@ def command(context: click.Context, bench: str, tasks: str, proxies: Sequence[st
 
 
 def _check_alone(context: click.Context) -> None:
-    """Refuse the options that say how scores are computed: those of a run are computed already."""
+    """Refuse the options that say how scores are computed, because `--scores` are computed already."""
     given = given_options(context)
     for name in ("sample", "seed", "batch", "workers"):
         if name in given:
@@ -115,7 +117,7 @@ def _check_alone(context: click.Context) -> None:
 
 
 def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
-    """The run's plan for some of its tasks."""
+    """Return the run's plan, narrowed to the tasks that match the patterns."""
     tasks = tuple(task for task in task_names(plan.benchmark, patterns) if task in plan.tasks)
     if not tasks:
         raise RankError(f"the run has scores for the tasks {', '.join(plan.tasks)} only")
@@ -123,7 +125,7 @@ def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
 
 
 def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str]) -> list[str]:
-    """The names of the proxies to choose from: all that were scored, or those that are named."""
+    """Return the names of the proxies to choose from: those that are named, or all that have scores."""
     scored = [proxy.name for proxy in plan.proxies]
     if not refs or "all" in refs:
         return scored
@@ -136,7 +138,7 @@ def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str]) -> list[str
 
 
 def _halves(plan: RankPlan) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the architectures to choose on, of the splits evolve and validation, and to judge on, of test."""
+    """Return places in the plan: those to choose on, of evolve and validation, and those to judge on, of test."""
     splits = plan.benchmark.splits()
     test = np.isin(plan.architectures, splits["test"])
     if test.sum() < FEWEST or (~test).sum() < FEWEST:
@@ -148,7 +150,10 @@ def _halves(plan: RankPlan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _seconds(scores: Scores, choices: Mapping[str, LibraChoice], baselines: Sequence[str]) -> dict[str, float]:
-    """Seconds an architecture by row: LIBRA takes as long as its three proxies; means over the tasks."""
+    """Return the seconds an architecture takes, by row, as means over the tasks.
+
+    LIBRA takes as long as its three proxies together.
+    """
     of_task = [[scores.seconds[proxy] for proxy in choice.chosen] for choice in choices.values()]
     padded = np.array([row + [float("nan")] * (len(ROLES) - len(row)) for row in of_task])
     by_role = dict(zip(ROLES, map(float, padded.mean(axis=0)), strict=True))
@@ -156,7 +161,7 @@ def _seconds(scores: Scores, choices: Mapping[str, LibraChoice], baselines: Sequ
 
 
 def _name(row: Row, choices: Mapping[str, LibraChoice]) -> str:
-    """The row's name with the proxy that it stands for on its task."""
+    """Return the name of a row; of a role, with the proxy that has it on the row's task."""
     if row.proxy not in ROLES or row.task not in choices:
         return row.proxy
     chosen = choices[row.task].chosen
@@ -188,7 +193,7 @@ def _chosen(choice: LibraChoice) -> str:
 
 
 def _verdict(rows: Sequence[Row]) -> str:
-    """Whether merging was worth it."""
+    """Say which proxies do as well alone as the merged ranks."""
     means = {row.proxy: row.tau.value for row in rows if row.task == MEAN}
     own = means.pop(LIBRA)
     better = [f"{name} {correlation(tau)}" for name, tau in means.items() if tau >= own]

@@ -31,7 +31,9 @@ from autoprox.rank.stats import correlations, rank_rows
 )
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Architectures to rank.")
 @click.option("--sample", type=int, metavar="N", help="Rank N of them, drawn at random.  [default: all]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of weights, batch, sample and intervals.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
+)
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @workers_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")

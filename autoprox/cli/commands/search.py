@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import click
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec
-from autoprox.cli.options import given_options, workers_option
+from autoprox.cli.options import Count, given_options, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
 from autoprox.cli.terminal import make_console, say
@@ -25,22 +24,8 @@ from autoprox.search.run import SearchPlan, read_plan, run_search, start_search
 from autoprox.search.strategies import STRATEGIES, SearchSettings
 
 _DEFAULTS, _SPEC = SearchSettings(), InputSpec()
-_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 _SIZES = ("max_params", "min_params", "max_flops", "min_flops")
 _GENES = ("budget", "seed", "population", "tournament")
-
-
-class Count(click.ParamType):
-    """A large number: 6000000, 6e6, 6M; K, M and G (or B) are 10³, 10⁶ and 10⁹."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number, whole."""
-        match = re.fullmatch(r"(\d[\d_]*\.?\d*(?:e\+?\d{1,2})?)([KMGB]?)", str(value).strip(), re.IGNORECASE)
-        if match is None:
-            self.fail(f"'{value!s:.40}' is no number such as 6000000, 6e6, 6M or 1.4G", param, ctx)
-        return round(float(match[1]) * _SUFFIXES[match[2].upper()])
 
 
 @click.command("search")
@@ -48,9 +33,9 @@ class Count(click.ParamType):
 @click.option("--bench", metavar="NAME|FILE", help="Search among the architectures of a benchmark, and judge it.")
 @click.option("--proxy", metavar="PROXY", help="Run directory, proxy file, shipped name, or formula.")
 @click.option("--max-params", type=Count(), help="Such as 6e6 or 6M.")
-@click.option("--min-params", type=Count())
+@click.option("--min-params", type=Count(), help="Such as 4e6 or 4M.")
 @click.option("--max-flops", type=Count(), help="Multiply-adds of one image, such as 1.4G.")
-@click.option("--min-flops", type=Count())
+@click.option("--min-flops", type=Count(), help="Multiply-adds of one image, such as 0.8G.")
 @click.option("--budget", type=int, default=_DEFAULTS.budget, show_default=True, help="Architectures to score.")
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
 @click.option(
@@ -59,11 +44,11 @@ class Count(click.ParamType):
     show_default="evolution; random on a benchmark",
     help="evolution: regularised, by age.",
 )
-@click.option("--population", type=int, default=_DEFAULTS.population, show_default=True, help="Of evolution.")
-@click.option("--tournament", type=int, default=_DEFAULTS.tournament, show_default=True, help="Of evolution.")
+@click.option("--population", type=int, default=_DEFAULTS.population, show_default=True, help="Size, in evolution.")
+@click.option("--tournament", type=int, default=_DEFAULTS.tournament, show_default=True, help="Size, in evolution.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Architectures to print and save.")
-@click.option("--tasks", default="", metavar="A,B,...", help="Of a benchmark; `*` allowed.  [default: all]")
-@click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Of a benchmark.")
+@click.option("--tasks", default="", metavar="A,B,...", help="Tasks of the benchmark, `*` allowed.  [default: all]")
+@click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Part of the benchmark.")
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples of the probes.")
 @click.option(
     "--batch-file",
@@ -71,10 +56,10 @@ class Count(click.ParamType):
     metavar="FILE.npz",
     help="Images (float32, N×C×H×W) and targets (N integers) for the probe data.",
 )
-@click.option("--image-size", type=int, default=_SPEC.image_size, show_default=True)
-@click.option("--classes", type=int, default=_SPEC.num_classes, show_default=True)
-@click.option("--channels", type=int, default=_SPEC.in_channels, show_default=True)
-@click.option("--patch-size", type=int, default=_SPEC.patch_size, show_default=True)
+@click.option("--image-size", type=int, default=_SPEC.image_size, show_default=True, help="Pixels of a side.")
+@click.option("--classes", type=int, default=_SPEC.num_classes, show_default=True, help="Outputs of a network.")
+@click.option("--channels", type=int, default=_SPEC.in_channels, show_default=True, help="Channels of an image.")
+@click.option("--patch-size", type=int, default=_SPEC.patch_size, show_default=True, help="Pixels of a patch's side.")
 @workers_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep journal and results here.")
 @click.option("--resume", is_flag=True, help="Go on with the search in --out; a larger --budget goes further.")
@@ -109,7 +94,7 @@ def command(context: click.Context, out: Path | None, resume: bool, top: int, wo
 
 
 def _plan(given: set[str], choices: Mapping[str, Any]) -> SearchPlan:
-    """The plan that the options describe."""
+    """Return the plan that the options describe."""
     if choices["proxy"] is None:
         raise click.UsageError("search with what? Name a --proxy: `autoprox proxies` lists the shipped ones")
     if (choices["space"] is None) == (choices["bench"] is None):
@@ -140,7 +125,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _resumed(out: Path, given: set[str], choices: Mapping[str, Any]) -> SearchPlan:
-    """The plan in the directory, with the given budget. What a search's result depends on cannot change half-way."""
+    """Return the plan of the search in `out`, with the budget that is given.
+
+    Raises:
+        SearchError: another option is given with a new value, which would change the result of the search half-way.
+    """
     plan = read_plan(out)
     stored = _stored_choices(plan)
     for name in sorted(given - {"budget"}):
@@ -153,7 +142,7 @@ def _resumed(out: Path, given: set[str], choices: Mapping[str, Any]) -> SearchPl
 
 
 def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
-    """The options of a plan, by their names."""
+    """Return the options that a plan was made from, by their names."""
     record, spec = plan.record(), plan.spec
     shape = (spec.image_size, spec.in_channels, spec.num_classes, spec.patch_size) if spec else (None,) * 4
     return {
@@ -171,7 +160,7 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
 
 
 def _comparable(name: str, choice: Any) -> Any:
-    """An option's value as `_stored_choices` has it."""
+    """Return an option's value in the form that `_stored_choices` gives it."""
     if name == "proxy":
         return resolve(choice).text
     if name == "bench":

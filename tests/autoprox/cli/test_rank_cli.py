@@ -19,7 +19,6 @@ from public_files import reference
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
-from autoprox.cli.options import next_directory, split_outside_brackets
 from autoprox.cli.root import FAILED, main
 from autoprox.rank.output import tex_escape
 from autoprox.rank.scores import SCORES
@@ -231,22 +230,6 @@ def test_misuse_is_one_line(arguments: list[str], message: str, capsys: pytest.C
     assert re.match(message, printed.err)
     assert "Traceback" not in printed.err
     assert not Path("ranks").exists()
-
-
-def test_commas_inside_a_formula_do_not_part_it() -> None:
-    assert split_outside_brackets("snip, mean(std(act[mlp, noise])),runs/001,") == [
-        "snip",
-        "mean(std(act[mlp, noise]))",
-        "runs/001",
-    ]
-    assert split_outside_brackets("") == []
-
-
-def test_runs_are_numbered(tmp_path: Path) -> None:
-    assert next_directory(tmp_path) == tmp_path / "001"
-    for name in ("002", "009", "notes"):
-        (tmp_path / name).mkdir()
-    assert next_directory(tmp_path) == tmp_path / "010"
 
 
 # --- libra ---

@@ -39,16 +39,18 @@ _RECIPE = Recipe()
     help=f"{', '.join(BUILT_IN)}, a folder of images by class, or an .npz file; repeatable: a task each.",
 )
 @click.option("--archs", type=int, default=200, show_default=True, help="Architectures, the same on every data set.")
-@click.option("--epochs", type=int, default=_RECIPE.epochs, show_default=True)
+@click.option("--epochs", type=int, default=_RECIPE.epochs, show_default=True, help="Epochs of each training.")
 @click.option("--seeds", type=int, default=4, show_default=True, help="Trainings of each architecture.")
-@click.option("--first-seed", type=int, default=0, show_default=True, help="Of the trainings; the others count up.")
+@click.option(
+    "--first-seed", type=int, default=0, show_default=True, help="Seed of the first training; the others count up."
+)
 @click.option("--batch", type=int, default=_RECIPE.batch, show_default=True, help="Images of a training step.")
 @click.option("--lr", type=float, default=_RECIPE.lr, show_default=True, help="Highest learning rate of AdamW.")
-@click.option("--train-images", type=int, help="About so many, classes in proportion.  [default: all]")
-@click.option("--test-images", type=int, help="About so many, classes in proportion.  [default: all]")
+@click.option("--train-images", type=int, help="About how many to train on, classes in proportion.  [default: all]")
+@click.option("--test-images", type=int, help="About how many to test on, classes in proportion.  [default: all]")
 @click.option("--image-size", type=int, help="Pixels that images of a folder are scaled to.  [default: 32]")
 @click.option("--patch-size", type=int, help="Pixels of a patch.  [default: the data set's, or a quarter of the image]")
-@click.option("--sample-seed", type=int, default=0, show_default=True, help="Draws the architectures.")
+@click.option("--sample-seed", type=int, default=0, show_default=True, help="Seed that draws the architectures.")
 @workers_option
 @click.option("--name", help="Name of the benchmark.  [default: that of the file]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
@@ -72,8 +74,8 @@ def command(
 ) -> None:
     """Train architectures of a space from scratch, and write their accuracies as a benchmark.
 
-    Every training is noted in OUT with `.journal` added to its name as soon as it has ended: the same command goes on
-    where a killed one stopped. Data sets are checked before anything is trained.
+    Each training that has ended is noted in a journal, OUT.journal. After a kill, the same command goes on with it.
+    Data sets are checked before anything is trained.
     """
     console = make_console()
     loaded = [
