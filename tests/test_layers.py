@@ -58,13 +58,14 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "autoprox": {
         "pictures": set(),
         "scoring": set(),
+        "models": set(),
         "zoo": {"scoring"},
         "proxy": {"scoring", "zoo"},
         "evolution": {"scoring", "zoo", "proxy"},
         "export": {"scoring", "zoo", "proxy", "pictures"},
         "rank": {"scoring", "zoo", "proxy", "pictures"},
         "search": {"scoring", "zoo", "proxy"},
-        "cli": {"scoring", "zoo", "proxy", "evolution", "export", "rank", "search", "pictures"},
+        "cli": {"scoring", "models", "zoo", "proxy", "evolution", "export", "rank", "search", "pictures"},
         "__main__": {"cli"},
     },
 }

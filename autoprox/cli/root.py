@@ -22,7 +22,7 @@ _NO_ARGUMENTS: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "N
 @click.group(
     cls=FolderGroup,
     package="autoprox.cli.commands",
-    order=("bench", "evolve", "search", "rank", "libra", "export", "proxies"),
+    order=("bench", "evolve", "search", "rank", "libra", "score", "layers", "export", "proxies"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="autoprox", message="%(prog)s %(version)s")
@@ -30,6 +30,8 @@ def root() -> None:
     """Evolve zero-cost proxies for vision transformers, export them, and search architectures with them.
 
     Where a command takes a PROXY, it is a run directory, a proxy file, a shipped name, or the formula itself.
+    Where a command takes a MODEL, it is timm:NAME, torchvision:NAME, hf:CONFIG, space:NAME:ARCH.json, FILE.py:FUNCTION
+    or MODULE:FUNCTION.
     """
 
 

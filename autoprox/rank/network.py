@@ -101,9 +101,9 @@ def model_scores(
 
 
 def function_score(
-    proxy: AnyProxy, model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int, shared: SharedResults
+    proxy: AnyProxy, model: torch.nn.Module, inputs: Tensor, targets: Tensor | None, seed: int, shared: SharedResults
 ) -> Score:
-    """Return a function's score of a model.
+    """Return a proxy's score of a model, by the proxy's own `score`.
 
     Its seconds are what it would take alone: for a shared result they include what that took when it was computed.
     """

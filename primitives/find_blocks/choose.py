@@ -120,6 +120,6 @@ def _require_one_place(finding: Finding) -> None:
                 if name in places:
                     raise LayerError(
                         f"layer '{name}' may be {places[name]} or {place}: name the blocks with layers=[...]; "
-                        "autoprox.find_layers(model, inputs).draft is a list to start from"
+                        "`autoprox layers MODEL` prints a list to start from"
                     )
                 places[name] = place

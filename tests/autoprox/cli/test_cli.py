@@ -25,7 +25,7 @@ from autoprox.proxy import Proxy, resolve
 from autoprox.zoo import ZOO
 
 MODULES = root.modules()
-COMMANDS = ["bench", "evolve", "search", "rank", "libra", "export", "proxies"]
+COMMANDS = ["bench", "evolve", "search", "rank", "libra", "score", "layers", "export", "proxies"]
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -143,7 +143,10 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     ("arguments", "says"),
     [
         (["--bogus"], "error: No such option '--bogus'.\nSee 'autoprox --help'.\n"),
-        (["nothing"], "error: no command 'nothing'; there are bench, evolve, search, rank, libra, export, proxies"),
+        (
+            ["nothing"],
+            "error: no command 'nothing'; there are bench, evolve, search, rank, libra, score, layers, export, proxies",
+        ),
         (["export"], "error: Missing argument 'PROXY'.\nSee 'autoprox export --help'.\n"),
         (["export", "snip"], "error: Missing option '--to'."),
         (["export", "snip", "--to", "onnx"], "error: Invalid value for '--to': 'onnx' is not one of"),

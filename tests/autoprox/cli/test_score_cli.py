@@ -1,0 +1,142 @@
+"""`autoprox score` and `autoprox layers`: what they print, and what they refuse."""
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from places import ROOT
+from tiny_vit import TinyVit
+
+from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.cli.root import main
+from autoprox.models import build_model
+from autoprox.primitives.find_blocks.explicit import given_blocks
+from autoprox.primitives.find_blocks.named import find_blocks
+from autoprox.proxy import resolve
+from autoprox.scoring import gaussian_batch
+
+TINY = f"{ROOT / 'tests' / 'tiny_vit.py'}:TinyVit"
+TWO = """
+from tiny_vit import TinyVit
+
+def small():
+    return TinyVit(depth=1)
+
+def large():
+    return TinyVit(depth=3)
+"""
+SHAPE = ("--image-size", "8")
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[str, str]:
+    """A file with two models."""
+    file = tmp_path / "two.py"
+    file.write_text(TWO)
+    return f"{file}:small", f"{file}:large"
+
+
+def run(*arguments: object, code: int = 0) -> None:
+    assert main([str(argument) for argument in arguments]) == code
+
+
+def scored(capsys, *arguments: object) -> dict:
+    run("score", *arguments, "--json")
+    return json.loads(capsys.readouterr().out)
+
+
+def strip_seconds(found: dict) -> dict:
+    for entry in found["proxies"]:
+        for row in entry["ranking"]:
+            del row["seconds"]
+    return found
+
+
+def test_models_are_ranked_by_each_proxy(two: tuple[str, str], capsys) -> None:
+    run("score", *two, *SHAPE, "--proxy", "sum(fro(weight))", "--proxy", "snip", "--batch", 4)
+    shown = capsys.readouterr().out
+    assert "Weights are untrained (seed 0).\n" in shown
+    assert "The probe `data` read 4 Gaussian samples of 3 × 8 × 8 with random classes (seed 0).\n" in shown
+    assert "snip: sum(l1(weight * weight_grad))" in shown
+    weights = shown.partition("sum(fro(weight))")[2].partition("snip")[0]
+    assert weights.index(two[1]) < weights.index(two[0])
+
+
+def test_scores_are_those_of_the_proxies(two: tuple[str, str], capsys) -> None:
+    arguments = (*two, *SHAPE, "--proxy", "snip", "--proxy", "grasp", "--seed", 3)
+    found = strip_seconds(scored(capsys, *arguments))
+    assert found == strip_seconds(scored(capsys, *arguments))
+    inputs, targets = map(torch.from_numpy, gaussian_batch(InputSpec(8, 3, 5, 4), 2, 3))
+    for entry in found["proxies"]:
+        assert [row["rank"] for row in entry["ranking"]] == [1, 2]
+        for row in entry["ranking"]:
+            expected = resolve(entry["proxy"]).score(build_model(row["model"], seed=3), inputs, targets, seed=3)
+            assert row["score"] == pytest.approx(expected, rel=1e-5)
+    params = [sum(p.numel() for p in TinyVit(depth=depth).parameters()) for depth in (1, 3)]
+    assert [model["params"] for model in found["models"]] == params
+    assert found["models"][0]["flops"] < found["models"][1]["flops"]
+
+
+def test_images_of_a_file(tmp_path: Path, capsys) -> None:
+    images, targets = gaussian_batch(InputSpec(8, 3, 5, 4), 4, 9)
+    np.savez(tmp_path / "batch.npz", images=images, targets=targets)
+    found = scored(capsys, TINY, "--proxy", "snip", "--images", tmp_path / "batch.npz")
+    assert f"4 images of 3 × 8 × 8 from {tmp_path / 'batch.npz'}, with their classes." in found["ran_on"][1]
+    expected = resolve("snip").score(build_model(TINY), torch.from_numpy(images), torch.from_numpy(targets))
+    assert found["proxies"][0]["ranking"][0]["score"] == pytest.approx(expected, rel=1e-5)
+    run("score", TINY, "--proxy", "snip", "--images", tmp_path / "batch.npz", "--batch", 2, code=2)
+    assert "--batch is for Gaussian samples" in capsys.readouterr().err
+    np.savez(tmp_path / "other.npz", pictures=images)
+    run("score", TINY, "--proxy", "snip", "--images", tmp_path / "other.npz", code=2)
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'other.npz'}: it lacks images or targets")
+
+
+def test_a_model_without_a_score_comes_last_with_the_reason(tmp_path: Path, capsys) -> None:
+    (tmp_path / "plain.py").write_text(
+        "from torch import nn\n\ndef plain():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 7), nn.ReLU(), nn.Linear(7, 5))\n"
+    )
+    plain = f"{tmp_path / 'plain.py'}:plain"
+    run("score", plain, TINY, *SHAPE, "--proxy", "snip")
+    shown = capsys.readouterr().out
+    assert f"{plain} has no score: found no transformer block in Sequential" in shown
+    run("score", plain, *SHAPE, "--proxy", "snip", code=2)
+    error = capsys.readouterr().err
+    assert error.startswith("error: no proxy scores any model")
+    assert len(error.splitlines()) == 1
+    run("layers", plain, *SHAPE, code=2)
+    assert capsys.readouterr().err.startswith(f"error: {plain}: found no transformer block: ")
+
+
+def test_layers_are_shown_with_a_draft(capsys) -> None:
+    run("layers", TINY, *SHAPE, "--set", "depth=3")
+    shown = capsys.readouterr().out
+    assert "(TinyVit): 3 blocks, found by one forward pass on an image of 3 × 8 × 8" in shown
+    assert "qkv: blocks.*.attn.qkv" in shown
+    assert "classifier: its result is the network's" in shown
+    draft = ast.literal_eval(shown.partition("layers=")[2])
+    model = TinyVit(depth=3)
+    assert [block.linears for block in given_blocks(model, draft)] == [block.linears for block in find_blocks(model)]
+
+
+@pytest.mark.parametrize("command", [("layers",), ("score", "--proxy", "params")])
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((TINY, *SHAPE, "--channels", "2"), "forward pass on an input of"),
+        ((TINY, *SHAPE, "--set", "depth"), "'depth' is not NAME=VALUE, such as depth=6"),
+        ((TINY, *SHAPE, "--set", "hight=3"), "unexpected keyword argument 'hight'"),
+        (("tiny",), "'tiny' is no MODEL; write timm:NAME"),
+    ],
+)
+def test_what_is_wrong_is_an_error(command: tuple[str, ...], arguments: tuple[str, ...], reason: str, capsys) -> None:
+    run(*command, *arguments, code=2)
+    assert reason in capsys.readouterr().err
+
+
+def test_an_odd_batch_has_no_halves(capsys) -> None:
+    run("score", TINY, *SHAPE, "--proxy", "zico", "--batch", 3, code=2)
+    assert "zico halves the batch, and 3 samples have no half" in capsys.readouterr().err
