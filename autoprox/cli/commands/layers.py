@@ -12,7 +12,7 @@ from autoprox.bench_cache.runtime.local_pool import one_thread
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
 from autoprox.cli.terminal import make_console, make_table, names, say
 from autoprox.models import ModelError, build_model, first_output
-from autoprox.primitives.find_blocks.describe import Finding, discover, table
+from autoprox.primitives.find_blocks.describe import Finding, find_layers, table
 from autoprox.scoring import gaussian_batch
 
 
@@ -36,7 +36,7 @@ def command(model: str, settings: Sequence[tuple[str, Any]], seed: int, image_si
     inputs = torch.from_numpy(gaussian_batch(spec, 1, seed)[0])
     with one_thread():
         first_output(model, network, inputs)
-        finding = discover(network, inputs)
+        finding = find_layers(network, inputs)
     if not finding.blocks:
         raise ModelError(f"{model}: found no transformer block: {finding.why_none}")
     _print(model, network, finding, f"{channels} × {image_size} × {image_size}")
