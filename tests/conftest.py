@@ -3,8 +3,12 @@
 `pytest --hypothesis-profile=thorough` draws more of them, as `make test-all` does, and `explore` new ones.
 """
 
+import os
+
 import torch
 from hypothesis import HealthCheck, settings
+
+os.environ["COLUMNS"] = "120"  # else tables are as wide as where the suite runs: pytest-xdist's workers say 80
 
 torch.set_num_threads(1)  # the suite runs one process on each core
 

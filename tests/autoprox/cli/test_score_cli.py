@@ -55,7 +55,8 @@ def strip_seconds(found: dict) -> dict:
     return found
 
 
-def test_models_are_ranked_by_each_proxy(two: tuple[str, str], capsys) -> None:
+def test_models_are_ranked_by_each_proxy(two: tuple[str, str], capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # the files' paths may be long
     run("score", *two, *SHAPE, "--proxy", "sum(fro(weight))", "--proxy", "snip", "--batch", 4)
     shown = capsys.readouterr().out
     assert "Weights are untrained (seed 0).\n" in shown
