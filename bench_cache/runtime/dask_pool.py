@@ -255,7 +255,8 @@ def _client(address: str) -> Any:
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=TIMEOUT, set_as_default=False)
-    except (OSError, ValueError) as error:  # ValueError: it is no address
+    except (OSError, ValueError, AssertionError) as error:
+        # ValueError: it is no address. AssertionError: on a busy machine, distributed's own thread starts too late.
         raise ClusterError(f"no Dask scheduler answers at '{address}' ({error or type(error).__name__})") from None
 
 
