@@ -155,7 +155,7 @@ def _rows(
         partials: dict[str, list[float | None]] = {"params": [], FITTED: []}
         for number, task in enumerate(judge.tasks):
             for given, found in partials.items():
-                found.append(_partial(judge, predictors, predictor, given, number, split))
+                found.append(_partial(judge, predictors, taus, predictor, given, number, split))
             low, high = interval(resampled[predictor][:, number])
             count = int((~np.isnan(judge.accuracies(task, split))).sum())
             name, tau = judge.benchmark(task).name, taus[predictor][number]
@@ -183,6 +183,7 @@ def _sizes(judge: Judge, split: str) -> dict[str, int]:
 def _partial(
     judge: Judge,
     predictors: Mapping[str, Sequence[np.ndarray]],
+    taus: Mapping[str, Sequence[float]],
     predictor: str,
     given: str,
     number: int,
@@ -191,10 +192,9 @@ def _partial(
     """Return the predictor's partial tau on a task given a baseline; None for the baseline itself, or without it."""
     if predictor == given or given not in predictors:
         return None
-    y = judge.accuracies(judge.tasks[number], split)
-    there = ~np.isnan(y)
-    x, y, z = predictors[predictor][number][there], y[there], predictors[given][number][there]
-    return partial_tau(*(float(np.nan_to_num(kendall(*pair))) for pair in ((x, y), (x, z), (z, y))))
+    there = ~np.isnan(judge.accuracies(judge.tasks[number], split))
+    between = kendall(predictors[predictor][number][there], predictors[given][number][there])
+    return partial_tau(taus[predictor][number], float(np.nan_to_num(between)), taus[given][number])
 
 
 def _lead(

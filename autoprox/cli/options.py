@@ -29,6 +29,11 @@ workers_option = click.option(
     help="Processes.",
 )
 
+#: On which tasks of a benchmark a command works.
+tasks_option = click.option(
+    "--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]"
+)
+
 
 class Count(click.ParamType):
     """A large number: 6000000, 6e6, 6M; K, M and G (or B) are 10³, 10⁶ and 10⁹."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
@@ -33,11 +33,13 @@ def _networks(plan: RankPlan) -> Iterator[str]:
         yield "No network was run: every score follows from structure or from the initial weights."
     if "data" in probes:
         yield from _data(plan)
+    yield from made_inputs(probes, plan.seed)
+
+
+def made_inputs(probes: Collection[str], seed: int) -> Iterator[str]:
+    """Yield a line for each of the probes whose input is made up, whatever the batch holds."""
     if "noise" in probes:
-        yield (
-            f"The probe `noise` read Gaussian input of the batch's shape and random classes of its own "
-            f"(seed {plan.seed})."
-        )
+        yield f"The probe `noise` read Gaussian input of the batch's shape and random classes of its own (seed {seed})."
     if "synflow" in probes:
         yield "The probe `synflow` read one input of ones, with every parameter replaced by its magnitude."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from posixpath import commonpath
 
 import torch
@@ -259,14 +259,10 @@ def module_outputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[s
 
         return keep
 
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for path in paths:
-            handles.append(model.get_submodule(path).register_forward_hook(keeper(path)))
+            hooks.enter_context(model.get_submodule(path).register_forward_hook(keeper(path)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -280,11 +276,7 @@ def captured_inputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[
 
         return keep
 
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for path in paths:
-            handles.append(model.get_submodule(path).register_forward_pre_hook(keeper(path)))
+            hooks.enter_context(model.get_submodule(path).register_forward_pre_hook(keeper(path)))
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -13,7 +13,7 @@ from scipy.stats import kendalltau, rankdata
 from autoprox.bench_cache.benchmarks.reliability import Reliability, reliability
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import is_number
-from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.bench_cache.spaces.registry import InputSpec
 
 ALPHA = 0.001
 PERMUTATIONS = 4999
@@ -159,8 +159,7 @@ def structural_features(benchmark: Benchmark) -> dict[str, np.ndarray]:
     That is `Benchmark.structure`, and the genes that are numbers. A gene with one number is one feature. A gene with a
     number for each stage is one feature a stage. A gene with a number for each layer is two: their mean and their sum.
     """
-    space = None if benchmark.space is None else get_space(benchmark.space)
-    genes = [dict(arch) if space is None else space.to_json(arch) for arch in benchmark.architectures]
+    genes = [benchmark.genes(arch) for arch in benchmark.architectures]
     features = dict(benchmark.structure())
     for gene in genes[0]:
         lists: list[list[Any]] = [

@@ -15,7 +15,6 @@ from scipy.stats import kendalltau, rankdata
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import is_number
-from autoprox.bench_cache.spaces.registry import get_space
 
 #: Strengths of the ridge that validation chooses from, strongest first: of equal ones, the simplest model stays.
 STRENGTHS = tuple(float(10**power) for power in np.arange(3, -3.5, -0.5))
@@ -43,7 +42,7 @@ class FittedStructure:
 def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
     """Fit a ridge regression of the ranks of a task's accuracies on structural features.
 
-    With z the features (see `structural_features`), standardised on the evolve split, and r the ranks of the evolve
+    With z the features (see `ridge_features`), standardised on the evolve split, and r the ranks of the evolve
     split's accuracies, centred and divided by their number:
 
         β = argmin ‖r − z β‖² + λ ‖β‖²,  predicted = z β
@@ -56,7 +55,7 @@ def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
     evolve, validation = (split[~np.isnan(accuracies[split])] for split in (splits["evolve"], splits["validation"]))
     if min(len(evolve), len(validation)) < 3:
         return None
-    features = structural_features(benchmark, task)
+    features = ridge_features(benchmark, task)
     z = _standardised(features, evolve)
     if not z.shape[1]:
         return None
@@ -74,7 +73,7 @@ def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
     return FittedStructure(predict(strength), strength, z.shape[1])
 
 
-def structural_features(benchmark: Benchmark, task: str) -> np.ndarray:
+def ridge_features(benchmark: Benchmark, task: str) -> np.ndarray:
     """Return what can be read off an architecture without building it, float64 of architectures × features.
 
     That is params, FLOPs, depth and width, and every gene:
@@ -89,8 +88,7 @@ def structural_features(benchmark: Benchmark, task: str) -> np.ndarray:
     """
     spec = benchmark.inputs[task].spec if task in benchmark.inputs else benchmark.spec
     columns = [each for values in benchmark.structure(spec).values() for each in _of_numbers(values)]
-    space = None if benchmark.space is None else get_space(benchmark.space)
-    genes = [dict(arch) if space is None else space.to_json(arch) for arch in benchmark.architectures]
+    genes = [benchmark.genes(arch) for arch in benchmark.architectures]
     for gene in dict.fromkeys(name for arch in genes for name in arch):
         columns += _of_gene([arch.get(gene) for arch in genes])
     complete = [column for column in columns if np.isfinite(column).all()]

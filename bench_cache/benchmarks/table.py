@@ -174,6 +174,10 @@ class Benchmark:
         """Return one line of text for an architecture: two are equal exactly if the architectures are."""
         return arch.key() if self.space is None else get_space(self.space).key(arch)
 
+    def genes(self, arch: Any) -> dict[str, Any]:
+        """Return an architecture's genes as JSON values; without a space, the settings that the table has of it."""
+        return dict(arch) if self.space is None else get_space(self.space).to_json(arch)
+
     def splits(self) -> Mapping[str, np.ndarray]:
         """Return the indices of the `evolve`, `validation` and `test` architectures: about 50, 20 and 30 %.
 
@@ -269,7 +273,7 @@ class Benchmark:
         lines = [
             orjson.dumps(
                 {
-                    "arch": dict(arch) if self.space is None else get_space(self.space).to_json(arch),
+                    "arch": self.genes(arch),
                     "accuracy": {task: _or_null(values[row]) for task, values in self.tasks.items()},
                     "columns": {column: _or_null(values[row]) for column, values in self.columns.items()},
                     **(

@@ -15,7 +15,7 @@ from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
-from autoprox.cli.options import given_options, next_directory, split_outside_brackets, workers_option
+from autoprox.cli.options import given_options, next_directory, split_outside_brackets, tasks_option, workers_option
 from autoprox.cli.rank_output import collected, result_tables
 from autoprox.cli.terminal import correlation, make_console, make_table, numbers, say
 from autoprox.evolve import MEAN
@@ -35,7 +35,7 @@ SHOWN = 8
 
 @click.command("libra")
 @click.option("--bench", required=True, metavar="NAME|FILE", help="Benchmark to choose and judge on.")
-@click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
+@tasks_option
 @click.option(
     "--proxies",
     multiple=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
-from autoprox.cli.options import next_directory, split_outside_brackets, workers_option
+from autoprox.cli.options import next_directory, split_outside_brackets, tasks_option, workers_option
 from autoprox.cli.rank_output import collected, failure_tables, result_tables
 from autoprox.cli.terminal import make_console, say
 from autoprox.pictures import DrawingError
@@ -22,7 +22,7 @@ from autoprox.rank.stats import correlations, rank_rows
 
 @click.command("rank")
 @click.option("--bench", required=True, metavar="NAME|FILE", help="Benchmark to rank on.")
-@click.option("--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]")
+@tasks_option
 @click.option(
     "--proxies",
     multiple=True,

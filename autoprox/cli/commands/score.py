@@ -22,6 +22,7 @@ from autoprox.cli.terminal import make_console, make_table, number, numbers, say
 from autoprox.models import ModelError, build_model, class_count, first_output
 from autoprox.primitives import LayerError, read_statistics
 from autoprox.proxy import resolve
+from autoprox.rank.caption import made_inputs
 from autoprox.rank.network import Score, function_score
 from autoprox.scoring import AnyProxy, gaussian_batch
 from autoprox.search.batch import Batch
@@ -210,13 +211,7 @@ def _ran_on(proxies: Sequence[AnyProxy], samples: _Samples) -> Iterator[str]:
         yield "No proxy runs the networks on a batch: every score follows from structure or from the initial weights."
     if "data" in probes:
         yield f"The probe `data` read {samples}."
-    if "noise" in probes:
-        yield (
-            "The probe `noise` read Gaussian input of the batch's shape and random classes of its own "
-            f"(seed {samples.seed})."
-        )
-    if "synflow" in probes:
-        yield "The probe `synflow` read one input of ones, with every parameter replaced by its magnitude."
+    yield from made_inputs(probes, samples.seed)
 
 
 def _json(scored: Sequence[_Scored], proxies: Sequence[AnyProxy], samples: _Samples) -> str:

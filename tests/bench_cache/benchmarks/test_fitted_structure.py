@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, rankdata
 from autoprox.bench_cache.benchmarks.fitted_structure import (
     STRENGTHS,
     fitted_structure,
-    structural_features,
+    ridge_features,
 )
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
@@ -80,7 +80,7 @@ def test_equals_the_normal_equations() -> None:
     """β = (zᵀ z + λ)⁻¹ zᵀ r, and validation's best λ by trying each."""
     found = made("mini-vit", 150, lambda genes, rng: 50 + genes["embed_dim"] / 4 + rng.normal(0, 9))
     splits, accuracies = found.splits(), found.tasks["task"]
-    features = structural_features(found, "task")
+    features = ridge_features(found, "task")
     evolve, validation = splits["evolve"], splits["validation"]
     varies = features[evolve].std(0) > 1e-9
     z = ((features - features[evolve].mean(0)) / np.where(varies, features[evolve].std(0), 1))[:, varies]
