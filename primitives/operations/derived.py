@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from autoprox.primitives.operations.record import Operation
-from autoprox.primitives.operations.total import saturate
+from autoprox.primitives.operations.total import TINY, norm, saturate, without_loss
 
 
 def row_norm(x: Tensor) -> Tensor:
     """the Euclidean norm of each row: rows × 1"""
-    return saturate(x.square().sum(-1, keepdim=True).sqrt_())
+    return saturate(norm(x, (-1,)))
 
 
 def column_norm(x: Tensor) -> Tensor:
     """the Euclidean norm of each column: 1 × columns"""
-    return saturate(x.square().sum(-2, keepdim=True).sqrt_())
+    return saturate(norm(x, (-2,)))
 
 
 def gram(x: Tensor) -> Tensor:
@@ -25,8 +25,13 @@ def gram(x: Tensor) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a bᵀ: rows × rows; 0 where a sum of products overflows in both directions"""
-    return saturate((a @ b.mT).nan_to_num_(0.0, torch.inf, -torch.inf))
+    """a bᵀ: rows × rows"""
+    product = a @ b.mT
+    lost = ~product.isfinite()
+    if bool(lost.any()):  # products overflow, some up and some down: the sign of their sum is found in smaller numbers
+        left, right = (x.abs().amax(-1, keepdim=True).clamp_(min=TINY) for x in (a, b))
+        product = torch.where(lost, (a / left) @ (b / right).mT * left * right.mT, product)
+    return saturate(product)
 
 
 def batch_mean(x: Tensor, samples: int) -> Tensor:
@@ -37,7 +42,12 @@ def batch_mean(x: Tensor, samples: int) -> Tensor:
 def batch_std(x: Tensor, samples: int) -> Tensor:
     """standard deviation over the samples (or mini-batches) stacked in the rows"""
     parts = x.unflatten(-2, (samples, -1))
-    return saturate((parts - parts.mean(-3, keepdim=True)).square().mean(-3).sqrt_())
+    return saturate(without_loss(_root_mean_square, parts - parts.mean(-3, keepdim=True), (-3,)).squeeze(-3))
+
+
+def _root_mean_square(x: Tensor) -> Tensor:
+    """√ mean x² over the samples, whose axis stays with size 1."""
+    return x.square().mean(-3, keepdim=True).sqrt_()
 
 
 def sample_sum(x: Tensor, samples: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from autoprox.primitives.operations.record import Operation
-from autoprox.primitives.operations.total import TINY, ratio, saturate
+from autoprox.primitives.operations.total import TINY, deviation, ratio, saturate
 
 
 def identity(x: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def sign(x: Tensor) -> Tensor:
 def zscore(x: Tensor) -> Tensor:
     """(x − mean) / standard deviation, over the whole matrix"""
     # torch.std_mean gives both, in five times the time.
-    mean, std = x.mean((-2, -1), keepdim=True), x.std((-2, -1), correction=0, keepdim=True)
+    mean, std = x.mean((-2, -1), keepdim=True), deviation(x, (-2, -1))
     return ratio(saturate(x - mean), saturate(std))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from autoprox.primitives.operations.maps import abslog
 from autoprox.primitives.operations.record import Operation
-from autoprox.primitives.operations.total import saturate
+from autoprox.primitives.operations.total import deviation, norm, saturate
 
 
 def total(x: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ def l1_mean(x: Tensor) -> Tensor:
 
 def fro(x: Tensor) -> Tensor:
     """√Σ x²: the Frobenius (Euclidean) norm"""
-    return saturate(x.square().sum((-2, -1)).sqrt())
+    return saturate(norm(x, (-2, -1))[..., 0, 0])
 
 
 def std(x: Tensor) -> Tensor:
     """population standard deviation of the entries"""
-    return saturate(x.std((-2, -1), correction=0))
+    return saturate(deviation(x, (-2, -1))[..., 0, 0])
 
 
 def maximum_entry(x: Tensor) -> Tensor:

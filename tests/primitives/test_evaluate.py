@@ -63,9 +63,8 @@ def log_softmaxed(x):
 
 
 def product(a, b):
-    """The sum of every pair of rows' products; 0 where it overflows in both directions."""
-    out = (a[:, None, :] * b[None, :, :]).sum(axis=2)
-    return limited(np.where(np.isnan(out), 0.0, out))
+    """The sum of every pair of rows' products."""
+    return limited((a[:, None, :] * b[None, :, :]).sum(axis=2))
 
 
 def sigma(x):
