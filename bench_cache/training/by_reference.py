@@ -15,13 +15,20 @@ import numpy as np
 from autoprox.bench_cache.runtime.checks import BenchmarkError, quoted
 from autoprox.bench_cache.spaces.base import suggestion
 from autoprox.bench_cache.training.built_in import BUILT_IN, load_built_in
-from autoprox.bench_cache.training.dataset import Dataset, coming_with, in_proportion, joined, normalised
+from autoprox.bench_cache.training.dataset import Dataset, in_proportion, joined, normalised
+from autoprox.bench_cache.training.images import (
+    channels_first,
+    class_folders,
+    classes_of,
+    picture_files,
+    plain_arrays,
+    read_picture,
+)
 
 #: The share of each class that is kept for the test, where images come without a split.
 TEST_SHARE = 0.3
 #: The side in pixels that the images of a folder are scaled to, unless the user says otherwise.
 FOLDER_SIZE = 32
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
 
 def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | None = None) -> Dataset:
@@ -65,21 +72,16 @@ def load_dataset(ref: str, *, patch_size: int | None = None, image_size: int | N
 
 def _npz(path: Path) -> Dataset:
     """Return the data set in an .npz file; no code in the file is run."""
-    try:
-        # Without the outer `open`, numpy leaves a damaged file open.
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # numpy and zipfile have no common error for a damaged file
-        raise BenchmarkError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+    arrays = plain_arrays(path)
     split, whole = ("x_train", "y_train", "x_test", "y_test"), ("images", "labels")
     if set(split) <= set(arrays):
         parts = [
-            (_channels_first(path, arrays[x]), _classes_of(path, arrays[y]))
+            (channels_first(path, arrays[x]), classes_of(path, arrays[y]))
             for x, y in (("x_train", "y_train"), ("x_test", "y_test"))
         ]
         images, labels, train, test = joined(str(path), *parts)
     elif set(whole) <= set(arrays):
-        images, labels = _channels_first(path, arrays["images"]), _classes_of(path, arrays["labels"])
+        images, labels = channels_first(path, arrays["images"]), classes_of(path, arrays["labels"])
         if len(images) != len(labels):
             raise BenchmarkError(f"{path}: {len(images)} images and {len(labels)} labels")
         train, test = _held_out(path, labels)
@@ -109,7 +111,7 @@ def _shown(
         return None
     if not names <= set(arrays):
         raise BenchmarkError(f"{path}: it has one of probe_images and probe_labels; they go together")
-    images, labels = _channels_first(path, arrays["probe_images"]), _classes_of(path, arrays["probe_labels"])
+    images, labels = channels_first(path, arrays["probe_images"]), classes_of(path, arrays["probe_labels"])
     if images.shape[1:] != shape or len(images) != len(labels) or not np.isfinite(images).all():
         raise BenchmarkError(
             f"{path}: probe_images of shape {images.shape}, finite, one for each of {len(labels)} probe_labels, are "
@@ -118,25 +120,6 @@ def _shown(
     if unknown := set(labels.tolist()) - set(kinds.tolist()):
         raise BenchmarkError(f"{path}: probe label {min(unknown)} is no class of the set")
     return images, np.searchsorted(kinds, labels)
-
-
-def _channels_first(path: Path, images: np.ndarray) -> np.ndarray:
-    """Return images as float32, n × channels × size × size; refuse images that are not square."""
-    shape = images.shape
-    if images.dtype.kind not in "buif" or images.ndim not in (3, 4) or 0 in shape[1:]:
-        raise BenchmarkError(f"{path}: images of type {images.dtype} and shape {shape} are no images")
-    images = images[:, None] if images.ndim == 3 else images
-    images = images if images.shape[2] == images.shape[3] else images.transpose(0, 3, 1, 2)
-    if images.shape[2] != images.shape[3]:
-        raise BenchmarkError(f"{path}: images of shape {shape[1:]} are not square")
-    return np.ascontiguousarray(images, dtype=np.float32)
-
-
-def _classes_of(path: Path, labels: np.ndarray) -> np.ndarray:
-    """Return labels as one flat array; refuse what is neither a number nor a name."""
-    if labels.dtype.kind not in "buifUS" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
-        raise BenchmarkError(f"{path}: labels of type {labels.dtype} are no class numbers or names, or some are NaN")
-    return labels.ravel()
 
 
 def _folder(path: Path, size: int) -> Dataset:
@@ -155,7 +138,7 @@ def _folder(path: Path, size: int) -> Dataset:
 
 
 def _classes(path: Path) -> list[str]:
-    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    classes = [folder.name for folder in class_folders(path)]
     if len(classes) < 2:
         raise BenchmarkError(
             f"{path}: it has {'one class' if classes else 'no classes'}; it must hold a folder of images for each class"
@@ -164,21 +147,13 @@ def _classes(path: Path) -> list[str]:
 
 
 def _images(path: Path, classes: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
-    with coming_with("Pillow", str(path)):
-        from PIL import Image
     arrays, labels = [], []
     for number, name in enumerate(classes):
-        files = sorted(file for file in (path / name).iterdir() if file.suffix.lower() in _SUFFIXES)
+        files = picture_files(path / name)
         if not files:
             raise BenchmarkError(f"{path / name}: there is no image in it")
-        for file in files:
-            try:
-                with Image.open(file) as picture:
-                    scaled = picture.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
-                    arrays.append(np.asarray(scaled, dtype=np.float32).transpose(2, 0, 1))
-            except Exception as error:  # Pillow raises many kinds for files that are no image
-                raise BenchmarkError(f"{file}: it cannot be read as an image ({error})") from error
-            labels.append(number)
+        arrays += [read_picture(file, size, whole=True) for file in files]
+        labels += [number] * len(files)
     return np.stack(arrays), np.array(labels)
 
 
