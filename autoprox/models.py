@@ -14,22 +14,24 @@ No weights are downloaded and none are loaded. The packages are imported only fo
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import random
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import orjson
 import torch
 from torch import Tensor
 
+from autoprox.bench_cache.runtime.user_code import (
+    UserCodeError,
+    called,
+    described,
+    load_object,
+    on_path,
+    seeded,
+)
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.primitives import LayerError
 from autoprox.primitives.batch import logits_of
@@ -63,7 +65,7 @@ def build_model(
         raise ModelError(f"'{reference:.80}' is no MODEL; write {FORMS}")
     if kind == "space":
         return _of_space(reference, rest, settings, seed, spec or InputSpec())
-    with _seeded(seed), _hub_offline():
+    with seeded(seed), _hub_offline():
         if kind in _LIBRARIES:
             _refuse_weights(reference, settings)
             return _checked(reference, _LIBRARIES[kind](reference, rest, settings))
@@ -144,8 +146,8 @@ _LIBRARIES: Mapping[str, Callable[[str, str, dict[str, Any]], object]] = {
 
 
 def _of_space(reference: str, rest: str, settings: Mapping[str, Any], seed: int, spec: InputSpec) -> torch.nn.Module:
-    name, _, path = rest.partition(":")
-    if not path:
+    name, _, path = rest.rpartition(":")
+    if not name:
         raise ModelError(f"{reference}: write space:NAME:ARCH.json, with the name of the space and the file of genes")
     record = _read_json(reference, Path(path).expanduser())
     found = record.get("architectures")
@@ -165,37 +167,17 @@ def _of_space(reference: str, rest: str, settings: Mapping[str, Any], seed: int,
 
 def _of_function(reference: str, settings: Mapping[str, Any]) -> object:
     where, _, name = reference.rpartition(":")
-    file = Path(where).expanduser()
-    is_file = where.endswith(".py")
-    if is_file and not file.is_file():
-        raise ModelError(f"{reference}: there is no file {where}")
-    with _on_path(file.resolve().parent if is_file else Path.cwd()):
-        module = _called(reference, _load_file, file) if is_file else _user_module(reference, where)
-        function = getattr(module, name, None)
-        if function is None:
-            raise ModelError(f"{reference}: {where} has no '{name}'")
-        if isinstance(function, torch.nn.Module) or not callable(function):
-            raise ModelError(
-                f"{reference}: '{name}' is a {type(function).__name__}; name a function that builds a model"
-            )
-        return _called(reference, function, **settings)
-
-
-def _load_file(file: Path) -> ModuleType:
-    name = f"autoprox_model_of_{file.stem}"  # a name of its own: a user's timm.py must not hide timm
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up here
-    spec.loader.exec_module(module)
-    return module
-
-
-def _user_module(reference: str, name: str) -> ModuleType:
-    if not all(part.isidentifier() for part in name.split(".")):
+    if not where.endswith(".py") and not all(part.isidentifier() for part in where.split(".")):
         raise ModelError(f"'{reference:.80}' is no MODEL; write {FORMS}")
-    return _called(reference, importlib.import_module, name)
+    try:
+        found = load_object(reference, "building it")
+    except UserCodeError as error:
+        raise ModelError(f"{reference}: {error}") from error
+    function = found.value
+    if isinstance(function, torch.nn.Module) or not callable(function):
+        raise ModelError(f"{reference}: '{name}' is a {type(function).__name__}; name a function that builds a model")
+    with on_path(found.folder):
+        return _called(reference, function, **settings)
 
 
 # --- what they share ---
@@ -218,26 +200,9 @@ def _refuse_weights(reference: str, settings: Mapping[str, Any]) -> None:
 def _called(reference: str, function: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
     """Call a function that is not ours; what it raises becomes a ModelError that says where."""
     try:
-        return function(*arguments, **settings)
-    except ModelError:
-        raise
-    except (Exception, SystemExit) as error:  # a script without a main guard may exit
-        raise ModelError(f"{reference}: building it fails with {described(error)}{_line_of(error)}") from error
-
-
-def described(error: BaseException) -> str:
-    """Return the kind of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
-
-
-def _line_of(error: BaseException) -> str:
-    """Return the file and line that raised an error, where it is not in this module."""
-    if isinstance(error, SyntaxError):
-        return f", at line {error.lineno} of {error.filename}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    last = frames[-1]
-    return "" if last.filename == __file__ else f", at line {last.lineno} of {last.filename}"
+        return called("building it", function, *arguments, **settings)
+    except UserCodeError as error:
+        raise ModelError(f"{reference}: {error}") from error
 
 
 def _read_json(reference: str, file: Path) -> dict[str, Any]:
@@ -250,21 +215,6 @@ def _read_json(reference: str, file: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ModelError(f"{reference}: {file} holds no JSON object")
     return record
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the random generators of Python, numpy and torch inside, and put them back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng([]):
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            torch.manual_seed(seed)
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 @contextmanager
@@ -281,14 +231,3 @@ def _hub_offline() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
-
-
-@contextmanager
-def _on_path(folder: Path) -> Iterator[None]:
-    """Let the user's code import what lies in a folder."""
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        if str(folder) in sys.path:
-            sys.path.remove(str(folder))

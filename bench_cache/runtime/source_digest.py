@@ -44,11 +44,13 @@ def source_files(modules: Iterable[str], package: str) -> list[Path]:
         if name in found:
             continue
         found[name] = source_file(name)
-        waiting += [other for other in _imported(found[name]) if other.startswith(f"{package}.") and _is_module(other)]
+        waiting += [
+            other for other in imported_names(found[name]) if other.startswith(f"{package}.") and _is_module(other)
+        ]
     return [found[name] for name in sorted(found)]
 
 
-def _imported(file: Path) -> Iterator[str]:
+def imported_names(file: Path) -> Iterator[str]:
     """Yield the names of modules that a file may import: `from a import b` reads the module a, and perhaps a.b."""
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
