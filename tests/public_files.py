@@ -66,6 +66,49 @@ def hytas_rows(count: int = 5) -> list[list[str]]:
     ]
 
 
+#: Models as timm's table has them: name, image size, top-1, params in millions.
+TIMM_MODELS = [
+    ("eva02_large_patch14_448.mim_m38m_ft_in22k_in1k", 448, 90.056, "305.08"),
+    ("vit_giant_patch14_224.augreg_in1k", 224, 85.0, "1,012.65"),
+    ("swin_tiny_patch4_window7_224.ms_in22k_ft_in1k", 224, 80.966, "28.29"),
+    ("swin_tiny_patch4_window7_224.ms_in1k", 224, 81.388, "28.29"),
+    ("vit_base_patch16_224.augreg_in1k", 224, 79.154, "86.57"),
+    ("vit_base_patch16_224.sam_in1k", 224, 80.246, "86.57"),
+    ("edgenext_small_rw.sw_in1k", 320, 80.452, "7.83"),
+    ("edgenext_small_rw.sw_in1k", 256, 79.596, "7.83"),
+    ("edgenext_small.usi_in1k", 256, 81.068, "5.59"),
+    ("deit_tiny_distilled_patch16_224.fb_in1k", 224, 74.538, "5.91"),
+    ("deit_tiny_patch16_224.fb_in1k", 224, 72.19, "5.72"),
+    ("resnet50.a1_in1k", 224, 80.376, "25.56"),
+    ("deit3_base_patch16_384.fb_in1k", 384, 85.088, "86.88"),
+]
+
+
+def timm_files(folder: Path) -> list[Path]:
+    """timm's table, its ImageNet-V2 table and its benchmark, in a new folder; the first is the one to read."""
+    folder.mkdir()
+    head = ["model", "img_size", "top1", "top1_err", "top5", "top5_err", "param_count", "crop_pct", "interpolation"]
+    rows = [
+        [n, str(size), str(top1), "0", "90", "10", params, "0.9", "bicubic"] for n, size, top1, params in TIMM_MODELS
+    ]
+    v2 = [[*row[:2], str(float(row[2]) - 12), *row[3:], "1", "1", "+1"] for row in rows if "deit_tiny" not in row[0]]
+    costs = [
+        [n.partition(".")[0], str(size), f"{size / 100}", f"{size / 50}"]
+        for n, size, _, _ in {name.partition(".")[0]: model for model in TIMM_MODELS for name in model[:1]}.values()
+    ]
+    return [
+        write_csv(folder / "results-imagenet.csv", rows, head),
+        write_csv(
+            folder / "results-imagenetv2-matched-frequency.csv", v2, [*head, "top1_diff", "top5_diff", "rank_diff"]
+        ),
+        write_csv(
+            folder / "benchmark-infer-amp-nchw-pt291-cu128-4090.csv",
+            costs,
+            ["model", "infer_img_size", "infer_gmacs", "infer_macts"],
+        ),
+    ]
+
+
 def write_pth(path: Path, rows: object) -> Path:
     torch.save(rows, path)
     return path

@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
-from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.bench_cache.spaces.listed import input_of
+from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.store import SHAPES, is_matrix
-from autoprox.primitives import Block, Formula, LayerError, Reading, find_blocks, read_statistics
+from autoprox.primitives import Block, Formula, LayerError, Reading, read_statistics
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
+from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import Terminal
-from autoprox.scoring import AnyProxy, ProxyError, require
+from autoprox.scoring import AnyProxy, ProxyError, gaussian_batch, require
 from autoprox.zoo.shared_results import SharedResults, sharing_results
 
-#: What a function may raise on a network for which it is not defined: our errors, and those of torch and numpy.
-_REFUSALS = (ValueError, ArithmeticError, RuntimeError)
+#: What may be raised on a network for which a proxy is not defined: our errors, those of torch and numpy, and those of
+#: networks that somebody else wrote.
+_REFUSALS = (ValueError, ArithmeticError, RuntimeError, TypeError, AttributeError, LookupError)
 #: Characters of a reason that are kept.
 _LONGEST = 200
 
@@ -43,9 +46,12 @@ class NetworkSetup:
     targets: np.ndarray
     tasks: tuple[str, ...]
 
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets."""
-        return torch.from_numpy(self.inputs), torch.from_numpy(self.targets)
+    def tensors(self, spec: InputSpec | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets; for a network that reads another `spec`, Gaussian samples of that shape."""
+        inputs, targets = self.inputs, self.targets
+        if spec is not None and spec != self.spec:
+            inputs, targets = gaussian_batch(spec, len(inputs), seed)
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,19 @@ def score_network(job: NetworkJob) -> list[dict[str, Score]]:
     found = []
     with one_thread():
         for setup in job.setups:
-            model = get_space(job.space).build(job.arch, setup.spec, job.seed)
-            found.append(model_scores(job.proxies, model, *setup.tensors(), job.seed))
-            del model
+            found.append(_setup_scores(job, setup))
             give_back_memory()
     return found
+
+
+def _setup_scores(job: NetworkJob, setup: NetworkSetup) -> dict[str, Score]:
+    space = get_space(job.space)
+    spec = input_of(space, job.arch, setup.spec)
+    try:
+        model = space.build(job.arch, setup.spec, job.seed)
+    except ArchitectureError as error:  # a list of networks may name one that the installed library lacks
+        return {proxy.name: Score(None, _reason(error)) for proxy in job.proxies}
+    return model_scores(job.proxies, model, *setup.tensors(spec, job.seed), job.seed)
 
 
 def model_scores(
@@ -156,8 +170,8 @@ def formula_scores(
     a little less, because a run reads what any of the formulas needs.
     """
     try:
-        blocks = find_blocks(model)
-    except LayerError as error:
+        blocks = blocks_of(model, inputs)
+    except _REFUSALS as error:
         return {name: Score(None, _reason(error)) for name in formulas}
     work = _Work(model, blocks, inputs, targets, seed)
     wanted = reductions(formulas.values())
@@ -224,7 +238,7 @@ def _read(work: _Work, run: str, pairs: set[tuple[str, str]]) -> Reading:
     with _Timed(work.seconds, run):
         try:
             found = read_statistics(work.model, work.blocks, pairs, work.inputs, work.targets, work.seed)
-        except LayerError as error:
+        except _REFUSALS as error:
             if len(pairs) == 1:
                 work.problems.update({(*pair, ""): _reason(error) for pair in pairs})
     if not found.net and len(pairs) > 1:
@@ -261,14 +275,23 @@ def _finished(work: _Work, formula: Formula) -> Score:
     seconds = sum(work.seconds.get(each, 0.0) for each in needed)
     began = time.perf_counter()
     for terminal in formula.terminals():
-        for slot in role_slots(terminal.role) if terminal.role else ("",):
+        for slot in _slots(work, terminal):
             if not _is_matrix(terminal):
                 _check(work, work.numbers, terminal, slot)
             problem = work.problems.get(_key(terminal, slot))
             if problem:
                 return Score(None, problem, seconds)
-    value = finish_one(formula, work.numbers, work.reduced)
+    try:
+        value = finish_one(formula, work.numbers, work.reduced)
+    except LayerError as error:
+        return Score(None, _reason(error), seconds)
     return _score(value, seconds + time.perf_counter() - began)
+
+
+def _slots(work: _Work, terminal: Terminal) -> Sequence[str]:
+    """Return the slots that a terminal reads: of a role with several, those that some block of the model has."""
+    slots = role_slots(terminal.role) if terminal.role else ("",)
+    return [slot for slot in slots if work.numbers.places.get(slot, True)] or slots
 
 
 class _Timed:

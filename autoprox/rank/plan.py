@@ -89,13 +89,15 @@ def make_plan(
     proxies: Sequence[str] = (ALL,),
     split: str = ALL,
     sample: int | None = None,
+    max_params: float | None = None,
     batch: int = 2,
     seed: int = 0,
 ) -> RankPlan:
     """Return the plan of the ranking that these choices describe.
 
     `tasks` are names or patterns; none means all. `proxies` are what `proxies_to_rank` takes. The architectures are
-    those of the split that have an accuracy on any of the tasks; `sample` draws so many of them at random.
+    those of the split that have an accuracy on any of the tasks, and at most `max_params` parameters; `sample` draws so
+    many of them at random.
 
     Raises:
         RankError: a choice is out of its range, or fewer than 3 architectures have an accuracy.
@@ -110,6 +112,8 @@ def make_plan(
     chosen = task_names(benchmark, tasks)
     among = np.arange(len(benchmark)) if split == ALL else benchmark.splits()[split]
     labelled = [int(i) for i in among if any(not np.isnan(benchmark.tasks[task][i]) for task in chosen)]
+    if max_params is not None:
+        labelled = _up_to(benchmark, labelled, max_params)
     if sample is not None:
         if not FEWEST <= sample <= len(labelled):
             raise RankError(
@@ -122,6 +126,14 @@ def make_plan(
             f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank"
         )
     return RankPlan(benchmark, chosen, proxies_to_rank(benchmark, proxies), tuple(labelled), split, batch, seed)
+
+
+def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> list[int]:
+    """Return the indices of the architectures with at most `max_params` parameters."""
+    params = benchmark.structure().get("params")
+    if params is None:
+        raise RankError(f"{benchmark.name} does not know the number of parameters; leave out --max-params")
+    return [i for i in indices if params[i] <= max_params]
 
 
 def proxies_to_rank(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Ranked, ...]:

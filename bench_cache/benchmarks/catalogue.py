@@ -13,13 +13,14 @@ RAW_GITHUB = "https://raw.githubusercontent.com"
 class PublicFile:
     """One file: the benchmark it becomes, its SHA-256 and size in bytes, and its paths below the base address.
 
-    The paths are tried in order.
+    The paths are tried in order. `beside` are further files that the reader finds in the same folder.
     """
 
     benchmark: str
     sha256: str
     size: int
     paths: tuple[str, ...]
+    beside: tuple["PublicFile", ...] = ()
 
     @property
     def filename(self) -> str:
@@ -50,6 +51,10 @@ def _ood_vit_nas(size: str) -> tuple[str, ...]:
 
 def _hytas(scene: str) -> tuple[str, ...]:
     return (f"zhoufangqin/HyTAS/19d34ca4f9c01e01c6f100f57deec06f0517fccf/results/{scene}_2000_new_all.csv",)
+
+
+def _timm(filename: str, commit: str = "aa4b585") -> tuple[str, ...]:
+    return (f"huggingface/pytorch-image-models/{commit}/results/{filename}",)
 
 
 CATALOGUE: tuple[PublicSource, ...] = (
@@ -113,6 +118,35 @@ CATALOGUE: tuple[PublicSource, ...] = (
                 sha256="221351532ad58739994f7f0aa294b36ca2bd0384a5a7bb5e361676f3f5dfe032",
                 size=679_265,
                 paths=_hytas("ksc"),
+            ),
+        ),
+    ),
+    PublicSource(
+        name="timm-in1k",
+        about="219 transformers and token mixers of timm, trained on ImageNet-1k alone, with sizes and costs",
+        licence="Apache-2.0",
+        files=(
+            PublicFile(
+                benchmark="timm-in1k",
+                sha256="30972bf7c7ab451bbd4480ec6116b13d0a84441c57bbc946896fd312264acfcd",
+                size=123_104,
+                paths=_timm("results-imagenet.csv"),
+                beside=(
+                    PublicFile(
+                        benchmark="timm-in1k",
+                        sha256="1d066d8897c40224b14f3cf1d02029c49ebdc56b761ba9a3841bd3bdd3bd0a8e",
+                        size=152_771,
+                        paths=_timm("results-imagenetv2-matched-frequency.csv"),
+                    ),
+                    PublicFile(
+                        benchmark="timm-in1k",
+                        sha256="7ef180f30bfcf3271aed993ddff2114c88a83b58e6f7e56acbd76e702e6f3136",
+                        size=97_821,
+                        paths=_timm(
+                            "benchmark-infer-amp-nchw-pt291-cu128-4090.csv", "90cae8c5ab83d2d7e23b1fb2bab1559bfdcbc7e9"
+                        ),
+                    ),
+                ),
             ),
         ),
     ),

@@ -82,6 +82,8 @@ def download(
     folder = data_home() / "downloads" / source.name
     benchmarks = []
     for file in source.files:
+        for other in file.beside:
+            fetch(other, folder, base, patience or Patience(), progress)
         path = fetch(file, folder, base, patience or Patience(), progress)
         benchmarks.append(read_benchmark(path, name=file.benchmark))
         install(benchmarks[-1])

@@ -39,6 +39,7 @@ from autoprox.bench_cache.runtime.checks import (
     read_bounded,
 )
 from autoprox.bench_cache.runtime.files import write_atomically
+from autoprox.bench_cache.spaces.listed import ListedSpace
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 
 FORMAT = "autoprox-benchmark"
@@ -153,7 +154,7 @@ class Benchmark:
             try:
                 if self.space is not None:
                     get_space(self.space).validate(arch)
-                    for spec in filter(None, (network.spec for network in self.networks())):
+                    for spec in self._closed_forms():
                         get_space(self.space).params(arch, spec)  # refuses a spec that the space cannot read
                 elif not isinstance(arch, TabularArchitecture):
                     raise ArchitectureError(f"without a space, expected TabularArchitecture, got {type(arch).__name__}")
@@ -162,6 +163,12 @@ class Benchmark:
             first = seen.setdefault(self.key(arch), number)
             if first != number:
                 raise BenchmarkError(f"record {number}: the same architecture as record {first}: {quoted(arch)}")
+
+    def _closed_forms(self) -> tuple[InputSpec, ...]:
+        """Return the specs for which the space has closed forms; none for a table, and for a list of networks."""
+        if self.space is None or isinstance(get_space(self.space), ListedSpace):
+            return ()
+        return tuple(network.spec for network in self.networks() if network.spec is not None)
 
     def __len__(self) -> int:
         return len(self.architectures)
@@ -202,11 +209,12 @@ class Benchmark:
         """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
 
         They are the closed forms of the space at `spec`, or at the benchmark's own spec if none is given. A tabular
-        benchmark has only those that its table has.
+        benchmark, and one of a list of networks, has only those that its table has.
         """
         spec = spec or self.spec
-        if self.space is None or spec is None:
-            return MappingProxyType(tabular_structure(self.architectures, self.columns))
+        if self.space is None or spec is None or not self._closed_forms():
+            genes = [self.genes(arch) for arch in self.architectures]
+            return MappingProxyType(tabular_structure(genes, self.columns))
         space = get_space(self.space)
         rows = [
             (space.params(arch, spec), space.flops(arch, spec), space.depth(arch), space.width(arch))

@@ -46,7 +46,7 @@ class TabularArchitecture(Mapping[str, Any]):
 
 
 def tabular_structure(
-    architectures: Sequence[TabularArchitecture], columns: Mapping[str, np.ndarray]
+    architectures: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Return those of params, flops, depth and width that the table has, float64 of shape (architectures,).
 
@@ -57,7 +57,7 @@ def tabular_structure(
 
 
 def _first(
-    names: Sequence[str], architectures: Sequence[TabularArchitecture], columns: Mapping[str, np.ndarray]
+    names: Sequence[str], architectures: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray]
 ) -> np.ndarray | None:
     for name in names:
         if name in columns:

@@ -1,6 +1,7 @@
 """The search spaces by name: those in the tuples `SPACES` of the modules of this folder.
 
-To add a space, write a module here (see `base`). Nothing else names it.
+To add a space, write a module here (see `base`). Nothing else names it. A module's tuple `LISTED` has spaces whose
+networks can be built and not varied (see `listed`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from autoprox.bench_cache import spaces
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, listed, suggestion
 
-__all__ = ["SPACES", "ArchitectureError", "InputSpec", "Space", "get_space"]
+__all__ = ["LISTED", "SPACES", "ArchitectureError", "InputSpec", "Space", "get_space"]
 
 
 def by_name(found: Iterable[Space[Any]]) -> Mapping[str, Space[Any]]:
@@ -30,13 +31,20 @@ def by_name(found: Iterable[Space[Any]]) -> Mapping[str, Space[Any]]:
     return MappingProxyType(table)
 
 
-#: The spaces, in the order of their modules' names, and within a module in the order of its `SPACES`.
-SPACES: Mapping[str, Space[Any]] = by_name(
-    space
-    for module in sorted(module.name for module in pkgutil.iter_modules(spaces.__path__))
-    if module != "registry"
-    for space in getattr(pkgutil.resolve_name(f"{spaces.__name__}.{module}"), "SPACES", ())
-)
+def _collected(constant: str) -> Mapping[str, Space[Any]]:
+    """Return the spaces in the modules' tuples of this name, in the order of the modules' names."""
+    return by_name(
+        space
+        for module in sorted(module.name for module in pkgutil.iter_modules(spaces.__path__))
+        if module != "registry"
+        for space in getattr(pkgutil.resolve_name(f"{spaces.__name__}.{module}"), constant, ())
+    )
+
+
+#: The spaces that can be searched, in the order of their modules' names, and within a module in that of its `SPACES`.
+SPACES: Mapping[str, Space[Any]] = _collected("SPACES")
+#: The spaces whose networks can be built and not varied.
+LISTED: Mapping[str, Space[Any]] = _collected("LISTED")
 
 
 def get_space(name: str) -> Space[Any]:
@@ -45,6 +53,7 @@ def get_space(name: str) -> Space[Any]:
     Raises:
         ArchitectureError: there is none; the message lists the names and the closest one.
     """
-    if name not in SPACES:
-        raise ArchitectureError(f"unknown space {name!r}{suggestion(name, SPACES)}; the spaces are {listed(SPACES)}")
-    return SPACES[name]
+    known = {**SPACES, **LISTED}
+    if name not in known:
+        raise ArchitectureError(f"unknown space {name!r}{suggestion(name, known)}; the spaces are {listed(known)}")
+    return known[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
-from autoprox.cli.options import next_directory, split_outside_brackets, tasks_option, workers_option
+from autoprox.cli.options import Count, next_directory, split_outside_brackets, tasks_option, workers_option
 from autoprox.cli.rank_output import collected, failure_tables, result_tables
 from autoprox.cli.terminal import make_console, say
 from autoprox.pictures import DrawingError
@@ -31,14 +31,15 @@ from autoprox.rank.stats import correlations, rank_rows
 )
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Architectures to rank.")
 @click.option("--sample", type=int, metavar="N", help="Rank N of them, drawn at random.  [default: all]")
+@click.option("--max-params", type=Count(), help="Rank networks of at most so many, such as 90e6 or 90M.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @workers_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")
-def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: int | None, seed: int, batch: int,
-         workers: int, out: Path | None) -> None:  # fmt: skip
+def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
+         seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
@@ -52,6 +53,7 @@ def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: 
         proxies=[ref for text in proxies for ref in split_outside_brackets(text)] or ["all"],
         split=split,
         sample=sample,
+        max_params=max_params,
         batch=batch,
         seed=seed,
     )

@@ -39,7 +39,7 @@ def read_benchmark(path: str | os.PathLike[str], name: str | None = None) -> Ben
         OSError: the file cannot be read.
     """
     try:
-        content = Content(read_bounded(path), Path(path).stem)
+        content = Content(read_bounded(path), Path(path).stem, Path(path).parent)
         reader = next((reader for reader in READERS if reader.recognises(content)), None)
         benchmark = _refuse(content) if reader is None else reader.read(content)
         return benchmark if name is None else replace(benchmark, name=name)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from autoprox.bench_cache.benchmarks.table import Benchmark, Record
-from autoprox.bench_cache.runtime.checks import BenchmarkError, parse_json, quoted
+from autoprox.bench_cache.runtime.checks import BenchmarkError, parse_json, quoted, read_bounded
 from autoprox.bench_cache.spaces.registry import ArchitectureError
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file to read: its bytes, and its name without folder and suffix."""
+    """A file to read: its bytes, its name without folder and suffix, and the folder that it lies in."""
 
     data: bytes
     stem: str
+    folder: Path = Path()
+
+    def beside(self, filename: str) -> bytes | None:
+        """Return the bytes of another file in the same folder; None where there is none.
+
+        Raises:
+            BenchmarkError: the file is empty or too large.
+        """
+        path = self.folder / filename
+        return read_bounded(path) if path.is_file() else None
 
     @property
     def is_zip(self) -> bool:
@@ -68,6 +81,47 @@ def read_records(rows: Iterable[Any], read: Callable[[Any], Record]) -> list[Rec
         except (BenchmarkError, ArchitectureError) as error:
             raise BenchmarkError(f"record {number}: {error}") from error
     return records
+
+
+def csv_cells(data: bytes, required: Iterable[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows of the CSV in a file's bytes.
+
+    Raises:
+        BenchmarkError: they are no whole CSV table, or the header lacks a required column or has one twice.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BenchmarkError(f"not UTF-8 text: {error}") from error
+    if not text.endswith("\n"):
+        raise BenchmarkError("cut off: the last line does not end (if it is complete, end it with a line break)")
+    try:
+        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except csv.Error as error:
+        raise BenchmarkError(f"not a CSV table: {error}") from error
+    missing = [name for name in required if name not in header]
+    if missing or len(set(header)) < len(header):
+        raise BenchmarkError(f"column {missing[0]} is missing" if missing else "two columns have the same name")
+    return header, rows
+
+
+def csv_row(header: list[str], cells: list[str]) -> dict[str, str]:
+    """Return the cells of a row by column.
+
+    Raises:
+        BenchmarkError: there are more or fewer cells than columns.
+    """
+    if len(cells) != len(header):
+        raise BenchmarkError(f"{len(cells)} cells for {len(header)} columns")
+    return dict(zip(header, cells, strict=True))
+
+
+def csv_number(cell: str) -> float | str | None:
+    """Return a cell as a number, None if it is empty, or its text if that is no number."""
+    try:
+        return float(cell) if cell.strip() else None
+    except ValueError:
+        return cell
 
 
 def tasks_of(records: Iterable[Record]) -> tuple[str, ...]:

@@ -2,17 +2,18 @@
 
 import hashlib
 import os
+import re
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from public_files import hytas_rows, write_csv
+from public_files import hytas_rows, timm_files, write_csv
 
 from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE, PublicFile, PublicSource
 from autoprox.bench_cache.benchmarks.download import DownloadError, Patience, download, fetch, get_source
@@ -320,11 +321,34 @@ def test_an_address_must_be_of_the_web(home: Path, base: str) -> None:
 def test_the_catalogue_is_pinned_and_unambiguous() -> None:
     files = [file for source in CATALOGUE for file in source.files]
     assert len({file.benchmark for file in files}) == len({file.sha256 for file in files}) == len(files)
-    for file in files:
+    everything = files + [other for file in files for other in file.beside]
+    assert len({file.sha256 for file in everything}) == len(everything)
+    for file in everything:
         assert len(bytes.fromhex(file.sha256)) == 32
         for path in file.paths:
             commit = path.split("/")[2]
-            assert len(bytes.fromhex(commit)) == 20, "a branch moves, a commit does not"
+            assert re.fullmatch("[0-9a-f]{40}|aa4b585", commit), "a branch moves, a commit does not"
+
+
+def test_the_files_beside_a_file_are_fetched_first(site: Site, tmp_path: Path, home: Path) -> None:
+    """The reader of timm's table finds the accuracies on ImageNet-V2 and the costs beside it."""
+    made = timm_files(tmp_path / "made")
+    contents = {path.name: path.read_bytes() for path in made}
+    main_file, *others = (
+        PublicFile("timm-in1k", hashlib.sha256(content).hexdigest(), len(content), (f"a/b/{name}",))
+        for name, content in contents.items()
+    )
+
+    def serve(request: Server, start: int) -> None:
+        content = contents[request.path.rsplit("/", 1)[-1]]
+        request.part(start, len(content), content)
+
+    site.behaves(serve)
+    source = PublicSource("timm-in1k", "", "", (replace(main_file, beside=tuple(others)),))
+    (benchmark,) = download(source, base=site.base, patience=PATIENCE)
+    assert list(benchmark.tasks) == ["imagenet", "imagenet_v2"]
+    assert list(benchmark.columns) == ["params", "flops", "activations"]
+    assert load_benchmark("timm-in1k").to_bytes() == benchmark.to_bytes()
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def command(source: str, base: str) -> None:
         tasks: dict[str, TaskID] = {}
 
         def progress(file: PublicFile, here: int, problem: str) -> None:
-            if file.benchmark not in tasks:
-                tasks[file.benchmark] = bars.add_task(file.benchmark, total=file.size, problem="")
-            bars.update(tasks[file.benchmark], completed=here, problem=f"{problem}; again" if problem else "")
+            if file.filename not in tasks:  # a benchmark may have several files
+                tasks[file.filename] = bars.add_task(file.benchmark, total=file.size, problem="")
+            bars.update(tasks[file.filename], completed=here, problem=f"{problem}; again" if problem else "")
 
         benchmarks = download(found, progress, base)
     for benchmark in benchmarks:

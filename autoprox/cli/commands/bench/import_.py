@@ -16,7 +16,9 @@ from autoprox.cli.terminal import make_console, say, summary
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
 @click.option("--name", help="Name to give it, in place of the file's own or the public benchmark's.")
 def command(file: Path, out: Path | None, name: str | None) -> None:
-    """Convert FILE (ViT-Bench-101 .pth, OoD-ViT-NAS .json, HyTAS .csv, or our JSON) to the JSON format of autoprox.
+    """Convert FILE to the JSON format of autoprox.
+
+    It is our JSON, or a public file: ViT-Bench-101 .pth, OoD-ViT-NAS .json, HyTAS .csv, results-imagenet.csv of timm.
 
     Without --out it becomes one of your benchmarks, which every --bench finds by name.
     """
