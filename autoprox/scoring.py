@@ -23,6 +23,7 @@ from autoprox.primitives import (
 )
 from autoprox.primitives.find_blocks.choose import Layers, blocks_of
 from autoprox.primitives.find_blocks.named import SLOTS
+from autoprox.primitives.find_blocks.used import uses_parts
 from autoprox.primitives.kinds import role_slots
 
 #: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
@@ -113,7 +114,7 @@ def formula_score(
     for terminal in formula.terminals():
         if terminal.statistic.column:
             raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
-    runs = any(t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals())
+    runs = uses_parts(model) or any(t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals())
     blocks = blocks_of(model, inputs, layers, partial=partial, runs=runs)
     if layers is not None:
         _require_slots(blocks, formula_reads(formula))

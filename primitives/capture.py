@@ -10,13 +10,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autoprox.primitives.find_blocks.named import LayerError
-from autoprox.primitives.find_blocks.watch import LINEAR, Call, Watch, numbered, tensors_in
+from autoprox.primitives.find_blocks.watch import LINEAR, Call, Parameters, Watch, numbered, tensors_in
 from autoprox.primitives.untouched import one_pass, seed_everything
 
 
@@ -36,6 +37,7 @@ class Captured:
     axes: dict[str, int] = field(default_factory=dict)
     turned: dict[str, bool] = field(default_factory=dict)
     columns: frozenset[str] = frozenset()  # layers whose weights are in × out
+    copied: frozenset[str] = frozenset()  # layers whose weights were copied from the model's before the pass
     attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
     logits: dict[str, Tensor] = field(default_factory=lambda: _Seen())
 
@@ -43,6 +45,14 @@ class Captured:
         """Raise LayerError for a layer that did not run."""
         for name in layers:
             self.outputs[name]
+
+    def require_no_copies(self) -> None:
+        """Raise LayerError for a layer that ran with a copy of its weight, in whose place nothing could be put."""
+        if self.copied:
+            raise LayerError(
+                f"layer '{min(self.copied)}' runs with a copy of its weight that was made before the pass, so nothing "
+                "can take the weight's place; slice it in the forward pass, or as a view"
+            )
 
     def matrix(self, name: str, weight: Tensor) -> Tensor:
         """Return a layer's weight, or its gradient, as out × in."""
@@ -99,7 +109,7 @@ class Capture(Watch):
         self._softmax_runs: Counter[str] = Counter()  # of modules that are named as a softmax
         self._softmax_paths = {name.partition("#")[0] for name in self.softmaxes}
         self._multihead = {p for p, m in model.named_modules() if isinstance(m, torch.nn.MultiheadAttention)}
-        self._stand_ins = _StandIns(self.parameters.named, self.parameters.buffers, stand_in)
+        self._stand_ins = _StandIns(self.parameters, stand_in)
 
     def _swapped(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         return self._stand_ins.swapped(args), self._stand_ins.swapped(kwargs)
@@ -132,12 +142,14 @@ class Capture(Watch):
         assert call.weight is not None
         wanted = name in self.layers
         weight = self._stand_ins.of(call.weight)
+        if weight is call.weight and self._stand_ins.copied(weight):
+            self.captured.copied |= {name}
         if wanted:
             if self.gradient and not weight.requires_grad:
                 weight = weight.detach().requires_grad_()
             self.captured.weights[name] = weight
-        args, kwargs = (_replaced(given, call.weight, weight) for given in (call.args, call.kwargs))
-        args, kwargs = self._swapped(args, kwargs)
+        # The function must get the very tensor that gradients are taken for, and not another view of its memory.
+        args, kwargs = (self._stand_ins.swapped(given, {id(call.weight): weight}) for given in (call.args, call.kwargs))
         result = call.function(*args, **kwargs)
         if not wanted:
             return result
@@ -180,15 +192,16 @@ class Capture(Watch):
 class _StandIns:
     """Tensors that take the place of a model's parameters and buffers wherever a function would read these."""
 
-    def __init__(
-        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], stand_in: Callable[[str, Tensor], Tensor]
-    ) -> None:
+    def __init__(self, known: Parameters, stand_in: Callable[[str, Tensor], Tensor]) -> None:
         self._make = stand_in
+        self._known = known
+        parameters, buffers = known.named, known.buffers
         self._by_storage: dict[int, list[tuple[str, Tensor]]] = {}
         for name, tensor in (*buffers.items(), *parameters.items()):
             self._by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
         self._by_storage.pop(0, None)
         self._parameters = parameters
+        self._own = {id(parameter) for parameter in parameters.values()}
         self._made: dict[str, Tensor] = {}
 
     def of(self, tensor: Tensor) -> Tensor:
@@ -208,6 +221,8 @@ class _StandIns:
         if made is None:
             made = self._make(name, original) if name in self._parameters else original.detach().clone()
             self._made[name] = made
+            if name in self._parameters:
+                self._known.add(name, made)
         if tensor is made:
             return tensor
         if (
@@ -222,25 +237,28 @@ class _StandIns:
             tensor.shape, tensor.stride(), made.storage_offset() + offset - original.storage_offset()
         )
 
-    def swapped(self, value: Any) -> Any:
-        """Return the same arguments with stand-ins."""
+    def copied(self, weight: Tensor) -> bool:
+        """Return whether a weight was computed from the model's own parameters, before there were stand-ins."""
+        waiting, seen = [weight.grad_fn], set()
+        while waiting:
+            step = waiting.pop()
+            if step is None or step in seen:
+                continue
+            seen.add(step)
+            if id(getattr(step, "variable", None)) in self._own:  # of the step that gathers a parameter's gradient
+                return True
+            waiting += [before for before, _ in step.next_functions]
+        return False
+
+    def swapped(self, value: Any, known: Mapping[int, Tensor] = MappingProxyType({})) -> Any:
+        """Return the same arguments with stand-ins; `known` has some of these, by the identity of what they replace."""
         if isinstance(value, Tensor):
-            return self.of(value)
+            return known[id(value)] if id(value) in known else self.of(value)
         if type(value) in (list, tuple):
-            return type(value)(self.swapped(item) for item in value)
+            return type(value)(self.swapped(item, known) for item in value)
         if type(value) is dict:
-            return {key: self.swapped(item) for key, item in value.items()}
+            return {key: self.swapped(item, known) for key, item in value.items()}
         return value
-
-
-def _replaced(value: Any, old: Tensor, new: Tensor) -> Any:
-    if value is old:
-        return new
-    if type(value) in (list, tuple):
-        return type(value)(_replaced(item, old, new) for item in value)
-    if type(value) is dict:
-        return {key: _replaced(item, old, new) for key, item in value.items()}
-    return value
 
 
 def attention_logits(
@@ -283,4 +301,7 @@ def captured_forward(
     seed_everything(model, seed)
     with capture.watching():
         output = one_pass(model, x.clone())
+    own = capture.parameters.named
+    if any(p.requires_grad or (n in own and p.data_ptr() != own[n].data_ptr()) for n, p in parameters.items()):
+        capture.captured.require_no_copies()
     return output, capture.captured

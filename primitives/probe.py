@@ -20,6 +20,7 @@ from autoprox.primitives.batch import checked_batch, loss_of, probe_batch, rando
 from autoprox.primitives.capture import Capture, Captured
 from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
+from autoprox.primitives.find_blocks.used import require_whole, used_entries, uses_parts
 from autoprox.primitives.find_blocks.watch import layer_name
 from autoprox.primitives.kinds import ATTENTION_ROLE
 from autoprox.primitives.statistics import STATISTICS, Network
@@ -61,20 +62,26 @@ def read_statistics(
     wanted = set(wanted)
     names = {name for name, _ in wanted}
     shapes = bool(names & {"tokens", "flops"}) or (
-        bool(names & _OF_WEIGHTS) and _reads_used_weights(model, blocks, inputs)
+        bool(names & _OF_WHAT_RUNS) and _reads_used_weights(model, blocks, inputs)
     )
+    counts = "params" in names and uses_parts(model)
+    if counts and inputs is None:
+        require_whole(model.named_modules())
     runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
     _check_blocks(blocks, wanted, names)
     blocks = canonical_blocks(model, blocks)
     reading = Reading()
     with untouched(model):
         network = Network(model, blocks)
-        if not shapes and not any(runs.values()):
+        if not shapes and not counts and not any(runs.values()):
             _read_structure(reading, network, names)
             return reading
         x = checked_batch(inputs, targets, "weight_grad_batches" in names)
         if shapes:
             network = _read_shapes(reading, network, x, seed, count="flops" in names)
+        if counts:
+            entries, copied = used_entries(model, x, seed)
+            network = replace(network, used_params=copied + sum(int(mask.sum()) for mask in entries.values()))
         _read_structure(reading, network, names)
         for probe, statistics in runs.items():
             if statistics:
@@ -132,8 +139,8 @@ def _read_structure(reading: Reading, network: Network, names: set[str]) -> None
     reading.samples["weight", ""] = 1
 
 
-#: Statistics that are known from weights alone.
-_OF_WEIGHTS = frozenset({"weight", "fan_in", "fan_out", "width"})
+#: Statistics of weights and blocks, which are known without running the model, unless it is a supernet.
+_OF_WHAT_RUNS = frozenset({"weight", "fan_in", "fan_out", "width", "heads", "depth", "position"})
 
 _PLAIN = (
     torch.nn.Linear,
@@ -156,12 +163,7 @@ def _reads_used_weights(model: torch.nn.Module, blocks: Sequence[Block], inputs:
     layers = {name: attribute(model, name) for name in layer_names(blocks)}
     if inputs is not None:
         return not all(_is_plain(layer) for layer in layers.values())
-    for name, layer in layers.items():
-        if isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward:
-            raise LayerError(
-                f"layer '{name}' is a {type(layer).__name__}, which may use a part of its weight only; give a batch of "
-                "inputs, so that a forward pass shows what it uses"
-            )
+    require_whole(layers.items())
     return False
 
 
@@ -250,6 +252,8 @@ def _run(
             output = one_pass(model, x.clone())
         seen = capture.captured
         seen.require(layers)
+        if probe == "synflow":
+            seen.require_no_copies()
         of: dict[tuple[str, str], Tensor] = {}
         if gradient:
             of = _gradients(seen, layers, names, loss_of(output, probe, y))

@@ -34,12 +34,14 @@ class Network:
     """A model with its blocks, as statistics are read from it.
 
     `used` has the weights as a forward pass used them, out × in, by the names of their layers: of a supernet, a part of
-    what the model declares. It is empty where nothing was run.
+    what the model declares. It is empty where nothing was run. `used_params` is how many parameters a forward pass
+    used, and None where all that are declared count.
     """
 
     model: nn.Module
     blocks: Sequence[Block]
     used: Mapping[str, Tensor] = field(default_factory=dict)
+    used_params: int | None = None
 
     def places(self, slot: str) -> list[Place]:
         """Return the places of a slot: one for each block that has it; of `attn`, one for each with a softmax."""
@@ -139,6 +141,8 @@ def _heads(place: Place) -> float | None:
 
 
 def _params(network: Network) -> float:
+    if network.used_params is not None:
+        return network.used_params
     return sum(parameter.numel() for parameter in network.model.parameters())
 
 
@@ -199,7 +203,13 @@ _ALL = (
     Statistic(
         "position", "layer", r"\frac{l}{L}", "block number over the number of blocks, 1/L to 1", at_layer=_position
     ),
-    Statistic("params", "net", r"|\theta|", "parameters of the network", of_net=_params),
+    Statistic(
+        "params",
+        "net",
+        r"|\theta|",
+        "parameters of the network; of a supernet, those that the subnet uses",
+        of_net=_params,
+    ),
     Statistic("flops", "net", r"\mathrm{FLOPs}", "multiply-adds of one forward pass of one sample"),
     Statistic("depth", "net", r"L", "number of transformer blocks", of_net=_depth),
     Statistic("width", "net", r"\bar{d}", "embedding dimension, mean over the blocks", of_net=_width),

@@ -50,6 +50,15 @@ _LINEARS = """\
                 raise LayerError(f"the formula reads '{slot}' of every block; {paths!r} names no linear layer")
 """
 
+#: The same where weights are read: a layer whose forward pass is its own may use a part of its weight.
+_PLAIN_LINEARS = """\
+        for slot, paths in block.items():
+            block[slot] = [paths] if isinstance(paths, str) else list(paths)
+            forwards = [getattr(type(modules.get(path)), "forward", None) for path in block[slot]]
+            if not block[slot] or not all(forward is torch.nn.Linear.forward for forward in forwards):
+                raise LayerError(f"the formula reads '{slot}' of every block; {paths!r} names no plain linear layer")
+"""
+
 _SOFTMAX = """\
         block["attn"] = [given.get("softmax")]
         if block["attn"][0] not in modules:
@@ -178,6 +187,9 @@ def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) ->
 '''
 
 
+_OF_WEIGHTS = frozenset({"weight", "weight_grad", "weight_grad_batches", "fan_in", "fan_out"})
+
+
 def block_finder(needs: Needs) -> str:
     """Return the function that finds the layers."""
     attention = bool(needs.names & {"attn", "heads"})
@@ -194,7 +206,7 @@ def block_finder(needs: Needs) -> str:
         lines += [
             f"    blocks = [{given} for given in layers]\n",
             f"    {each}\n",
-            _LINEARS if needs.slots else "",
+            (_PLAIN_LINEARS if needs.names & _OF_WEIGHTS else _LINEARS) if needs.slots else "",
             _SOFTMAX if "attn" in needs.names else "",
             _HEADS if "heads" in needs.names else "",
             "    return blocks\n",

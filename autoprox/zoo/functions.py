@@ -32,7 +32,7 @@ from autoprox.zoo.gradients import (
 )
 from autoprox.zoo.lswag import DepthRange, ablation
 from autoprox.zoo.record import ZooProxy
-from autoprox.zoo.tools import block_linears, network_blocks
+from autoprox.zoo.tools import block_linears, network_blocks, whole_weights
 
 _GELU = "inputs of the GELUs (fc1)"
 _ALL = "all linears and convolutions, with patch embedding, pooling and classifier"
@@ -316,6 +316,7 @@ def tvt_score(
     teacher: nn.Module, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
 ) -> float:
     """Return −MSE of attention maps + Σ ‖W‖₂ over the blocks' linears: `teacher_attention` plus the weights' norms."""
+    whole_weights(model)
     norms = 0.0
     for path in block_linears(network_blocks(model, inputs, layers)):
         norms += float(weight_of(model, path).double().norm())

@@ -34,6 +34,7 @@ from autoprox.zoo.tools import (
     output_sum,
     weight_gradients,
     weight_name,
+    whole_weights,
 )
 
 #: Added to eigenvalues and correlations before their logarithm (codes of NWOT's first version and of EPE-NAS).
@@ -69,7 +70,12 @@ def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Te
 
 
 def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Return Σ ‖W‖₂ over all weights (arXiv 2101.08134, code)."""
+    """Return Σ ‖W‖₂ over all weights (arXiv 2101.08134, code).
+
+    Raises:
+        ZooError: the model is a supernet, whose subnet uses parts of its weights.
+    """
+    whole_weights(model)
     weights = detached(model)
     return sum(float(weights[name].double().norm()) for name in network_weights(model))
 
@@ -253,7 +259,11 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
     perturbed input. First each W moves by WEIGHT_STEP ‖W‖ along its gradient. Then each entry of the input moves by
     INPUT_STEP along the sign of the perturbed network's gradient. The form is that of the authors' code; both sizes
     are our choice.
+
+    Raises:
+        ZooError: the model is a supernet, whose subnet uses parts of its weights.
     """
+    whole_weights(model)
     with untouched(model):
         paths = block_linears(network_blocks(model, inputs, layers))
         names = [weight_name(model, path) for path in paths]

@@ -14,6 +14,7 @@ from autoprox.primitives.batch import logits_of, loss_of
 from autoprox.primitives.capture import Captured, captured_forward, forward
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.runs import canonical_blocks
+from autoprox.primitives.find_blocks.used import may_use_part
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers, ProxyError, blocks_of
 from autoprox.zoo.shared_results import computed_once
@@ -53,6 +54,20 @@ def network_weights(model: nn.Module) -> list[str]:
     if not found:
         raise LayerError(f"{type(model).__name__} has no linear or convolution with a weight of its own")
     return list(found)
+
+
+def whole_weights(model: nn.Module) -> None:
+    """Check that the model's layers use their whole weights, for a proxy that reads these as they are declared.
+
+    Raises:
+        ZooError: a layer may use a part, as those of supernets do.
+    """
+    for path, module in model.named_modules():
+        if may_use_part(module):
+            raise ZooError(
+                f"layer '{path}' is a {type(module).__name__}, which may use a part of its weight only, and this proxy "
+                "reads whole weights; score a network that has the subnet's own weights"
+            )
 
 
 def network_blocks(model: nn.Module, inputs: Tensor, layers: Layers = None) -> tuple[Block, ...]:

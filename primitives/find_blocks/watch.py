@@ -67,6 +67,12 @@ class Parameters:
             self._by_storage.setdefault(_storage(parameter), []).append((name, parameter))
         self._by_storage.pop(0, None)
 
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Let a tensor that takes the place of a parameter, and its views, go by the parameter's name."""
+        storage = _storage(tensor)
+        if storage and storage not in self._by_storage:
+            self._by_storage[storage] = [(name, tensor)]
+
     def name_of(self, tensor: Tensor) -> str:
         """Return the name of the parameter whose memory the tensor shares; empty where there is none."""
         found = self._by_storage.get(_storage(tensor), ())
@@ -243,10 +249,20 @@ class Watch(TorchFunctionMode):
         return self.turn(layer_name(parameter)) if parameter else ""
 
     def computed_from(self, weight: Tensor) -> str:
-        """Return the parameter that a weight is computed from: one of the module that is running."""
+        """Return the parameter that a weight is computed from: one of the module that is running.
+
+        It has the shape of the weight, or else a larger one, as where a supernet copies a part of it.
+        """
         inside = [name for name in self.parameters.named if name.startswith(f"{self.modules[-1]}.")]
-        matrices = [name for name in inside if self.parameters.named[name].ndim >= 2]
-        return next((name for name in matrices if self.parameters.named[name].shape == weight.shape), "")
+        shapes = {name: self.parameters.named[name].shape for name in inside}
+        equal = [name for name, shape in shapes.items() if shape == weight.shape and len(shape) >= 2]
+        larger = [
+            name
+            for name, shape in shapes.items()
+            if len(shape) == weight.ndim >= 2
+            and all(have >= need for have, need in zip(shape, weight.shape, strict=True))
+        ]
+        return next(iter([*equal, *larger]), "")
 
     def softmax(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> Any:
         return function(*args, **kwargs)
