@@ -181,7 +181,7 @@ def run_evolution(
         if len(journal.records) > settings.generations + 1:
             done = len(journal.records) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
-        benchmarks = _stored_benchmarks(out, settings)
+        benchmarks = stored_benchmarks(out, settings)
         needs_no_pool = executor or settings.grammar == TABULAR  # a table takes no time to read
         pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
@@ -263,7 +263,7 @@ def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
     return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
 
 
-def _stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]:
+def stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]:
     """Return the run's copies of its benchmarks.
 
     Raises:

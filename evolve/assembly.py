@@ -97,17 +97,12 @@ def assembled_grammar(
     ordered = {**OPERATIONS, **operations}
     if settings.grammar == TABULAR:
         return tabular(common_statistics(benchmarks), ordered)
-    return grammar(settings.grammar, ordered, costly=settings.costly, probe=probe_of(benchmarks))
+    return grammar(settings.grammar, ordered, costly=settings.costly, probe=probe_of(settings, benchmarks))
 
 
 def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
     """Return the judge of the settings' tasks, whose networks run in the pool; without one, in this process."""
-    scorers = [
-        _scorer(settings, benchmark, network, pool)
-        for benchmark in benchmarks
-        for network in benchmark.networks()
-        if any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
-    ]
+    scorers = [_scorer(settings, benchmark, network, pool) for benchmark, network in _networks(settings, benchmarks)]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     places = (text.split(":", 1) for text in settings.tasks)
     tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
@@ -121,9 +116,19 @@ def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network,
     return network_scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
 
 
-def probe_of(benchmarks: Sequence[Benchmark]) -> str:
-    """Return the probe that evolution reads: `data` where every task's networks have images, else `noise`."""
-    return "data" if all(network.input for each in benchmarks for network in each.networks()) else "noise"
+def probe_of(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> str:
+    """Return the probe that evolution reads: `data` where the networks of all its tasks have images, else `noise`."""
+    return "data" if all(network.input for _, network in _networks(settings, benchmarks)) else "noise"
+
+
+def _networks(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> list[tuple[Benchmark, Network]]:
+    """Return the networks of the settings' tasks; of all tasks, where the settings name none yet."""
+    return [
+        (benchmark, network)
+        for benchmark in benchmarks
+        for network in benchmark.networks()
+        if not settings.tasks or any(f"{benchmark.name}:{task}" in settings.tasks for task in network.tasks)
+    ]
 
 
 def kept_statistics(written: Grammar) -> list[Formula]:

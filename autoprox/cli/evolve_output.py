@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,15 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.cli.terminal import duration, make_table, number, numbers, progress_bar, say
 from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher
-from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, EvolutionSettings, Report, Row, verdict
+from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
+from autoprox.evolve.assembly import probe_of
+from autoprox.rank.caption import data_inputs, made_inputs
+
+#: The seed of the networks' weights and of made-up samples, which an evolution never changes.
+NETWORK_SEED = 0
 
 
 def weighted_tasks(settings: EvolutionSettings) -> list[str]:
@@ -24,6 +30,27 @@ def weighted_tasks(settings: EvolutionSettings) -> list[str]:
         task if weight == 1 else f"{task}={weight:g}"
         for task, weight in zip(settings.tasks, settings.weights, strict=True)
     ]
+
+
+def networks_read(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    """Yield what the networks of an evolution run on: a line for each kind of batch; none where no network runs."""
+    if settings.grammar == TABULAR:
+        return
+    of_benchmark = {
+        benchmark: [task for task in benchmark.tasks if f"{benchmark.name}:{task}" in settings.tasks]
+        for benchmark in benchmarks
+    }
+    if probe_of(settings, benchmarks) == "data":
+        for benchmark, tasks in of_benchmark.items():
+            yield from data_inputs(benchmark, tasks, settings.batch, NETWORK_SEED)
+        return
+    yield from made_inputs({"noise"}, NETWORK_SEED)
+    unread = [task for benchmark, tasks in of_benchmark.items() for task in tasks if task in benchmark.inputs]
+    if unread:
+        yield (
+            f"The images of {', '.join(unread)} are not read, because other tasks have none: evolve on the tasks with "
+            "images alone (--tasks), or give the others images with `autoprox bench images`."
+        )
 
 
 class EvolutionScreen:

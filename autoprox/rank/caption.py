@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from autoprox.bench_cache.benchmarks.table import STRUCTURE
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
 from autoprox.rank.plan import MergedRanks, RankPlan
 
@@ -32,7 +32,7 @@ def _networks(plan: RankPlan) -> Iterator[str]:
     if not probes:
         yield "No network was run: every score follows from structure or from the initial weights."
     if "data" in probes:
-        yield from _data(plan)
+        yield from data_inputs(plan.benchmark, plan.tasks, plan.batch, plan.seed)
     yield from made_inputs(probes, plan.seed)
 
 
@@ -44,23 +44,38 @@ def made_inputs(probes: Collection[str], seed: int) -> Iterator[str]:
         yield "The probe `synflow` read one input of ones, with every parameter replaced by its magnitude."
 
 
-def _data(plan: RankPlan) -> Iterator[str]:
-    count = plan.batch
-    with_images = [task for task in plan.tasks if task in plan.benchmark.inputs]
-    without = [task for task in plan.tasks if task not in plan.benchmark.inputs]
-    if with_images:
-        first = "image" if count == 1 else f"{count} images"
-        yield (
-            f"On {', '.join(with_images)} the probe `data` read the first {first} that the benchmark has of the task, "
-            "with their classes."
-        )
+def data_inputs(benchmark: Benchmark, tasks: Sequence[str], count: int, seed: int) -> Iterator[str]:
+    """Yield what the probe `data` read on these tasks, of a batch of `count`: a line for each kind of batch."""
+    given = {task: benchmark.inputs[task] for task in tasks if task in benchmark.inputs}
+    without = [task for task in tasks if task not in given]
+    for random, classes in ((False, "their classes"), (True, "random classes")):
+        of_kind = {task: found.short_digest for task, found in given.items() if found.random_targets is random}
+        if of_kind:
+            first = "image" if count == 1 else f"{count} images"
+            yield (
+                f"On {_listed(list(of_kind))} the probe `data` read the first {first} that the benchmark has of the "
+                f"task, with {classes} (SHA-256 of its images: {_digests(of_kind)})."
+            )
     if without:
-        start = f"On {', '.join(without)} no" if with_images else "No"
+        start = f"On {_listed(without)} no" if given else "No"
         samples = "sample with a random class" if count == 1 else "samples with random classes"
         yield (
-            f"{start} images come with this benchmark: the probe `data` read {count} Gaussian {samples} "
-            f"(seed {plan.seed})."
+            f"{start} images come with this benchmark: the probe `data` read {count} Gaussian {samples} (seed {seed})."
         )
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= 8 else f"{', '.join(tasks[:3])} and {len(tasks) - 3} other tasks"
+
+
+def _digests(of_task: Mapping[str, str]) -> str:
+    """Return each digest with its tasks, or the digest alone where all tasks have one."""
+    tasks: dict[str, list[str]] = {}
+    for task, digest in of_task.items():
+        tasks.setdefault(digest, []).append(task)
+    if len(tasks) == 1:
+        return next(iter(tasks))
+    return ", ".join(f"{digest} for {_listed(names)}" for digest, names in tasks.items())
 
 
 def probes_of(plan: RankPlan) -> frozenset[str]:

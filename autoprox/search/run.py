@@ -107,7 +107,7 @@ class SearchPlan:
         inputs = {} if self.benchmark is None else of_one_network(self.benchmark, self.tasks).inputs
         if not inputs:
             return Batch(self.samples)
-        (given,) = inputs.values()
+        given = next(iter(inputs.values()))  # the tasks of one network have one input
         return Batch(images=given.images[: self.samples].copy(), targets=given.targets[: self.samples].copy())
 
     def record(self) -> dict[str, Any]:

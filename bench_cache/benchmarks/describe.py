@@ -12,6 +12,7 @@ from scipy.stats import kendalltau, rankdata
 
 from autoprox.bench_cache.benchmarks.reliability import Reliability, reliability
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import is_number
 from autoprox.bench_cache.spaces.registry import InputSpec
 
@@ -94,7 +95,11 @@ class TaskFacts:
 
 @dataclass(frozen=True)
 class Description:
-    """The facts of a benchmark: sizes of its splits, facts of each task, tau-b of each pair of tasks, its data card."""
+    """The facts of a benchmark.
+
+    They are the sizes of its splits, the facts of each task, tau-b of each pair of tasks, the networks of those tasks
+    that come with images, and its data card.
+    """
 
     name: str
     space: str | None
@@ -104,6 +109,7 @@ class Description:
     splits: Mapping[str, int]
     tasks: tuple[TaskFacts, ...]
     tau_between: Mapping[tuple[str, str], float]
+    with_images: tuple[Network, ...]
     card: Mapping[str, Any]
 
     @property
@@ -149,6 +155,7 @@ def describe(benchmark: Benchmark) -> Description:
         tau_between=MappingProxyType(
             {(a, b): _tau(benchmark.tasks[a], benchmark.tasks[b]) for a, b in combinations(benchmark.tasks, 2)}
         ),
+        with_images=tuple(network for network in benchmark.networks() if network.input is not None),
         card=benchmark.card,
     )
 

@@ -27,8 +27,16 @@ import numpy as np
 import orjson
 
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture, tabular_structure
-from autoprox.bench_cache.benchmarks.task_input import Network, TaskInput, read_spec, read_task_input
+from autoprox.bench_cache.benchmarks.task_input import (
+    Network,
+    TaskInput,
+    inputs_to_json,
+    networks_of,
+    read_spec,
+    read_task_inputs,
+)
 from autoprox.bench_cache.runtime.checks import (
+    MAX_BYTES,
     BenchmarkError,
     check_fields,
     check_name,
@@ -150,11 +158,12 @@ class Benchmark:
     def _check_architectures(self) -> None:
         """Refuse architectures that are not in the space or are there twice, and inputs that the space cannot read."""
         seen: dict[str, int] = {}
+        specs = set(self._closed_forms())
         for number, arch in enumerate(self.architectures):
             try:
                 if self.space is not None:
                     get_space(self.space).validate(arch)
-                    for spec in self._closed_forms():
+                    for spec in specs:
                         get_space(self.space).params(arch, spec)  # refuses a spec that the space cannot read
                 elif not isinstance(arch, TabularArchitecture):
                     raise ArchitectureError(f"without a space, expected TabularArchitecture, got {type(arch).__name__}")
@@ -199,11 +208,9 @@ class Benchmark:
     def networks(self) -> tuple[Network, ...]:
         """Return what is built for each architecture: one network for each input that the tasks have.
 
-        Tasks without an input of their own share the network of `spec`.
+        Tasks without an input of their own share the network of `spec`. Tasks with the same input share one too.
         """
-        shared = tuple(task for task in self.tasks if task not in self.inputs)
-        plain = (Network(self.spec, None, shared),) if shared else ()
-        return plain + tuple(Network(found.spec, found, (task,)) for task, found in self.inputs.items())
+        return networks_of(self.spec, self.tasks, self.inputs)
 
     def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
         """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
@@ -275,7 +282,7 @@ class Benchmark:
             "tasks": list(self.tasks),
         }
         if self.inputs:
-            head["inputs"] = {task: found.to_json() for task, found in self.inputs.items()}
+            head["inputs"] = inputs_to_json(self.inputs)
         if self.card:
             head["card"] = dict(self.card)
         lines = [
@@ -315,13 +322,23 @@ class Benchmark:
         if len(set(tasks)) < len(tasks):
             raise BenchmarkError("a task is named twice")
         records = [_read_record(number, record) for number, record in enumerate(head["records"])]
-        inputs = {task: read_task_input(task, found) for task, found in _object(head, "inputs").items()}
+        inputs = read_task_inputs(_object(head, "inputs"))
         spec, card = read_spec(head["spec"]), _object(head, "card")
         return cls.from_records(head["name"], head["space"], spec, head["source"], tasks, records, inputs, card)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the benchmark to `path`, atomically."""
-        write_atomically(Path(path), self.to_bytes())
+        """Write the benchmark to `path`, atomically.
+
+        Raises:
+            BenchmarkError: the file would be larger than what `load` reads.
+        """
+        data = self.to_bytes()
+        if len(data) > MAX_BYTES:
+            raise BenchmarkError(
+                f"{path}: {self.name} takes {len(data) / 2**20:.0f} MiB, and a benchmark's file at most "
+                f"{MAX_BYTES // 2**20}; " + ("keep fewer images" if self.inputs else "split it")
+            )
+        write_atomically(Path(path), data)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Benchmark":

@@ -51,6 +51,7 @@ class NetworkScorer(ABC):
         self.root = root
         self.executor = executor
         spec, given = self.network.spec or spec, self.network.input
+        given = given and given.first(batch)  # no more images than are read go to the workers
         self.subjects = [Subject(self.space, arch, spec, batch, seed, given) for arch in benchmark.architectures]
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)

@@ -15,11 +15,11 @@ from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benc
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
-from autoprox.cli.evolve_output import EvolutionScreen, print_result, resume_command, weighted_tasks
+from autoprox.cli.evolve_output import EvolutionScreen, networks_read, print_result, resume_command, weighted_tasks
 from autoprox.cli.options import given_options, meanings, next_directory, numbered_directories, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.terminal import make_console, say
-from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution
+from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution, stored_benchmarks
 from autoprox.evolve import COMBINATIONS, GRAMMARS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
 
 _DEFAULTS = EvolutionSettings((), ())
@@ -102,6 +102,8 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
         generations = None
     settings = read_settings(out)
     say(console, Text.assemble(("autoprox evolve", "bold"), _heading(settings, out, generations)))
+    for line in networks_read(settings, stored_benchmarks(out, settings)):
+        say(console, line)
     try:
         with (
             advising(f"nothing that was finished is lost; when this is mended, go on with {resume_command(out)}"),

@@ -17,10 +17,11 @@ def ran_on(benchmark: Benchmark, *proxies: str, batch: int = 2, seed: int = 0) -
 
 
 def test_images_of_the_benchmark_are_said_to_be_read() -> None:
-    text = ran_on(synthetic.mini(6), "snip")
+    text, inputs = ran_on(synthetic.mini(6), "snip"), synthetic.mini(6).inputs
     assert text == (
         "On small, large the probe `data` read the first 2 images that the benchmark has of the task, "
-        "with their classes."
+        "with their classes (SHA-256 of its images: "
+        f"{inputs['small'].digest[:12]} for small, {inputs['large'].digest[:12]} for large)."
     )
     assert "first image that" in ran_on(synthetic.mini(6), "snip", batch=1)
 

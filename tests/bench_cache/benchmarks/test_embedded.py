@@ -14,6 +14,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.built_in import drawn_digits
 from autoprox.evolution import run_evolution, start_evolution
+from autoprox.evolve import EvolutionSettings
 from autoprox.evolve.assembly import probe_of
 
 TASKS = ("digits", "fashion", "pines")
@@ -60,7 +61,7 @@ def test_half_of_the_seeds_agree_with_the_other_half(table: Benchmark) -> None:
 
 
 def test_images_come_with_every_task_and_digits_are_our_own(table: Benchmark) -> None:
-    assert probe_of([table]) == "data"
+    assert probe_of(EvolutionSettings((), ()), [table]) == "data"
     notices = (EMBEDDED_DIR / "DATA.md").read_text(encoding="utf-8")
     for task in TASKS:
         assert len(table.inputs[task].images) == 16

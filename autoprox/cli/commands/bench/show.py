@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -12,7 +12,7 @@ from rich.text import Text
 from autoprox.bench_cache.benchmarks.describe import Description, describe
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
-from autoprox.cli.terminal import UNDEFINED, make_console, make_table, names, number, say
+from autoprox.cli.terminal import UNDEFINED, make_console, make_table, names, number, numbers, say
 
 TAU, PERCENT = "+.3f", ".2f"
 
@@ -24,7 +24,15 @@ def command(benchmark: str) -> None:
     description = describe(load_benchmark(benchmark))
     console = make_console()
     say(console, _heading(description))
-    tables = (_accuracy_table, _missing_table, _reliability_table, _structure_table, _between_table, _card_table)
+    tables = (
+        _accuracy_table,
+        _missing_table,
+        _reliability_table,
+        _structure_table,
+        _between_table,
+        _images_table,
+        _card_table,
+    )
     for table in (draw(description) for draw in tables):
         if table.rows:
             console.print(table)
@@ -73,6 +81,22 @@ def _reliability_table(description: Description) -> Table:
             ceilings = (number(tau, TAU) for tau in (found.ceiling_one, found.ceiling_mean))
             table.add_row(facts.task, str(found.seeds), *taus, *deviations, *ceilings)
     return table
+
+
+def _images_table(description: Description) -> Table:
+    """Return the images that the probe `data` reads: a line for all tasks that share them."""
+    columns: list[Column | str] = [*numbers("images", "size", "classes"), names("SHA-256"), "whose"]
+    table = make_table("images for the probe data", "task", *columns, ruled=False)
+    for network in description.with_images:
+        if (found := network.input) is not None:
+            size = " × ".join(map(str, found.images.shape[1:]))
+            counts = str(len(found.images)), size, str(found.spec.num_classes)
+            table.add_row(_several(network.tasks), *counts, found.short_digest, found.source)
+    return table
+
+
+def _several(tasks: Sequence[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= 3 else f"{tasks[0]} and {len(tasks) - 1} others"
 
 
 def _card_table(description: Description) -> Table:
