@@ -24,7 +24,7 @@ from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.statistics import Terminal
-from autoprox.scoring import AnyProxy, ProxyError, gaussian_batch, require
+from autoprox.scoring import AnyProxy, Layers, ProxyError, gaussian_batch, require
 from autoprox.zoo.shared_results import SharedResults, sharing_results
 
 #: What may be raised on a network for which a proxy is not defined: our errors, those of torch and numpy, and those of
@@ -94,15 +94,24 @@ def _setup_scores(job: NetworkJob, setup: NetworkSetup) -> dict[str, Score]:
         model = space.build(job.arch, setup.spec, job.seed)
     except ArchitectureError as error:  # a list of networks may name one that the installed library lacks
         return {proxy.name: Score(None, _reason(error)) for proxy in job.proxies}
-    return model_scores(job.proxies, model, *setup.tensors(spec, job.seed), job.seed)
+    layers = space.layers(job.arch, model)
+    return model_scores(job.proxies, model, *setup.tensors(spec, job.seed), job.seed, layers)
 
 
 def model_scores(
-    proxies: Sequence[AnyProxy], model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int
+    proxies: Sequence[AnyProxy],
+    model: torch.nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    seed: int,
+    layers: Layers = None,
 ) -> dict[str, Score]:
-    """Return the proxies' scores of a model by name; what functions share with formulas is computed once."""
+    """Return the proxies' scores of a model by name; what functions share with formulas is computed once.
+
+    `layers` is that of `Proxy.score`.
+    """
     formulas = {proxy.name: proxy.as_formula for proxy in proxies if proxy.as_formula is not None}
-    scores = formula_scores(formulas, model, inputs, targets, seed)
+    scores = formula_scores(formulas, model, inputs, targets, seed, layers)
     with sharing_results() as shared:
         for name, formula in formulas.items():
             value, seconds = scores[name].value, scores[name].seconds
@@ -110,12 +119,18 @@ def model_scores(
                 shared.put(formula, (model, inputs, targets, seed), value, seconds)
         for proxy in proxies:
             if proxy.as_formula is None:
-                scores[proxy.name] = function_score(proxy, model, inputs, targets, seed, shared)
+                scores[proxy.name] = function_score(proxy, model, inputs, targets, seed, shared, layers)
     return scores
 
 
 def function_score(
-    proxy: AnyProxy, model: torch.nn.Module, inputs: Tensor, targets: Tensor | None, seed: int, shared: SharedResults
+    proxy: AnyProxy,
+    model: torch.nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None,
+    seed: int,
+    shared: SharedResults,
+    layers: Layers = None,
 ) -> Score:
     """Return a proxy's score of a model, by the proxy's own `score`.
 
@@ -123,7 +138,7 @@ def function_score(
     """
     began, saved = time.perf_counter(), shared.saved
     try:
-        value = proxy.score(model, inputs, targets, seed=seed)
+        value = proxy.score(model, inputs, targets, layers=layers, seed=seed)
     except _REFUSALS as error:
         return Score(None, _reason(error, proxy.name), time.perf_counter() - began + shared.saved - saved)
     return _score(value, time.perf_counter() - began + shared.saved - saved)
@@ -161,7 +176,12 @@ class _Work:
 
 
 def formula_scores(
-    formulas: Mapping[str, Formula], model: torch.nn.Module, inputs: Tensor, targets: Tensor, seed: int
+    formulas: Mapping[str, Formula],
+    model: torch.nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    seed: int,
+    layers: Layers = None,
 ) -> dict[str, Score]:
     """Return the formulas' scores of a model by name; the model is left as it was.
 
@@ -170,7 +190,7 @@ def formula_scores(
     a little less, because a run reads what any of the formulas needs.
     """
     try:
-        blocks = blocks_of(model, inputs)
+        blocks = blocks_of(model, inputs, layers)
     except _REFUSALS as error:
         return {name: Score(None, _reason(error)) for name in formulas}
     work = _Work(model, blocks, inputs, targets, seed)

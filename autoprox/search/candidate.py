@@ -38,5 +38,4 @@ class Candidate:
 
 def unscored(space: Space, arch: Any, spec: InputSpec) -> Candidate:
     """Return the candidate of an architecture of a space, with its size and without a score."""
-    sizes = space.params(arch, spec), space.flops(arch, spec)
-    return Candidate(arch, space.key(arch), *sizes, space.depth(arch), space.width(arch))
+    return Candidate(arch, space.key(arch), *space.structure(arch, spec))

@@ -143,7 +143,8 @@ def _score_network(job: _Job) -> tuple[float | None, str]:
     with one_thread():
         model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
         try:
-            return job.proxy.score(model, *job.batch.tensors(job.spec)), ""
+            layers = job.space.layers(job.arch, model)
+            return job.proxy.score(model, *job.batch.tensors(job.spec), layers=layers), ""
         except ProxyError as error:
             return None, str(error)
         finally:

@@ -146,7 +146,7 @@ def describe(benchmark: Benchmark) -> Description:
         )
     return Description(
         name=benchmark.name,
-        space=benchmark.space,
+        space=benchmark.space_name,
         spec=benchmark.spec,
         source=benchmark.source,
         architectures=len(benchmark),

@@ -1,6 +1,7 @@
 """Library: benchmarks by name, embedded or in the user's folder; it reads what any `--bench` accepts."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,6 +11,7 @@ from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, quoted
 from autoprox.bench_cache.runtime.home import data_home
+from autoprox.bench_cache.spaces.registry import get_space, pinned
 
 #: The folder of the benchmarks that come with autoprox, `<name>.json` each; its DATA.md has notices and data cards.
 EMBEDDED_DIR = Path(__file__).parents[1] / "data"
@@ -58,8 +60,26 @@ def installed(folder: Path | None = None) -> tuple[Installed, ...]:
     return tuple(found)
 
 
-def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
+def load_benchmarks(refs: Sequence[str | os.PathLike[str]], spaces: Sequence[str] = ()) -> list[Benchmark]:
+    """Return the benchmarks that `load_benchmark` returns, and check that each of the `spaces` is one of theirs.
+
+    Raises:
+        BenchmarkError: as `load_benchmark` does, or no benchmark is of a space that is named.
+        ArchitectureError: a space that is named cannot be loaded.
+    """
+    named = [pinned(space) for space in spaces]
+    found = [load_benchmark(ref, named) for ref in refs]
+    for space in named:
+        if all(benchmark.space != space for benchmark in found):
+            others = ", ".join(f"{each.name} is of {each.space_name or 'no space'}" for each in found)
+            raise BenchmarkError(f"no benchmark is of the space {get_space(space).name}: {others}; leave out --space")
+    return found
+
+
+def load_benchmark(ref: str | os.PathLike[str], spaces: Sequence[str] = ()) -> Benchmark:
     """Return the benchmark of a file (our JSON or a public format), or the embedded or installed one of a name.
+
+    `spaces` name the users' spaces that it may be of, FILE.py:NAME.
 
     Raises:
         BenchmarkError: there is no such benchmark, and the message says how to get it or which name is closest; or its
@@ -68,11 +88,11 @@ def load_benchmark(ref: str | os.PathLike[str]) -> Benchmark:
     """
     path = Path(ref)
     if path.is_file():
-        return read_benchmark(path)
+        return read_benchmark(path, spaces=spaces)
     for folder in (EMBEDDED_DIR, benchmarks_dir()):
         named = folder / f"{ref}.json"
         if path.name == str(ref) and named.is_file():
-            return Benchmark.load(named)
+            return Benchmark.load(named, spaces)
     if path.is_dir():
         files = sorted(str(file) for file in path.iterdir() if file.suffix in _FILE_ENDINGS)
         raise BenchmarkError(f"{ref} is a folder; name a file of it: {', '.join(files[:8]) or 'it has none'}")

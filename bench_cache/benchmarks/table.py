@@ -2,7 +2,7 @@
 
 The file is one JSON object (docs/benchmark-format.md describes every field):
 
-    {"format": "autoprox-benchmark", "version": 1, "name": ..., "space": ... or null,
+    {"format": "autoprox-benchmark", "version": 1, "name": ..., "space": NAME, {..} or null,
      "spec": {"image_size": .., "in_channels": .., "num_classes": .., "patch_size": ..} or null,
      "source": ..., "tasks": [..],
      "inputs": {task: {"spec": {..}, "images": [[[[..]]]], "targets": [..], "source": ..}},
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from autoprox.bench_cache.benchmarks.file_fields import as_pinned, checked_runs, object_in
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture, tabular_structure
 from autoprox.bench_cache.benchmarks.task_input import (
     Network,
@@ -48,7 +49,14 @@ from autoprox.bench_cache.runtime.checks import (
 )
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.spaces.listed import ListedSpace
-from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
+from autoprox.bench_cache.spaces.registry import (
+    ArchitectureError,
+    InputSpec,
+    get_space,
+    pinned,
+    recorded_space,
+    space_record,
+)
 
 FORMAT = "autoprox-benchmark"
 VERSION = 1
@@ -80,7 +88,8 @@ class Benchmark:
 
     Attributes:
         name: what commands and its file call it; letters, digits, `.`, `_` and `-`, at most 64.
-        space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built.
+        space: name of the search space, or None for a tabular benchmark, whose architectures cannot be built; a user's
+            space is kept as `spaces.registry.pinned` writes it.
         spec: the input and classes that its networks are built for; None exactly when `space` is.
         source: where it comes from, on one line.
         architectures: all different; of the space's type, or `TabularArchitecture`.
@@ -117,6 +126,7 @@ class Benchmark:
         if not self.source.isprintable():
             raise BenchmarkError(f"source {quoted(self.source)} is not one line of text")
         object.__setattr__(self, "architectures", tuple(self.architectures))
+        object.__setattr__(self, "space", None if self.space is None else as_pinned(pinned, self.space))
         for part, highest in (("tasks", 100.0), ("columns", math.inf)):
             arrays = {name: self._checked(name, values, highest) for name, values in getattr(self, part).items()}
             object.__setattr__(self, part, MappingProxyType(arrays))
@@ -164,7 +174,7 @@ class Benchmark:
                 if self.space is not None:
                     get_space(self.space).validate(arch)
                     for spec in specs:
-                        get_space(self.space).params(arch, spec)  # refuses a spec that the space cannot read
+                        get_space(self.space).check_input(arch, spec)
                 elif not isinstance(arch, TabularArchitecture):
                     raise ArchitectureError(f"without a space, expected TabularArchitecture, got {type(arch).__name__}")
             except ArchitectureError as error:
@@ -182,9 +192,14 @@ class Benchmark:
     def __len__(self) -> int:
         return len(self.architectures)
 
-    def __reduce__(self) -> tuple[Callable[[bytes], "Benchmark"], tuple[bytes]]:
+    def __reduce__(self) -> tuple[Callable[..., "Benchmark"], tuple[Any, ...]]:
         # Read-only mappings cannot be sent to worker processes, so the benchmark is sent in its file format.
-        return Benchmark.from_bytes, (self.to_bytes(),)
+        return Benchmark.from_bytes, (self.to_bytes(), () if self.space is None else (self.space,))
+
+    @property
+    def space_name(self) -> str | None:
+        """The name of the space, for people to read."""
+        return None if self.space is None else get_space(self.space).name
 
     def key(self, arch: Any) -> str:
         """Return one line of text for an architecture: two are equal exactly if the architectures are."""
@@ -215,18 +230,15 @@ class Benchmark:
     def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
         """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
 
-        They are the closed forms of the space at `spec`, or at the benchmark's own spec if none is given. A tabular
-        benchmark, and one of a list of networks, has only those that its table has.
+        They are those of the space at `spec`, or at the benchmark's own spec if none is given. A tabular benchmark, and
+        one of a list of networks, has only those that its table has.
         """
         spec = spec or self.spec
         if self.space is None or spec is None or not self._closed_forms():
             genes = [self.genes(arch) for arch in self.architectures]
             return MappingProxyType(tabular_structure(genes, self.columns))
         space = get_space(self.space)
-        rows = [
-            (space.params(arch, spec), space.flops(arch, spec), space.depth(arch), space.width(arch))
-            for arch in self.architectures
-        ]
+        rows = [space.structure(arch, spec) for arch in self.architectures]
         return MappingProxyType(dict(zip(STRUCTURE, np.array(rows, dtype=np.float64).T, strict=True)))
 
     @classmethod
@@ -262,7 +274,7 @@ class Benchmark:
                 others.append([check_number(record.columns.get(c), c) for c in columns])
                 check_fields(record.seeds, by_seed, ())
                 for task in by_seed:
-                    runs[task].append(_check_runs(record.seeds[task], task, runs[task]))
+                    runs[task].append(checked_runs(record.seeds[task], task, runs[task]))
             except (BenchmarkError, ArchitectureError) as error:
                 raise BenchmarkError(f"record {number}: {error}") from error
         by_task = dict(zip(tasks, np.array(accuracies).T, strict=False))
@@ -276,7 +288,7 @@ class Benchmark:
             "format": FORMAT,
             "version": VERSION,
             "name": self.name,
-            "space": self.space,
+            "space": None if self.space is None else space_record(self.space),
             "spec": None if self.spec is None else asdict(self.spec),
             "source": self.source,
             "tasks": list(self.tasks),
@@ -301,11 +313,15 @@ class Benchmark:
         return orjson.dumps(head)[:-1] + b',"records":[\n' + b",\n".join(lines) + b"\n]}\n"
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Benchmark":
+    def from_bytes(cls, data: bytes, spaces: Sequence[str] = (), *, changed: bool = False) -> "Benchmark":
         """Return the benchmark in a file's bytes.
 
+        `spaces` name users' spaces, FILE.py:NAME: code of a user runs only if it is named. With `changed`, the source
+        of the space may be another than when the file was written.
+
         Raises:
-            BenchmarkError: they are no JSON or have another format or version, or a record cannot be used.
+            BenchmarkError: they are no JSON or have another format or version, a record cannot be used, or the space is
+                missing or has changed.
         """
         head = parse_json(data)
         if not isinstance(head, dict) or head.get("format") != FORMAT:
@@ -314,17 +330,18 @@ class Benchmark:
             raise BenchmarkError(f"format version {quoted(head.get('version'))}; this autoprox reads version {VERSION}")
         required = ("format", "version", "name", "space", "spec", "source", "tasks", "records")
         check_fields(head, required, ("inputs", "card"))
-        if not isinstance(head["space"], str | None) or not isinstance(head["source"], str):
-            raise BenchmarkError("space is a name or null, and source a text")
+        if not isinstance(head["space"], str | dict | None) or not isinstance(head["source"], str):
+            raise BenchmarkError("space is a name, an object or null, and source a text")
         if not isinstance(head["tasks"], list) or not isinstance(head["records"], list):
             raise BenchmarkError("tasks and records are arrays")
         tasks = [check_name(task, "task") for task in head["tasks"]]
         if len(set(tasks)) < len(tasks):
             raise BenchmarkError("a task is named twice")
         records = [_read_record(number, record) for number, record in enumerate(head["records"])]
-        inputs = read_task_inputs(_object(head, "inputs"))
-        spec, card = read_spec(head["spec"]), _object(head, "card")
-        return cls.from_records(head["name"], head["space"], spec, head["source"], tasks, records, inputs, card)
+        inputs = read_task_inputs(object_in(head, "inputs"))
+        spec, card = read_spec(head["spec"]), object_in(head, "card")
+        space = None if head["space"] is None else as_pinned(recorded_space, head["space"], spaces, changed=changed)
+        return cls.from_records(head["name"], space, spec, head["source"], tasks, records, inputs, card)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the benchmark to `path`, atomically.
@@ -341,15 +358,15 @@ class Benchmark:
         write_atomically(Path(path), data)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Benchmark":
-        """Return the benchmark that `save` wrote to `path`.
+    def load(cls, path: str | os.PathLike[str], spaces: Sequence[str] = ()) -> "Benchmark":
+        """Return the benchmark that `save` wrote to `path`; `spaces` are those of `from_bytes`.
 
         Raises:
             BenchmarkError: as `from_bytes` does; the message names the file.
             OSError: the file cannot be read.
         """
         try:
-            return cls.from_bytes(read_bounded(path))
+            return cls.from_bytes(read_bounded(path), spaces)
         except BenchmarkError as error:
             raise BenchmarkError(f"{path}: {error}") from error
 
@@ -357,34 +374,16 @@ class Benchmark:
 def _arch_reader(space: str | None) -> Callable[[dict[str, Any]], Any]:
     if space is None:
         return lambda plain: TabularArchitecture(tuple(plain.items()))
-    try:
-        return get_space(space).from_json
-    except ArchitectureError as error:
-        raise BenchmarkError(str(error)) from error
+    return get_space(as_pinned(pinned, space)).from_json
 
 
 def _read_record(number: int, record: object) -> Record:
     try:
         found = check_fields(record, ("arch", "accuracy"), ("columns", "seeds"))
-        columns, seeds = _object(found, "columns"), _object(found, "seeds")
+        columns, seeds = object_in(found, "columns"), object_in(found, "seeds")
     except BenchmarkError as error:
         raise BenchmarkError(f"record {number}: {error}") from error
     return Record(found["arch"], found["accuracy"], columns, seeds)
-
-
-def _object(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return the object in a field; an absent field has an empty one."""
-    value = found.get(name, {})
-    return check_fields(value, (), value)
-
-
-def _check_runs(values: object, task: str, earlier: Sequence[Sequence[float]]) -> list[float]:
-    """Return a record's accuracies by seed; refuse a missing one, or more or fewer than the `earlier` records have."""
-    if not isinstance(values, list) or not values or (earlier and len(values) != len(earlier[0])):
-        raise BenchmarkError(f"seeds of {task} is {quoted(values)}, not one accuracy for each seed")
-    if None in values:
-        raise BenchmarkError(f"seeds of {task} is {quoted(values)}; none may be missing")
-    return [check_number(value, f"seeds of {task}", 0, 100) for value in values]
 
 
 def _or_null(value: np.float64) -> float | None:

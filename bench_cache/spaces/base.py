@@ -7,7 +7,7 @@ does.
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from random import Random
@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 from torch import Generator, nn
 
 from autoprox.bench_cache.runtime.checks import is_int, is_number
+from autoprox.primitives.find_blocks.explicit import GivenLayers
+from autoprox.primitives.find_blocks.named import Block, find_blocks
 
 Arch = TypeVar("Arch")
 
@@ -56,6 +58,8 @@ class Space(ABC, Generic[Arch]):
     """
 
     name: str
+    #: A digest of the source that the space follows from, where that is a user's; see `registry`.
+    digest = ""  # without a type, or it would be a field of every dataclass
 
     @abstractmethod
     def sample(self, rng: Random) -> Arch:
@@ -120,6 +124,37 @@ class Space(ABC, Generic[Arch]):
     @abstractmethod
     def min_flops(self, spec: InputSpec) -> int:
         """Return the smallest `flops` of any architecture of the space."""
+
+    def structure(self, arch: Arch, spec: InputSpec) -> tuple[int, int, int, float]:
+        """Return params, FLOPs, depth and width of the network for `spec`.
+
+        Raises:
+            ArchitectureError: the network cannot read `spec`.
+        """
+        return self.params(arch, spec), self.flops(arch, spec), self.depth(arch), self.width(arch)
+
+    def check_input(self, arch: Arch, spec: InputSpec) -> None:
+        """Check, as far as that takes no network, that the networks can read `spec`.
+
+        Raises:
+            ArchitectureError: they cannot.
+        """
+        self.params(arch, spec)
+
+    def layers(self, arch: Arch, model: nn.Module) -> GivenLayers | None:
+        """Return what names the layers of a network's blocks, as `layers=` of `Proxy.score` takes it.
+
+        None leaves it to whoever reads the network to find them.
+        """
+        return None
+
+    def find_blocks(self, arch: Arch, spec: InputSpec, model: nn.Module) -> Sequence[Block]:
+        """Return the blocks of a network that `build` returned: by the names that its layers have.
+
+        Raises:
+            LayerError: no blocks are found.
+        """
+        return find_blocks(model)
 
     def weight_generator(self, arch: Arch, seed: int) -> Generator:
         """Return the generator of a network's initial weights: seeded by SHA-256 of `seed` and `key(arch)`."""

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from autoprox.bench_cache.runtime.files import advising, write_atomically
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.bench_cache.statistics.version import current_versions, statistics_version
+from autoprox.bench_cache.statistics.version import is_current, statistics_version
 from autoprox.primitives import Reading
 from autoprox.primitives.statistics import STATISTICS
 
@@ -190,9 +190,9 @@ class StatisticsCache:
 
 def clear(root: Path, *, everything: bool = False) -> int:
     """Remove the statistics that no current code reads, or everything, and return the bytes that became free."""
-    freed, current = 0, set() if everything else current_versions()
+    freed = 0
     for folder in root.glob("*"):
-        if folder.name not in current:
+        if everything or not is_current(folder.name):
             freed += sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
             shutil.rmtree(folder)
     return freed

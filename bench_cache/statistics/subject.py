@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,8 @@ import torch
 from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.primitives import Reading, find_blocks, read_statistics
+from autoprox.primitives import Block, Reading, read_statistics
+from autoprox.primitives.find_blocks.named import SLOTS
 
 
 @dataclass(frozen=True)
@@ -50,24 +51,30 @@ class Subject:
     def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
         """Build the network and read the wanted (statistic, probe) pairs from it; keep nothing.
 
-        The FLOPs come from the space's closed form: torch's counter gives the same number and takes ten times as long.
+        The FLOPs come from the space, which has a closed form or remembers them: torch's counter gives the same number
+        and takes ten times as long.
 
         Raises:
-            BenchmarkError: the probe `data` is wanted, and there are no images, or fewer than the batch.
+            ArchitectureError: the network cannot be built, or its blocks are not found.
+            BenchmarkError: the probe `data` is wanted, and there are no images, or fewer than the batch;
+                or a block lacks one of the layers that formulas read.
         """
         wanted = set(wanted)
         if any(name == "data" for _, name in wanted):
             self._check_images()
-        model = get_space(self.space).build(self.arch, self.spec, self.seed)
+        space = get_space(self.space)
+        model = space.build(self.arch, self.spec, self.seed)
+        blocks = space.find_blocks(self.arch, self.spec, model)
+        _check_complete(f"{space.name}: {self.arch}", blocks, {name for name, _ in wanted})
         size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
         images, targets = torch.zeros(size), None
         if self.input is not None and len(self.input.images) >= self.batch:
             images = torch.tensor(self.input.images[: self.batch])
             targets = torch.tensor(self.input.targets[: self.batch])
         probed = {(name if name != "flops" else "tokens", p) for name, p in wanted}
-        reading = read_statistics(model, find_blocks(model), probed, images, targets, seed=self.seed)
+        reading = read_statistics(model, blocks, probed, images, targets, seed=self.seed)
         if ("flops", "") in wanted:
-            reading.net["flops"] = float(get_space(self.space).flops(self.arch, self.spec))
+            reading.net["flops"] = float(space.flops(self.arch, self.spec))
         return reading
 
     def _check_images(self) -> None:
@@ -80,4 +87,22 @@ class Subject:
             raise BenchmarkError(
                 f"a batch of {self.batch} images, but the benchmark comes with {len(self.input.images)}; "
                 "use a smaller --batch"
+            )
+
+
+def _check_complete(network: str, blocks: Sequence[Block], names: Collection[str]) -> None:
+    """Check that every block has the layers and the attention that cached statistics are kept of.
+
+    Raises:
+        BenchmarkError: one lacks something.
+    """
+    for number, block in enumerate(blocks):
+        lacking = [slot for slot in SLOTS if slot not in block.linears]
+        lacking += ["softmax"] if "attn" in names and not block.softmaxes else []
+        lacking += ["heads"] if "attn" in names and not block.heads else []
+        if lacking:
+            raise BenchmarkError(
+                f"{network}: block {number} shows no {', '.join(lacking)}; the statistics of a benchmark need "
+                f"{', '.join(SLOTS)}, heads and a softmax of every block: give the space a function "
+                "layers(arch, model) that names them, or use `autoprox rank`, which scores what is there"
             )

@@ -18,7 +18,7 @@ from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.runtime.local_pool import one_thread, opened_pool
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.runtime.versions import versions
-from autoprox.bench_cache.spaces.registry import get_space
+from autoprox.bench_cache.spaces.registry import get_space, pinned, space_record
 from autoprox.bench_cache.training.dataset import Dataset
 from autoprox.bench_cache.training.trainer import Recipe, train
 
@@ -66,6 +66,7 @@ class TrainingPlan:
         names = [data.name for data in self.datasets]
         if len(set(names)) < len(names):
             raise BenchmarkError(f"two data sets are called {max(names, key=names.count)}")
+        object.__setattr__(self, "space", pinned(self.space))
         space = get_space(self.space)
         for data in self.datasets:
             space.params(space.sample(Random(0)), data.spec)  # raises for an input that the space cannot read
@@ -83,12 +84,12 @@ class TrainingPlan:
             drawn.setdefault(space.key(arch), arch)
             if len(drawn) == self.archs:
                 return tuple(drawn.values())
-        raise BenchmarkError(f"found only {len(drawn)} architectures in space {self.space}; ask for fewer")
+        raise BenchmarkError(f"found only {len(drawn)} architectures in space {space.name}; ask for fewer")
 
     def facts(self) -> dict[str, Any]:
         """Return all that the accuracies depend on, as the journal's first line has it."""
         return {
-            "space": self.space,
+            "space": space_record(self.space),
             "archs": self.archs,
             "seeds": self.seeds,
             "sample_seed": self.sample_seed,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,12 +27,15 @@ READERS: tuple[Reader, ...] = tuple(
 )
 
 
-def read_benchmark(path: str | os.PathLike[str], name: str | None = None) -> Benchmark:
+def read_benchmark(
+    path: str | os.PathLike[str], name: str | None = None, spaces: Sequence[str] = (), *, changed: bool = False
+) -> Benchmark:
     """Return the benchmark in a file: our own JSON or one of the public formats, which its content tells.
 
     `name` replaces the default name. The default of our JSON is the name in the file. The public formats have
     vit-bench-101-autoformer, vit-bench-101-pit, ood-vit-nas-tiny (-small, -base), and `hytas-` with the first word of
     the file's name, such as hytas-indian, because a HyTAS file does not say which scene it is of.
+    `spaces` and `changed` are those of `Benchmark.from_bytes`.
 
     Raises:
         BenchmarkError: no reader recognises the file, or one record cannot be used; the message names the file, the
@@ -39,7 +43,7 @@ def read_benchmark(path: str | os.PathLike[str], name: str | None = None) -> Ben
         OSError: the file cannot be read.
     """
     try:
-        content = Content(read_bounded(path), Path(path).stem, Path(path).parent)
+        content = Content(read_bounded(path), Path(path).stem, Path(path).parent, spaces, changed)
         reader = next((reader for reader in READERS if reader.recognises(content)), None)
         benchmark = _refuse(content) if reader is None else reader.read(content)
         return benchmark if name is None else replace(benchmark, name=name)

@@ -11,7 +11,7 @@ def _recognises(content: Content) -> bool:
 
 
 def _read(content: Content) -> Benchmark:
-    return Benchmark.from_bytes(content.data)
+    return Benchmark.from_bytes(content.data, content.spaces, changed=content.changed)
 
 
 READER = Reader(f'JSON of autoprox, with "format": "{FORMAT}"', _recognises, _read)

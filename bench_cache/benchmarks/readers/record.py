@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +18,17 @@ from autoprox.bench_cache.spaces.registry import ArchitectureError
 
 @dataclass(frozen=True)
 class Content:
-    """A file to read: its bytes, its name without folder and suffix, and the folder that it lies in."""
+    """A file to read: its bytes, its name without folder and suffix, and the folder that it lies in.
+
+    `spaces` are the users' spaces that may be loaded for it. With `changed`, the source of its space may be another
+    than when the file was written.
+    """
 
     data: bytes
     stem: str
     folder: Path = Path()
+    spaces: Sequence[str] = ()
+    changed: bool = False
 
     def beside(self, filename: str) -> bytes | None:
         """Return the bytes of another file in the same folder; None where there is none.

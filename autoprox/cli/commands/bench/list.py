@@ -32,7 +32,7 @@ def _installed_table(title: str, entries: Sequence[Installed]) -> Table:
         if entry.benchmark is None:
             table.add_row(entry.name, "", "", size, Text(f"cannot be read: {entry.problem}", style="red"))
         else:
-            space, tasks = entry.benchmark.space or "tabular", ", ".join(entry.benchmark.tasks)
+            space, tasks = entry.benchmark.space_name or "tabular", ", ".join(entry.benchmark.tasks)
             table.add_row(entry.name, space, str(len(entry.benchmark)), size, tasks)
     return table
 
