@@ -67,8 +67,11 @@ def _collected(constant: str) -> Mapping[str, Space[Any]]:
 SPACES: Mapping[str, Space[Any]] = _collected("SPACES")
 #: The spaces whose networks can be built and not varied.
 LISTED: Mapping[str, Space[Any]] = _collected("LISTED")
-#: All built-in spaces.
-BUILT_IN: Mapping[str, Space[Any]] = MappingProxyType({**SPACES, **LISTED})
+
+
+def built_in() -> Mapping[str, Space[Any]]:
+    """Return all built-in spaces by name."""
+    return {**SPACES, **LISTED}
 
 
 def get_space(name: str) -> Space[Any]:
@@ -79,9 +82,9 @@ def get_space(name: str) -> Space[Any]:
             loaded, or is not the one that was pinned.
     """
     try:
-        if name in BUILT_IN:
-            plug_ins.check_no_clash(plug_ins.SPACES, name, BUILT_IN)
-            return BUILT_IN[name]
+        if name in built_in():
+            plug_ins.check_no_clash(plug_ins.SPACES, name, built_in())
+            return built_in()[name]
         return _loaded(pinned(name))
     except PlugInError as error:
         raise ArchitectureError(str(error)) from error
@@ -93,7 +96,7 @@ def pinned(name: str) -> str:
     Raises:
         ArchitectureError: there is no such space.
     """
-    if name in BUILT_IN or _PINNED.fullmatch(name):
+    if name in built_in() or _PINNED.fullmatch(name):
         return name
     try:
         if name in plug_ins.plug_in_names(plug_ins.SPACES):
@@ -102,7 +105,7 @@ def pinned(name: str) -> str:
             return f"{load_object(name).reference}@{reference_digest(name)}"
     except (PlugInError, UserCodeError) as error:
         raise ArchitectureError(f"space {name}: {error}") from error
-    known = [*BUILT_IN, *plug_ins.plug_in_names(plug_ins.SPACES)]
+    known = [*built_in(), *plug_ins.plug_in_names(plug_ins.SPACES)]
     raise ArchitectureError(
         f"unknown space {name!r}{suggestion(name, known)}; the spaces are {listed(known)}; "
         f"one of your own is {OWN_FORM}"
@@ -132,7 +135,7 @@ def _loaded(reference: str) -> Space[Any]:
         raise ArchitectureError(f"space {name}: {error}") from error
     if ":" not in name:
         object.__setattr__(space, "name", name)
-    if space.name in BUILT_IN:
+    if space.name in built_in():
         raise ArchitectureError(f"space {name}: {space.name!r} is the name of a built-in space; give it another name")
     return space
 
@@ -157,7 +160,7 @@ def _as_space(found: UserObject, name: str, digest: str, reference: str) -> Spac
 
 def space_record(space: str) -> str | dict[str, str]:
     """Return how a file of data records a pinned space: a built-in one by name, others with name, place and digest."""
-    if space in BUILT_IN:
+    if space in built_in():
         return space
     found, name = get_space(space), space.rpartition("@")[0]
     place = {"file": shown(name)} if ":" in name else {"package": plug_ins.plug_in_package(plug_ins.SPACES, name)}
@@ -175,7 +178,7 @@ def recorded_space(record: object, named: Sequence[str] = (), *, changed: bool =
     name = record.get("name") if isinstance(record, Mapping) else record
     if not isinstance(name, str):
         raise ArchitectureError(f"the space is {record!r:.80}, which is neither a name nor a record of one")
-    if name in BUILT_IN:
+    if name in built_in():
         return name
     candidates = [pinned(each) for each in named]
     if name in plug_ins.plug_in_names(plug_ins.SPACES):
@@ -204,7 +207,7 @@ def _missing(name: str, record: object, named: Sequence[str]) -> str:
         return f"the space {name!r:.80} is of the package {fields['package']!s:.80}, which is not installed"
     if "file" in fields:
         return f"the space {name!r:.80} is in a user's file: add --space {fields['file']!s:.80}, with the path of it"
-    known = [*BUILT_IN, *plug_ins.plug_in_names(plug_ins.SPACES)]
+    known = [*built_in(), *plug_ins.plug_in_names(plug_ins.SPACES)]
     return (
         f"unknown space {name!r:.80}{suggestion(name, known)}; the spaces are {listed(known)}; if it is one of your "
         f"own, add --space {OWN_FORM}"
