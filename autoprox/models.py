@@ -27,7 +27,6 @@ from torch import Tensor
 from autoprox.bench_cache.runtime.user_code import (
     UserCodeError,
     called,
-    described,
     load_object,
     on_path,
     seeded,
@@ -87,12 +86,8 @@ def first_output(reference: str, model: torch.nn.Module, inputs: Tensor) -> obje
     try:
         with untouched(model), torch.no_grad():
             return one_pass(model, inputs[:1])
-    except Exception as error:
-        shape = " × ".join(map(str, inputs[:1].shape))
-        raise ModelError(
-            f"{reference}: its forward pass on an input of {shape} fails with {described(error)}; "
-            "another --image-size or --channels may fit"
-        ) from error
+    except LayerError as error:
+        raise ModelError(f"{reference}: {error}; another --image-size or --channels may fit") from error
 
 
 def class_count(output: object) -> int | None:

@@ -6,8 +6,9 @@
 """
 
 from autoprox.primitives.canonical import canonical
+from autoprox.primitives.errors import LayerError
 from autoprox.primitives.evaluate import evaluate, requirements
-from autoprox.primitives.find_blocks.named import Block, LayerError, find_blocks
+from autoprox.primitives.find_blocks.named import Block, find_blocks
 from autoprox.primitives.formula import Formula, apply, constant, from_json, statistic
 from autoprox.primitives.kinds import PROBES, ROLES, FormulaError, Kind
 from autoprox.primitives.operations import OPERATIONS, Operation, OperationError, Vocabulary

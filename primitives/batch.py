@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autoprox.primitives.find_blocks.named import LayerError
+from autoprox.primitives.errors import LayerError
 
 
 def checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -> Tensor:
@@ -21,7 +21,8 @@ def checked_batch(inputs: Tensor | None, targets: Tensor | None, halved: bool) -
         raise LayerError("the batch of inputs must be a tensor, samples first, with at least one sample")
     if halved and len(inputs) % 2:
         raise LayerError(f"weight_grad_batches halves the batch: give an even number of samples, not {len(inputs)}")
-    if targets is not None and (targets.shape != inputs.shape[:1] or targets.is_floating_point()):
+    wrong = targets is not None and (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    if targets is not None and (wrong or targets.shape != inputs.shape[:1]):
         raise LayerError(
             f"targets must be {len(inputs)} class numbers, one for each sample, "
             f"not a tensor of shape {tuple(targets.shape)} and {targets.dtype}"
@@ -65,6 +66,8 @@ def loss_of(output: object, probe: str, y: Tensor) -> Tensor:
         LayerError: the outputs are no class scores, no gradient reaches them, or targets are no classes of the model.
     """
     logits = logits_of(output)
+    if logits.is_complex():
+        raise LayerError(f"the model returns {logits.dtype} numbers; class scores must be real")
     if not logits.requires_grad:
         raise LayerError(
             "no gradient reaches the model's layers: its forward pass detaches them, or runs under no_grad"

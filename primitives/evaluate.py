@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprox.primitives.find_blocks.named import LayerError
+from autoprox.primitives.errors import LayerError
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.kinds import role_slots
 from autoprox.primitives.operations import Operation

@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox.primitives.batch import checked_batch, loss_of, probe_batch, random_targets
 from autoprox.primitives.capture import Capture, Captured
-from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError, attribute
+from autoprox.primitives.errors import LayerError, backward_failed
+from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
 from autoprox.primitives.find_blocks.used import require_whole, used_entries, uses_parts
 from autoprox.primitives.find_blocks.watch import layer_name
@@ -265,7 +266,10 @@ def _gradients(seen: Captured, layers: Sequence[str], names: set[str], loss: Ten
     sources = {("act_grad", name): seen.outputs[name] for name in layers if "act_grad" in names}
     if "weight_grad" in names:
         sources |= {("weight_grad", name): seen.weights[name] for name in layers}
-    grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    try:
+        grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
+    except RuntimeError as error:
+        raise backward_failed(error) from error
     return {
         key: torch.zeros_like(source) if grad is None else grad
         for (key, source), grad in zip(sources.items(), grads, strict=True)
@@ -328,4 +332,6 @@ def _flat(tensor: Tensor) -> Tensor:
 
 def _real(tensor: Tensor) -> Tensor:
     """Return float32 or float64 as it is, half precision as float32."""
+    if tensor.is_complex():
+        raise LayerError(f"a layer computes in {tensor.dtype}; operations take real numbers: leave it out with layers=")
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()

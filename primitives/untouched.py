@@ -11,6 +11,8 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
+from autoprox.primitives.errors import LayerError, forward_failed
+
 
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
@@ -43,7 +45,11 @@ def seed_everything(model: torch.nn.Module, seed: int) -> None:
 
 
 def one_pass(model: torch.nn.Module, inputs: Tensor) -> object:
-    """Return the model's output on the inputs; put back the buffers that the pass writes to or replaces."""
+    """Return the model's output on the inputs; put back the buffers that the pass writes to or replaces.
+
+    Raises:
+        LayerError: the model's forward pass raises an error.
+    """
     before = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
@@ -52,6 +58,10 @@ def one_pass(model: torch.nn.Module, inputs: Tensor) -> object:
     ]
     try:
         return model(inputs)
+    except LayerError:
+        raise
+    except Exception as error:
+        raise forward_failed(model, inputs, error) from error
     finally:
         for module, name, buffer, value in before:
             if module._buffers.get(name) is not buffer:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from autoprox.primitives import Block, LayerError
 from autoprox.primitives.batch import logits_of, loss_of
 from autoprox.primitives.capture import Captured, captured_forward, forward
+from autoprox.primitives.errors import backward_failed
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.runs import canonical_blocks
 from autoprox.primitives.find_blocks.used import may_use_part
@@ -160,8 +161,12 @@ def gradients(value: Tensor, of: Sequence[Tensor], *, create_graph: bool = False
 
     Raises:
         ZooError: a gradient is not finite.
+        LayerError: the backward pass raises an error.
     """
-    found = torch.autograd.grad(value, of, create_graph=create_graph, allow_unused=True)
+    try:
+        found = torch.autograd.grad(value, of, create_graph=create_graph, allow_unused=True)
+    except RuntimeError as error:
+        raise backward_failed(error) from error
     slopes = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(of, found, strict=True)]
     _require_finite(slopes, "gradients")
     return slopes

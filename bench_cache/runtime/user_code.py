@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from autoprox.bench_cache.runtime.source_digest import imported_names, source_file, source_files
+from autoprox.primitives.errors import described
 
 _PREFIX = "autoprox_file_"
 #: Modules that are not the user's, even where a folder of this name lies beside the file.
@@ -248,12 +249,6 @@ def called(doing: str, function: Callable[..., Any], *arguments: Any, **settings
         raise
     except (Exception, SystemExit) as error:  # a script without a main guard may exit
         raise UserCodeError(f"{doing} fails with {described(error)}{_line_of(error)}") from error
-
-
-def described(error: BaseException) -> str:
-    """Return the kind of an error and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def _line_of(error: BaseException) -> str:

@@ -9,9 +9,10 @@ from posixpath import commonpath
 import torch
 from torch import Tensor
 
+from autoprox.primitives.errors import LayerError, described
 from autoprox.primitives.find_blocks.describe import Finding, find_layers
 from autoprox.primitives.find_blocks.explicit import GivenLayers, given_blocks
-from autoprox.primitives.find_blocks.named import Block, LayerError, named_blocks
+from autoprox.primitives.find_blocks.named import Block, named_blocks
 from autoprox.primitives.find_blocks.runs import layer_names
 
 #: What `layers=` takes: what a user may give, blocks that are known already, or None to look for them.
@@ -51,10 +52,8 @@ def blocks_of(
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         if named and not unnamed:
             return named
-        raise LayerError(
-            f"found no transformer block in {type(model).__name__}: its forward pass on one sample fails with "
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        ) from error
+        why = str(error) if isinstance(error, LayerError) else described(error)
+        raise LayerError(f"found no transformer block in {type(model).__name__}: {why}") from error
     if named and not unnamed and _tell_everything(named, finding):
         return tuple(_completed(block, finding) for block in named)
     if not finding.blocks:

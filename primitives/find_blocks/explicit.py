@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from autoprox.primitives.find_blocks.named import SLOTS, Block, LayerError, find_blocks, layer_of
+from autoprox.primitives.errors import LayerError
+from autoprox.primitives.find_blocks.named import SLOTS, Block, find_blocks, layer_of
 
 #: What `layers=` takes: one mapping a block, or a function of the model that gives such a list.
 GivenLayers = Sequence[Mapping[str, object]] | Callable[[torch.nn.Module], Sequence[Mapping[str, object]]]

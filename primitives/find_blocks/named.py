@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-
-class LayerError(ValueError):
-    """A model whose layers cannot be found, or lack what a formula reads."""
+from autoprox.primitives.errors import LayerError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from autoprox.primitives.find_blocks.named import LayerError
+from autoprox.primitives.errors import LayerError
 from autoprox.primitives.find_blocks.watch import Watch, tensors_in
 from autoprox.primitives.untouched import one_pass, seed_everything
 

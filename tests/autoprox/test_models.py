@@ -151,6 +151,6 @@ def test_trained_weights_are_refused(name: str) -> None:
 
 def test_a_forward_pass_that_fails_names_the_input() -> None:
     with pytest.raises(
-        ModelError, match=r"on an input of 1 × 1 × 8 × 8 fails with RuntimeError: .*--channels may fit$"
+        ModelError, match=r"on a batch of 1 × 1 × 8 × 8 \(float32\) fails with RuntimeError: .*--channels may fit$"
     ):
         first_output(TINY, build_model(TINY), torch.zeros(2, 1, 8, 8))

@@ -357,7 +357,7 @@ def test_model_is_untouched(wanted: set[tuple[str, str]], context: Callable) -> 
 
 
 BROKEN: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "forward raises half-way": ({}, RuntimeError, "half-way"),
+    "forward raises half-way": ({}, LayerError, "half-way"),
     "targets too large": ({"targets": Y + 2}, LayerError, "class numbers from 0 to 2, as the model has 3 classes"),
     "targets negative": ({"targets": Y - 1}, LayerError, "class numbers from 0 to 2"),
     "targets of another length": ({"targets": Y[:3]}, LayerError, "targets must be 4 class numbers"),
@@ -367,7 +367,7 @@ BROKEN: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no sample": ({"inputs": X[:0], "targets": Y[:0]}, LayerError, "at least one sample"),
     "no batch": ({"inputs": None, "targets": None}, LayerError, "give it a batch of inputs"),
     "inputs no tensor": ({"inputs": X.tolist()}, LayerError, "must be a tensor"),
-    "inputs of another width": ({"inputs": X[..., :2]}, RuntimeError, "shapes cannot be multiplied"),
+    "inputs of another width": ({"inputs": X[..., :2]}, LayerError, "shapes cannot be multiplied"),
 }
 
 
@@ -406,7 +406,7 @@ def test_what_reads_only_weights_runs_nothing() -> None:
     assert evaluate(parse(WEIGHT_ONLY), reading) > 0
     assert reading.layers["heads", "proj"] == [2.0, 2.0]
     assert set(reading.matrices) == {("weight", "", slot) for slot in ("qkv", "proj", "fc1", "fc2")}
-    with pytest.raises(AssertionError, match="it was run"):
+    with pytest.raises(LayerError, match="it was run"):
         read_vit(model, {("act", "data")})
 
 

@@ -127,7 +127,7 @@ def test_layers_are_shown_with_a_draft(capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((TINY, *SHAPE, "--channels", "2"), "forward pass on an input of"),
+        ((TINY, *SHAPE, "--channels", "2"), "the forward pass of TinyVit on a batch of 1 × 2 × 8 × 8"),
         ((TINY, *SHAPE, "--set", "depth"), "'depth' is not NAME=VALUE, such as depth=6"),
         ((TINY, *SHAPE, "--set", "hight=3"), "unexpected keyword argument 'hight'"),
         (("tiny",), "'tiny' is no MODEL; write timm:NAME"),
