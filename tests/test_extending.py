@@ -94,6 +94,35 @@ EVOLUTION_STRATEGY = Addition(
         ),
     ),
 )
+SEARCH_STRATEGY = Addition(
+    "a strategy of search",
+    "autoprox/search/strategies.py",
+    (
+        (
+            "#: The strategies by name",
+            "def one_by_one(\n    history: Sequence[Candidate], region: Region, settings: SearchSettings\n"
+            ") -> list[Candidate]:\n"
+            '    """Propose one random architecture at a time."""\n'
+            "    return random_draws(history, region, settings)[:1]\n\n\n",
+        ),
+        (
+            '        "random": Strategy',
+            '        "one-by-one": Strategy(one_by_one, "one random architecture at a time"),\n',
+        ),
+    ),
+)
+COMMAND = Addition(
+    "a command",
+    "autoprox/cli/commands/greet.py",
+    (
+        (
+            "",
+            '"""Greet whoever is named."""\n\nimport click\n\n\n'
+            '@click.command("greet")\n@click.argument("name")\n'
+            'def command(name: str) -> None:\n    """Greet NAME."""\n    click.echo(f"Hello, {name}.")\n',
+        ),
+    ),
+)
 JOINT_FITNESS = Addition(
     "a joint fitness",
     "evolve/joint.py",
@@ -160,7 +189,18 @@ SPACE = Addition(
         ),
     ),
 )
-ADDITIONS = (OPERATION, STATISTIC, SPACE, ZOO_PROXY, EVOLUTION_STRATEGY, JOINT_FITNESS, EXPORT_FORMAT, READER)
+ADDITIONS = (
+    OPERATION,
+    STATISTIC,
+    SPACE,
+    ZOO_PROXY,
+    EVOLUTION_STRATEGY,
+    JOINT_FITNESS,
+    EXPORT_FORMAT,
+    READER,
+    SEARCH_STRATEGY,
+    COMMAND,
+)
 
 
 def add(tree: Path, addition: Addition) -> None:
@@ -253,7 +293,7 @@ def test_operation_and_statistic_in_a_formula(scratch: Scratch, run_directory: P
     assert "def softsign" in scratch.run("export", "sum(mean(softsign(weight)))", "--to", "python")
     assert "'aspect'" in scratch.run("export", formula, "--to", "python", code=2)
     scored = scratch.run("search", "--space", "mini-vit", "--proxy", formula, "--budget", "3", "--image-size", "8",
-                         "--patch-size", "2", "--workers", "1")  # fmt: skip
+                         "--patch-size", "2", "--workers", "1", "--strategy", "one-by-one")  # fmt: skip
     assert "The best 3 of 3" in scored
 
 
@@ -272,3 +312,9 @@ def test_zoo_proxy(scratch: Scratch, run_directory: Path) -> None:
 def test_export_format(scratch: Scratch, run_directory: Path) -> None:
     assert "nodes" in scratch.run("export", str(run_directory), "--to", "size")
     assert "size" in scratch.run("export", "--help")
+
+
+def test_command(scratch: Scratch) -> None:
+    listed = next(line for line in scratch.run("--help").splitlines() if line.split()[:1] == ["greet"])
+    assert "Greet whoever is named." in listed
+    assert scratch.run("greet", "Ada") == "Hello, Ada.\n"

@@ -48,7 +48,7 @@ def search(
     space = get_space(space) if isinstance(space, str) else space
     settings, spec, batch = settings or SearchSettings(), spec or InputSpec(), batch or Batch()
     region = _region(space, spec, settings)
-    strategy = STRATEGIES[settings.strategy]
+    strategy = STRATEGIES[settings.strategy].function
 
     def propose(history: Sequence[Candidate]) -> list[Candidate]:
         return strategy(history, region, settings)

@@ -1,6 +1,6 @@
 """Strategies: which architectures a search scores next, given those that it has scored.
 
-To add a strategy, write a function of the history, the region and the settings, and give it a row in STRATEGIES.
+To add a strategy, write a function of the history, the region and the settings, and add its record to STRATEGIES.
 """
 
 from __future__ import annotations
@@ -53,8 +53,16 @@ class SearchSettings:
             raise SearchError(f"crossover is {self.crossover!r}; it must be a chance from 0 to 1")
 
 
-#: (history, region, settings) → the architectures to score next; none ends the search.
-Strategy = Callable[[Sequence[Candidate], Region, SearchSettings], list[Candidate]]
+@dataclass(frozen=True)
+class Strategy:
+    """One way to choose the architectures to score next.
+
+    `function` takes the history, the region and the settings, and returns the next architectures; none ends the search.
+    `meaning` says in a few words what the strategy does, for `--help`.
+    """
+
+    function: Callable[[Sequence[Candidate], Region, SearchSettings], list[Candidate]]
+    meaning: str
 
 
 def random_draws(history: Sequence[Candidate], region: Region, settings: SearchSettings) -> list[Candidate]:
@@ -98,5 +106,10 @@ def regularised_evolution(history: Sequence[Candidate], region: Region, settings
     return _new(child, settings.children)
 
 
-#: name → strategy
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType({"evolution": regularised_evolution, "random": random_draws})
+#: The strategies by name.
+STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
+    {
+        "evolution": Strategy(regularised_evolution, "vary the best of the youngest; the oldest leave"),
+        "random": Strategy(random_draws, "draw at random"),
+    }
+)

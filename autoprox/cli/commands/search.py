@@ -11,7 +11,7 @@ import click
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec
-from autoprox.cli.options import Count, given_options, workers_option
+from autoprox.cli.options import Count, given_options, meanings, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
 from autoprox.cli.terminal import make_console, say
@@ -42,7 +42,7 @@ _GENES = ("budget", "seed", "population", "tournament")
     "--strategy",
     type=click.Choice(list(STRATEGIES)),
     show_default="evolution; random on a benchmark",
-    help="evolution: regularised, by age.",
+    help=f"How the next architectures are chosen. {meanings(STRATEGIES)}",
 )
 @click.option("--population", type=int, default=_DEFAULTS.population, show_default=True, help="Size, in evolution.")
 @click.option("--tournament", type=int, default=_DEFAULTS.tournament, show_default=True, help="Size, in evolution.")
