@@ -3,31 +3,22 @@
 import builtins
 import contextlib
 import dataclasses
-import gc
 import json
-import math
 import pickle
 import re
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import networkx as nx
 import orjson
 import pytest
+from formula_words import quickly, words
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from matplotlib.mathtext import MathTextParser
 from strategies import formulas, layer_formulas
-from torch import Tensor
 
 from autoprox.primitives import (
     OPERATIONS,
-    STATISTICS,
     Formula,
     FormulaError,
-    Operation,
-    Vocabulary,
     apply,
     constant,
     from_json,
@@ -35,11 +26,9 @@ from autoprox.primitives import (
     statistic,
 )
 from autoprox.primitives.formula import MAX_DEPTH, MAX_SIZE
-from autoprox.primitives.kinds import PROBES, ROLES
 from autoprox.primitives.text import MAX_LENGTH
 
 EXAMPLE = "sum(fro(minmax(weight[msa])) + sqrt(mean(sigmoid(act_grad[msa]))))"
-QUICK = 1.0
 
 
 @settings(max_examples=400)
@@ -244,18 +233,6 @@ MALFORMED = {
 }
 
 
-@contextlib.contextmanager
-def quickly() -> Iterator[None]:
-    """Check the processor's time; without collecting garbage, of which other tests leave a lot."""
-    gc.disable()
-    try:
-        start = time.process_time()
-        yield
-        assert time.process_time() - start < QUICK
-    finally:
-        gc.enable()
-
-
 def label(text: str) -> str:
     return text if len(text) < 40 else f"{text[:20]}… ({len(text)})"
 
@@ -322,9 +299,6 @@ def test_any_text_is_a_formula_or_an_error(text: str) -> None:
         assert isinstance(parse(text, complete=False), Formula)
 
 
-words = st.sampled_from([*OPERATIONS, *STATISTICS, *ROLES, *PROBES, *"+-*/()[],", "1", "-2.5e3", "nan", "__import__"])
-
-
 @settings(max_examples=600)
 @given(text=st.lists(words, max_size=12).map(" ".join))
 def test_any_words_are_a_formula_or_an_error(text: str) -> None:
@@ -367,214 +341,3 @@ def test_deepest_formula_prints_as_it_parses() -> None:
     assert parse(str(formula)) == formula
     with pytest.raises(FormulaError, match="more than 64 levels deep"):
         apply(OPERATIONS["neg"], formula)
-
-
-def test_smaller_vocabularies_say_what_they_lack() -> None:
-    few = Vocabulary(OPERATIONS["sum"], OPERATIONS["l1"], OPERATIONS["mul"])
-    assert str(parse("sum(l1(weight * weight_grad))", few)) == "sum(l1(weight * weight_grad))"
-    for text, lacking in {"params + 1": "add", "-params": "neg", "log(params)": "log"}.items():
-        with pytest.raises(FormulaError, match=f"unknown operation '{lacking}'"):
-            parse(text, few)
-    with pytest.raises(FormulaError, match="unknown operation 'add'"):
-        from_json(parse("params + 1").to_json(), few)
-
-
-def test_larger_vocabularies_are_read() -> None:
-    def triple(x):
-        return (3 * x).clamp(-1e30, 1e30)
-
-    larger = OPERATIONS.extended(Operation("triple", "map", triple, r"3 \cdot \left({0}\right)"))
-    formula = parse("sum(l1(triple(weight)))", larger)
-    assert from_json(formula.to_json(), larger) == formula
-    with pytest.raises(FormulaError, match="unknown operation 'triple'"):
-        parse(str(formula))
-
-
-def one(x):
-    return x.abs().clamp(max=1)
-
-
-def two(x):
-    return x.abs().clamp(max=2)
-
-
-def mine(function: Callable[..., Tensor]) -> Vocabulary:
-    """Return the vocabulary with the function as the operation `mine`."""
-    return OPERATIONS.extended(Operation("mine", "map", function, r"m\left({0}\right)"))
-
-
-def test_formulas_of_one_text_differ_where_their_operations_do() -> None:
-    text = "sum(l1(mine(weight))) + depth"
-    first, second, again = (parse(text, mine(function)) for function in (one, two, one))
-    assert first == again
-    assert len({first, second, again}) == 2
-    assert parse("mine(depth) - mine(2 * depth)", mine(one)) != parse("mine(depth) - mine(2 * depth)", mine(two))
-
-
-def test_a_formula_may_mix_vocabularies() -> None:
-    def nested(outer: Vocabulary, inner: Vocabulary) -> Formula:
-        return apply(outer["mine"], apply(inner["mine"], statistic("depth")))
-
-    assert nested(mine(one), mine(two)) == nested(mine(one), mine(two)) != nested(mine(two), mine(one))
-
-
-def test_an_operation_with_the_name_of_another_is_not_that() -> None:
-    own = Vocabulary(Operation("abs", "map", two, r"\left|{0}\right|"))
-    formula = parse("abs(depth)", own)
-    assert formula != parse("abs(depth)")
-    assert not formula.built_in
-    assert parse("abs(depth)").built_in
-
-
-@pytest.mark.parametrize("function", [one, two])
-def test_operations_are_the_same_in_another_process(function: Callable[..., Tensor]) -> None:
-    formula = parse("sum(l1(mine(abs(weight)))) + depth", mine(function))
-    arrived = pickle.loads(pickle.dumps(formula))
-    assert arrived == formula
-    assert arrived != parse(formula.text, mine({one: two, two: one}[function]))
-    for node in arrived.nodes():
-        if isinstance(node.head, Operation) and node.head.name != "mine":
-            assert node.head is OPERATIONS[node.head.name]
-        assert node.built_in is ("mine" not in node.text)
-
-
-# JSON.
-
-
-def doubling(levels: int) -> dict[str, Any]:
-    """Return a graph of few nodes that is a tree of 2^levels."""
-    nodes: list[dict[str, Any]] = [{"statistic": "params", "marks": []}]
-    nodes += [{"op": "add", "args": [number, number]} for number in range(levels)]
-    return {"nodes": nodes, "root": levels}
-
-
-def nested(depth: int) -> list[Any]:
-    value: list[Any] = []
-    for _ in range(depth):
-        value = [value]
-    return value
-
-
-PARAMS = {"statistic": "params", "marks": []}
-BAD_JSON = {
-    "nothing": (None, "a formula in JSON is"),
-    "a list": ([], "a formula in JSON is"),
-    "a text": ("params", "a formula in JSON is"),
-    "no nodes": ({"nodes": [], "root": 0}, "a formula in JSON is"),
-    "nodes no list": ({"nodes": {"0": PARAMS}, "root": 0}, "a formula in JSON is"),
-    "no root": ({"nodes": [PARAMS]}, "root None is not"),
-    "root outside": ({"nodes": [PARAMS], "root": 1}, "root 1 is not"),
-    "root negative": ({"nodes": [PARAMS], "root": -1}, "root -1 is not"),
-    "root a bool": ({"nodes": [PARAMS], "root": False}, "root False is not"),
-    "root a float": ({"nodes": [PARAMS], "root": 0.0}, "root 0.0 is not"),
-    "root deep": ({"nodes": [PARAMS], "root": nested(10_000)}, "is not the index of a node"),
-    "self reference": ({"nodes": [{"op": "neg", "args": [0]}], "root": 0}, "node 0: arguments [0] are not indices"),
-    "cycle": (
-        {"nodes": [PARAMS, {"op": "add", "args": [0, 2]}, {"op": "neg", "args": [1]}], "root": 2},
-        "node 1: arguments [0, 2] are not indices of earlier nodes",
-    ),
-    "negative index": ({"nodes": [PARAMS, {"op": "neg", "args": [-1]}], "root": 1}, "node 1: arguments [-1]"),
-    "index a bool": ({"nodes": [PARAMS, {"op": "neg", "args": [False]}], "root": 1}, "node 1: arguments [False]"),
-    "index a text": ({"nodes": [PARAMS, {"op": "neg", "args": ["0"]}], "root": 1}, "node 1: arguments ['0']"),
-    "args a text": ({"nodes": [PARAMS, {"op": "neg", "args": "0"}], "root": 1}, "node 1: {'args': '0', 'op': 'neg'}"),
-    "million args": ({"nodes": [PARAMS, {"op": "neg", "args": [0] * 10**6}], "root": 1}, "takes 1 argument, not"),
-    "million bad args": ({"nodes": [PARAMS, {"op": "neg", "args": [9] * 10**6}], "root": 1}, "node 1: arguments [9, 9"),
-    "too few args": ({"nodes": [PARAMS, {"op": "add", "args": [0]}], "root": 1}, "node 1: 'add' takes 2 arguments"),
-    "unknown operation": ({"nodes": [{"op": "__import__", "args": []}], "root": 0}, "unknown operation '__import__'"),
-    "long operation": ({"nodes": [{"op": "x" * 10**6, "args": []}], "root": 0}, "unknown operation 'xxx"),
-    "wrong kind": ({"nodes": [PARAMS, {"op": "zscore", "args": [0]}], "root": 1}, "node 1: 'zscore' takes a matrix"),
-    "unknown statistic": ({"nodes": [{"statistic": "os", "marks": []}], "root": 0}, "node 0: unknown statistic 'os'"),
-    "long statistic": ({"nodes": [{"statistic": "x" * 10**6, "marks": []}], "root": 0}, "unknown statistic 'xxx"),
-    "unknown mark": ({"nodes": [{"statistic": "weight", "marks": ["x" * 10**6]}], "root": 0}, "not 'xxx"),
-    "mark a number": ({"nodes": [{"statistic": "weight", "marks": [1]}], "root": 0}, "is neither an operation"),
-    "no marks": ({"nodes": [{"statistic": "weight"}], "root": 0}, "is neither an operation, a statistic nor"),
-    "constant NaN": ({"nodes": [{"constant": math.nan}], "root": 0}, "constant nan is not a finite number"),
-    "constant infinite": ({"nodes": [{"constant": -math.inf}], "root": 0}, "constant -inf is not a finite number"),
-    "constant huge": ({"nodes": [{"constant": 10**400}], "root": 0}, "is not a finite number"),
-    "constant a bool": ({"nodes": [{"constant": True}], "root": 0}, "is neither an operation"),
-    "constant a text": ({"nodes": [{"constant": "1"}], "root": 0}, "is neither an operation"),
-    "an empty node": ({"nodes": [{}], "root": 0}, "node 0: {} is neither"),
-    "a deep node": ({"nodes": [nested(100_000)], "root": 0}, "is neither an operation"),
-    "deep args": ({"nodes": [{"op": "neg", "args": nested(10_000)}], "root": 0}, "are not indices"),
-    "a long node": ({"nodes": [{"x" * 10**6: 1}], "root": 0}, "is neither an operation"),
-    "a million nodes": ({"nodes": [PARAMS] * 10**6, "root": 0}, "more than 1000 nodes"),
-    "doubling": (doubling(60), "node 9: the formula has more than 1000 nodes"),
-    "doubling to the limit": (doubling(900), "more than 1000 nodes"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("data", "message"), BAD_JSON.values(), ids=BAD_JSON)
-def test_malformed_json_gives_one_line(data: object, message: str) -> None:
-    with quickly(), pytest.raises(FormulaError) as caught:
-        from_json(data)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
-
-
-json_values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=12,
-)
-indices = st.integers(-1, 5) | json_values
-nodes = st.one_of(
-    st.fixed_dictionaries({"op": st.sampled_from(list(OPERATIONS)), "args": st.lists(indices, max_size=3)}),
-    st.fixed_dictionaries({"op": st.text(max_size=5) | json_values, "args": json_values}),
-    st.fixed_dictionaries({"statistic": st.sampled_from(list(STATISTICS)), "marks": st.lists(words, max_size=3)}),
-    st.fixed_dictionaries({"constant": json_values}),
-    json_values,
-)
-
-
-@settings(max_examples=600)
-@given(data=json_values | st.fixed_dictionaries({"nodes": st.lists(nodes, max_size=5), "root": indices}))
-def test_any_json_is_a_formula_or_an_error(data: object) -> None:
-    with contextlib.suppress(FormulaError):
-        assert isinstance(from_json(data), Formula)
-
-
-# LaTeX.
-
-LATEX = {
-    "sum(l1(weight * weight_grad))": r"\sum \left\|W \cdot \nabla_W L\right\|_1",
-    "params / (depth - 1)": r"\frac{|\theta|}{L - 1}",
-    "log(params) * depth": r"\left(\log |\theta|\right) \cdot L",
-    "log(params * depth)": r"\log \left(|\theta| \cdot L\right)",
-    "params - (depth - width)": r"|\theta| - \left(L - \bar{d}\right)",
-    "params - depth - width": r"|\theta| - L - \bar{d}",
-    "(params - depth) * width": r"\left(|\theta| - L\right) \cdot \bar{d}",
-    "params * -2": r"|\theta| \cdot \left(-2\right)",
-    "params - -depth": r"|\theta| - \left(-L\right)",
-    "-(params + depth)": r"-\left(|\theta| + L\right)",
-    "sum(sum(matmul(weight[qkv], weight_grad[qkv])))":
-        r"\sum \sum \left({W}^{\mathrm{qkv}} \left({\nabla_W L}^{\mathrm{qkv}}\right)^\top\right)",
-    "pow(params, depth - 1)": r"\left||\theta|\right|^{L - 1}",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "latex"), LATEX.items())
-def test_latex_reads_one_way(text: str, latex: str) -> None:
-    assert parse(text).latex == latex
-
-
-@settings(max_examples=400)
-@given(formula=formulas(6))
-def test_latex_is_balanced(formula: Formula) -> None:
-    open_now: list[str] = []
-    for token in re.findall(r"\\left\\?.|\\right\\?.|\\.|[{}]", formula.latex):
-        if token.startswith(r"\left"):
-            open_now.append("left")
-        elif token == "{":
-            open_now.append("brace")
-        elif token.startswith(r"\right"):
-            assert open_now.pop() == "left"
-        elif token == "}":
-            assert open_now.pop() == "brace"
-    assert not open_now
-
-
-@settings(max_examples=60)
-@given(formula=formulas())
-def test_latex_is_read_by_an_independent_reader(formula: Formula) -> None:
-    MathTextParser("path").parse(f"${formula.latex}$")  # raises for what it cannot read, double superscripts too
