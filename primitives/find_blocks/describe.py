@@ -85,7 +85,8 @@ def find_layers(model: torch.nn.Module, inputs: Tensor) -> Finding:
 
     Printed, the result is a table; `draft` is the text of a list for `layers=`, to be changed by hand.
 
-    What the forward pass raises comes out as it is.
+    Raises:
+        LayerError: the forward pass fails.
     """
     with untouched(model):
         recorded = record(model, lambda: one_pass(model, inputs), inputs)

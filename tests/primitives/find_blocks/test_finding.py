@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from autoprox.primitives import Block, find_blocks
+from autoprox.primitives import Block, LayerError, find_blocks
 from autoprox.primitives.find_blocks.describe import find_layers, table
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -325,7 +325,7 @@ def test_the_model_is_as_it_was() -> None:
 
 def test_after_an_error_nothing_of_the_watching_is_left() -> None:
     model = net(Windows, mlp)
-    with pytest.raises(RuntimeError, match="expected input"):
+    with pytest.raises(LayerError, match="expected input"):
         find_layers(model, torch.zeros(2, 5, 16, 16))
     assert len(find_layers(model, X).blocks) == 2
     assert not torch.overrides._get_current_function_mode_stack()
