@@ -22,6 +22,7 @@ from autoprox.bench_cache.spaces.blocks import (
     relative_flops,
     relative_params,
 )
+from autoprox.primitives.find_blocks.as_built import names_tell_blocks
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,7 @@ class AutoFormerSpace(Space[AutoFormerArch]):
             ]
             return AutoFormer(blocks, grid, spec, eps)
 
-        return initialised(construct, self.weight_generator(arch, seed), linear=self.linear)
+        return names_tell_blocks(initialised(construct, self.weight_generator(arch, seed), linear=self.linear))
 
 
 class AutoFormer(nn.Module):

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, ratio_text, shown
 from autoprox.bench_cache.spaces.blocks import Mlp, initialised
 from autoprox.bench_cache.spaces.token_mixers import MIXERS, TokenMixer
+from autoprox.primitives.find_blocks.as_built import names_tell_blocks
 
 EPS = 1e-6
 
@@ -278,7 +279,7 @@ class MicroVitSpace(Space[MicroVitArch]):
         blocks = [module for module in network.modules() if isinstance(module, MicroVitBlock)]
         for block, init, layer_scale in zip(blocks, arch.init, arch.layer_scale, strict=True):
             _start(block, init, layer_scale, generator)
-        return network
+        return names_tell_blocks(network)
 
 
 SPACES: tuple[Space[Any], ...] = (

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, ratio_text
 from autoprox.bench_cache.spaces.blocks import Attention, Mlp, PreNormBlock, block_flops, block_params, initialised
+from autoprox.primitives.find_blocks.as_built import names_tell_blocks
 
 Triple = tuple[int, int, int]
 GENES = ("base_dim", "mlp_ratio", "depth", "num_heads")
@@ -142,7 +143,8 @@ class PitSpace(Space[PitArch]):
         """Return the untrained network; its weights follow from `seed` and `key(arch)` alone."""
         self.validate(arch)
         widths, grids = self._widths(arch), self._grids(spec)
-        return initialised(lambda: Pit(arch, widths, grids[0], spec), self.weight_generator(arch, seed), linear="torch")
+        generator = self.weight_generator(arch, seed)
+        return names_tell_blocks(initialised(lambda: Pit(arch, widths, grids[0], spec), generator, linear="torch"))
 
     def _widths(self, arch: PitArch) -> Triple:
         first, second, third = (arch.base_dim * heads for heads in arch.num_heads)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, is_dataclass
 from functools import cache
+from types import ModuleType
 
 from autoprox.bench_cache.runtime.source_digest import source_digest, source_file, source_files
 from autoprox.bench_cache.spaces import base, own
 from autoprox.bench_cache.spaces.registry import SPACES, get_space
 from autoprox.bench_cache.statistics import subject
 from autoprox.primitives import probe
-from autoprox.primitives.find_blocks import named
+from autoprox.primitives.find_blocks import choose, named
 
 #: What the names of folders of users' spaces begin with.
 OWN = "own-"
@@ -34,10 +35,10 @@ def statistics_version(space: str) -> str:
     return f"{space}-{_digest(type(chosen).__module__, settings)}"
 
 
-def _digest(module: str, settings: str) -> str:
+def _digest(module: str, settings: str, finder: ModuleType = named) -> str:
     files = [
         *source_files([module], base.__package__ or ""),
-        *source_files([probe.__name__, named.__name__], "autoprox.primitives"),
+        *source_files([probe.__name__, finder.__name__], "autoprox.primitives"),
         source_file(subject.__name__),
         source_file(f"{__package__}.store"),
     ]
@@ -46,7 +47,7 @@ def _digest(module: str, settings: str) -> str:
 
 @cache
 def _own_code() -> str:
-    return _digest(own.__name__, "")
+    return _digest(own.__name__, "", choose)
 
 
 def is_current(folder: str) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from autoprox.primitives.errors import LayerError, described
+from autoprox.primitives.find_blocks.as_built import is_as_built
 from autoprox.primitives.find_blocks.describe import Finding, find_layers
 from autoprox.primitives.find_blocks.explicit import GivenLayers, given_blocks
 from autoprox.primitives.find_blocks.named import Block, named_blocks
@@ -30,8 +31,8 @@ def blocks_of(
     """Return the blocks that `layers` gives; without it, those that a forward pass on one sample shows.
 
     timm's names are taken where they leave out nothing that the forward pass shows, because they also tell what has
-    the place of a softmax. Without inputs, or if what is read `runs` nothing, names alone will do, if no block beside
-    those named has other names.
+    the place of a softmax. Names alone will do, if no block beside those named has other names, where the model is as
+    a space built it, without inputs, and if what is read `runs` nothing.
 
     Raises:
         LayerError: nothing is found, a layer has two places, or a list does not fit; see `given_blocks`.
@@ -42,7 +43,7 @@ def blocks_of(
     named = named_blocks(model)
     unnamed = _unnamed_siblings(model, named)
     batch = isinstance(inputs, Tensor) and inputs.ndim > 0 and len(inputs) > 0
-    if named and not unnamed and not (batch and runs):
+    if named and not unnamed and (not (batch and runs) or is_as_built(model)):
         return named
     if not batch:
         raise LayerError(_why_not_by_name(model, unnamed))
