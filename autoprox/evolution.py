@@ -329,6 +329,7 @@ def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdic
         "settings": asdict(settings),
         "rows": rows,
         "leads": [asdict(lead) for lead in verdict.leads],
+        "within": [asdict(found) for found in verdict.within],
     }
     write_atomically(out / "report.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     write_csv(out / "report.csv", rows)

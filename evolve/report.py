@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
+from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
 from autoprox.evolve.fitness import Judge, kendall
 from autoprox.primitives.formula import Formula
@@ -60,11 +61,26 @@ class Lead:
 
 
 @dataclass(frozen=True)
+class Within:
+    """A predictor's tau within the groups of a benchmark on one split: the weighted mean over the benchmark's tasks.
+
+    `group` is what is grouped, such as `depth`; see `autoprox.bench_cache.benchmarks.groups.within_tau`.
+    """
+
+    split: str
+    benchmark: str
+    group: str
+    predictor: str
+    tau: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """All rows, and the formula's lead over every structural baseline on each split."""
+    """All rows, the formula's lead over every structural baseline on each split, and taus within groups."""
 
     rows: tuple[Row, ...]
     leads: tuple[Lead, ...]
+    within: tuple[Within, ...] = ()
 
     def row(self, predictor: str, split: str, task: str = MEAN, benchmark: str = "") -> Row:
         """Return the one row with these names.
@@ -113,6 +129,7 @@ def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed:
     """
     rows: list[Row] = []
     leads: list[Lead] = []
+    within: list[Within] = []
     baselines = structural_baselines(judge)
     for split in splits:
         scores = judge.scores([formula], split)
@@ -124,7 +141,8 @@ def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed:
         taus = _taus(judge, predictors, split)
         rows += _rows(judge, predictors, taus, resampled, split)
         leads += [_lead(judge, taus, resampled, split, name) for name in baselines]
-    return Report(tuple(rows), tuple(leads))
+        within += _within(judge, predictors, split)
+    return Report(tuple(rows), tuple(leads), tuple(within))
 
 
 def structural_baselines(judge: Judge) -> dict[str, list[np.ndarray]]:
@@ -214,6 +232,23 @@ def _taus(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: s
         ]
         for name, values in predictors.items()
     }
+
+
+def _within(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split: str) -> Iterator[Within]:
+    """Yield each predictor's tau within each grouping of each benchmark; a task without usable groups has none."""
+    benchmarks = {judge.benchmark(task).name: judge.benchmark(task) for task in judge.tasks}
+    for benchmark in benchmarks.values():
+        numbers = [n for n, task in enumerate(judge.tasks) if judge.benchmark(task) is benchmark]
+        at = judge.architectures(judge.places[numbers[0]], split)
+        for group, labels in benchmark.groups.items():
+            for name, values in predictors.items():
+                accuracies = [judge.accuracies(judge.tasks[n], split) for n in numbers]
+                taus = [within_tau(values[n], y, labels[at]).tau for n, y in zip(numbers, accuracies, strict=True)]
+                known = [not np.isnan(tau) for tau in taus]
+                weights = [judge.weights[n] for n in numbers]
+                if any(known):
+                    tau = np.average(np.compress(known, taus), weights=np.compress(known, weights))
+                    yield Within(split, benchmark.name, group, name, float(tau))
 
 
 def _means(judge: Judge, taus: np.ndarray) -> np.ndarray:

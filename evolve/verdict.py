@@ -9,7 +9,8 @@ def verdict(report: Report, split: str) -> list[str]:
     """Return sentences on a split of a report: the strongest structural baseline first, then params, then the rest."""
     strongest = report.strongest(split)
     if strongest is None:
-        return ["Nothing is known of the architectures' structure, so there is nothing to compare with."]
+        nothing = "Nothing is known of the architectures' structure, so there is nothing to compare with."
+        return [nothing, *within_groups(report, split)]
     lines = [_beside_strongest(strongest)]
     mean = report.row(FORMULA, split)
     if mean.given_fitted is not None and strongest.low > 0:
@@ -17,6 +18,23 @@ def verdict(report: Report, split: str) -> list[str]:
     for lead in report.leads:
         if lead.split == split and lead != strongest and (lead.baseline == "params" or lead.difference <= 0):
             lines.append(_beside(lead))
+    return [*lines, *within_groups(report, split)]
+
+
+def within_groups(report: Report, split: str) -> list[str]:
+    """Return a sentence for each grouping of a benchmark: the taus of formula and best baseline within it."""
+    lines = []
+    of_split = [found for found in report.within if found.split == split]
+    for benchmark, group in dict.fromkeys((found.benchmark, found.group) for found in of_split):
+        taus = {
+            found.predictor: found.tau for found in of_split if (found.benchmark, found.group) == (benchmark, group)
+        }
+        own = taus.pop(FORMULA, None)
+        if own is None:
+            continue
+        best = max(taus, key=lambda name: taus[name], default="")
+        beside = f"; that of {best}, the strongest baseline there, is {taus[best]:.3f}" if best else ""
+        lines.append(f"Within one {group} of {benchmark} its mean τ on {split} is {own:.3f}{beside}.")
     return lines
 
 

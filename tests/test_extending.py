@@ -160,7 +160,8 @@ READER = Addition(
             '"""Reader of lines: a space, then in each line the genes as JSON and two accuracies."""\n\n'
             "import json\n\n"
             "from autoprox.bench_cache.benchmarks.readers.record import Content, Reader\n"
-            "from autoprox.bench_cache.benchmarks.table import Benchmark, Record\n"
+            "from autoprox.bench_cache.benchmarks.record import Record\n"
+            "from autoprox.bench_cache.benchmarks.table import Benchmark\n"
             "from autoprox.bench_cache.spaces.registry import InputSpec\n\n\n"
             "def _read(content: Content) -> Benchmark:\n"
             "    first, *lines = content.data.decode().splitlines()\n"

@@ -49,6 +49,7 @@ def result_tables(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[Tab
 
 def _result_table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> Table:
     heads = ["mean\nrank" if mean else "rank", "n", "τ", "ρ", "r", "τ|par-\nams", "τ in\nbins"]
+    heads += [f"τ in\n{name}" for name in rows[0].within]
     heads += [f"lost\n@{top}" for top in TOPS]
     table = make_table(
         "mean over the tasks" if mean else f"task {rows[0].task}", _proxy_column(), *numbers(*heads, "s"), gap=1
@@ -60,7 +61,7 @@ def _result_table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bo
             f"{round(row.rank, 1):g}",
             str(row.n),
             *(_estimate(estimate) for estimate in (row.tau, row.spearman, row.pearson)),
-            *(correlation(tau) for tau in (row.partial, row.binned)),
+            *(correlation(tau) for tau in (row.partial, row.binned, *row.within.values())),
             *(_amount(points) for points in row.regret),
             _amount(spent) if spent else "0",
         )

@@ -38,13 +38,15 @@ _LONGEST = 200
 class NetworkSetup:
     """What the networks of some tasks are built for and run on.
 
-    `inputs` are float32, samples × channels × size × size; `targets` are class numbers, one for each sample.
+    `inputs` are float32, samples × channels × size × size; `targets` are class numbers, one for each sample. `images`
+    says that the inputs are images of the benchmark, which no other inputs can replace.
     """
 
     spec: InputSpec
     inputs: np.ndarray
     targets: np.ndarray
     tasks: tuple[str, ...]
+    images: bool = False
 
     def tensors(self, spec: InputSpec | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return inputs and targets; for a network that reads another `spec`, Gaussian samples of that shape."""
@@ -90,6 +92,9 @@ def score_network(job: NetworkJob) -> list[dict[str, Score]]:
 def _setup_scores(job: NetworkJob, setup: NetworkSetup) -> dict[str, Score]:
     space = get_space(job.space)
     spec = input_of(space, job.arch, setup.spec)
+    if setup.images and spec != setup.spec:
+        reason = f"it reads {spec.image_size} px, and the benchmark's images have {setup.spec.image_size} px"
+        return {proxy.name: Score(None, reason) for proxy in job.proxies}
     try:
         model = space.build(job.arch, setup.spec, job.seed)
     except ArchitectureError as error:  # a list of networks may name one that the installed library lacks

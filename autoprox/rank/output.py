@@ -31,6 +31,7 @@ def flat(row: Row, seconds: float) -> dict[str, Any]:
         estimate: Estimate = getattr(row, name)
         fields |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     fields |= {"partial_tau": row.partial, "binned_tau": row.binned, "bins": row.bins}
+    fields |= {f"within_{name}": tau for name, tau in row.within.items()}
     fields |= {f"regret_{top}": value for top, value in zip(TOPS, row.regret, strict=True)}
     fields["seconds"] = seconds
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()}
@@ -75,7 +76,9 @@ def to_latex(plan: RankPlan, rows: Sequence[Row], seconds: Mapping[str, float]) 
 
 def _tabular(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> list[str]:
     heads = ["proxy", "mean rank" if mean else "rank", "$n$", r"$\tau_b$", "", r"$\rho$", "", "$r$", ""]
-    heads += [r"$\tau_b\,|\,$params", r"$\tau_b$ in bins", *(f"regret@{top}" for top in TOPS), "s/arch."]
+    heads += [r"$\tau_b\,|\,$params", r"$\tau_b$ in bins"]
+    heads += [rf"$\tau_b$ in {tex_escape(name)}" for name in rows[0].within]
+    heads += [*(f"regret@{top}" for top in TOPS), "s/arch."]
     lines = [f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
     for row in rows:
         cells = [tex_escape(row.proxy), _number(row.rank, 1), str(row.n)]
@@ -84,7 +87,8 @@ def _tabular(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -
                 "" if math.isnan(estimate.value) else f"[{_number(estimate.low, 2)}, {_number(estimate.high, 2)}]"
             )
             cells += [_number(estimate.value), interval]
-        cells += [_number(row.partial), _number(row.binned), *(_number(value, 2) for value in row.regret)]
+        cells += [_number(row.partial), _number(row.binned), *(_number(tau) for tau in row.within.values())]
+        cells += [_number(value, 2) for value in row.regret]
         lines.append(" & ".join([*cells, _number(seconds[row.proxy], 2)]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 

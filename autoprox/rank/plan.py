@@ -229,7 +229,7 @@ def network_setups(plan: RankPlan) -> tuple[NetworkSetup, ...]:
         if network.spec is not None and tasks:
             given = network.input
             samples = gaussian_batch(network.spec, plan.batch, plan.seed) if given is None else _images(plan, given)
-            found.append(NetworkSetup(network.spec, *samples, tasks))
+            found.append(NetworkSetup(network.spec, *samples, tasks, images=given is not None))
     return tuple(found)
 
 

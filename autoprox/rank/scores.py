@@ -202,7 +202,8 @@ def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> 
     accuracies = {task: benchmark.tasks[task][at] for task in plan.tasks}
     ordered = {task: scores[task] for task in plan.tasks}
     params = benchmark.structure().get("params")
-    table = ScoreTable(names, accuracies, ordered, None if params is None else params[at])
+    groups = {name: labels[at] for name, labels in benchmark.groups.items()}
+    table = ScoreTable(names, accuracies, ordered, None if params is None else params[at], groups)
     return Scores(table, _seconds(plan, spent), _counted(failures))
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import kendalltau, rankdata, spearmanr
 
+from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.evolve import MEAN, kendall
 from autoprox.evolve.report import draws, interval, partial_tau, resampled_taus
 
@@ -37,27 +38,31 @@ class ScoreTable:
 
     `accuracies[task]` is float64 of shape (architectures,), NaN where missing. `scores[task]` is proxies ×
     architectures, higher for better, NaN where a proxy has no score. `params` are the parameter counts, None where
-    they are not known.
+    they are not known. `groups` are those of the benchmark.
     """
 
     proxies: tuple[str, ...]
     accuracies: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
     params: np.ndarray | None
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of_architectures(self, places: np.ndarray) -> ScoreTable:
         """Return the table of some of the architectures."""
         accuracies = {task: values[places] for task, values in self.accuracies.items()}
         picked = {id(values): values[:, places] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
-        return ScoreTable(self.proxies, accuracies, scores, None if self.params is None else self.params[places])
+        groups = {name: labels[places] for name, labels in self.groups.items()}
+        return ScoreTable(
+            self.proxies, accuracies, scores, None if self.params is None else self.params[places], groups
+        )
 
     def of_proxies(self, proxies: Sequence[str]) -> ScoreTable:
         """Return the table of some of the proxies."""
         rows = [self.proxies.index(proxy) for proxy in proxies]
         picked = {id(values): values[rows] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
-        return ScoreTable(tuple(proxies), self.accuracies, scores, self.params)
+        return ScoreTable(tuple(proxies), self.accuracies, scores, self.params, self.groups)
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,9 @@ class Row:
 
     `n` architectures have an accuracy and a score, `unscored` have an accuracy only. `tau`, `spearman` and `pearson`
     are correlations with accuracy. `partial` is Kendall's partial tau given params. `binned` is tau within
-    parameter-count bins, of which `bins` could be used. `rank` is the proxy's place by tau, 1 for the best. `regret`
-    is the points of accuracy lost by training only its best 1, 5 and 10. NaN where a number is not defined.
+    parameter-count bins, of which `bins` could be used. `within` has the tau within each of the benchmark's groupings.
+    `rank` is the proxy's place by tau, 1 for the best. `regret` is the points of accuracy lost by training only its
+    best 1, 5 and 10. NaN where a number is not defined.
     """
 
     task: str
@@ -82,6 +88,7 @@ class Row:
     bins: int
     rank: float
     regret: tuple[float, ...]
+    within: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +155,7 @@ def _row(
         bins=bins,
         rank=float("nan"),
         regret=tuple(regret(x, y, top) for top in TOPS),
+        within={name: within_tau(x, y, labels).tau for name, labels in table.groups.items()},
     )
     return row, samples
 
@@ -193,6 +201,7 @@ def _means(table: ScoreTable, rows: Sequence[Row], resampled: Mapping[str, Seque
                 bins=min(row.bins for row in own),
                 rank=_mean(row.rank for row in own),
                 regret=tuple(_mean(row.regret[k] for row in own) for k in range(len(TOPS))),
+                within={name: _mean(row.within[name] for row in own) for name in table.groups},
             )
         )
     return sorted(means, key=lambda row: row.rank)

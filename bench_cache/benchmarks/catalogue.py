@@ -53,6 +53,10 @@ def _hytas(scene: str) -> tuple[str, ...]:
     return (f"zhoufangqin/HyTAS/19d34ca4f9c01e01c6f100f57deec06f0517fccf/results/{scene}_2000_new_all.csv",)
 
 
+def _flexibert(filename: str) -> tuple[str, ...]:
+    return (f"aaronserianni/training-free-nas/2d76e01b9586cad7340e8268dadba3056efd070b/data/{filename}",)
+
+
 def _timm(filename: str, commit: str = "aa4b585") -> tuple[str, ...]:
     return (f"huggingface/pytorch-image-models/{commit}/results/{filename}",)
 
@@ -147,6 +151,40 @@ CATALOGUE: tuple[PublicSource, ...] = (
                         ),
                     ),
                 ),
+            ),
+        ),
+    ),
+    PublicSource(
+        name="flexibert",
+        about="491 text transformers on GLUE, trained from scratch, with 15 proxies: tabular (arXiv 2305.16836)",
+        licence="CC BY 4.0",
+        files=(
+            PublicFile(
+                benchmark="flexibert",
+                sha256="fa2ff7198dcd71e0b8021ed2ace1c221672c33cc56931b6dff31fda3d044784f",
+                size=453_164,
+                paths=_flexibert("BERT_benchmark.json"),
+                beside=(
+                    PublicFile(
+                        benchmark="flexibert",
+                        sha256="95fb60a0e702102d6b09a60d13745068270aa28183b7cc8dacb79d5ec6a4b36d",
+                        size=146_923,
+                        paths=_flexibert("BERT_results_activation.csv"),
+                    ),
+                ),
+            ),
+        ),
+    ),
+    PublicSource(
+        name="nas-bench-suite-zero",
+        about="725 convolutional cells of NAS-Bench-201 on three image sets, 12 proxies: tabular (arXiv 2210.03230)",
+        licence="Apache-2.0",
+        files=(
+            PublicFile(
+                benchmark="nas-bench-suite-zero-201",
+                sha256="5dcbbcd56812a9f62164a376bc7df4082ab3af612082b6d26a845930e6eb8641",
+                size=1_963_032,
+                paths=("automl/NASLib/a06ba0e9931fcfd4605ddbddb6ed068eb58e58f1/naslib/data/zc_nasbench201.json",),
             ),
         ),
     ),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
+from autoprox.bench_cache.benchmarks.groups import WithinTau, within_tau
 from autoprox.bench_cache.benchmarks.reliability import Reliability, reliability
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
@@ -61,6 +62,7 @@ class TaskFacts:
         tied: the number of architectures that share their accuracy with another.
         splits: the number of labelled architectures of each split.
         tau: Kendall's tau-b of the accuracy with each size in the structure; NaN where one of the two is constant.
+        within: by what is grouped, that tau within the benchmark's groups, for each size; see `within_tau`.
         check: whether the labels belong to their architectures.
         reliability: that of the labels; None where the accuracies of single seeds are not known.
     """
@@ -75,6 +77,7 @@ class TaskFacts:
     tied: int
     splits: Mapping[str, int]
     tau: Mapping[str, float]
+    within: Mapping[str, Mapping[str, WithinTau]]
     check: StructureCheck
     reliability: Reliability | None
 
@@ -140,6 +143,12 @@ def describe(benchmark: Benchmark) -> Description:
                 tied=int(counts[counts > 1].sum()),
                 splits=MappingProxyType({split: int(there[rows].sum()) for split, rows in splits.items()}),
                 tau=MappingProxyType({fact: _tau(values, accuracy) for fact, values in structures[task].items()}),
+                within=MappingProxyType(
+                    {
+                        group: {fact: within_tau(values, accuracy, of) for fact, values in structures[task].items()}
+                        for group, of in benchmark.groups.items()
+                    }
+                ),
                 check=check_structure(labels, {name: values[there] for name, values in features.items()}),
                 reliability=reliability(benchmark.seeds[task]) if task in benchmark.seeds else None,
             )

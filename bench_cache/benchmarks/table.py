@@ -8,7 +8,7 @@ The file is one JSON object (docs/benchmark-format.md describes every field):
      "inputs": {task: {"spec": {..}, "images": [[[[..]]]], "targets": [..], "source": ..}},
      "card": {..},
      "records": [{"arch": {..}, "accuracy": {task: percent or null}, "columns": {name: number or null},
-                  "seeds": {task: [percent, ..]}}, ..]}
+                  "seeds": {task: [percent, ..]}, "groups": {name: label or null}}, ..]}
 
 Accuracies are percentages. A missing accuracy is null in the file and NaN in memory. A file is read whole or refused
 whole: the error names the first bad record, counted from 0.
@@ -27,6 +27,8 @@ import numpy as np
 import orjson
 
 from autoprox.bench_cache.benchmarks.file_fields import as_pinned, checked_runs, object_in
+from autoprox.bench_cache.benchmarks.groups import check_label, checked_groups
+from autoprox.bench_cache.benchmarks.record import Record, read_record
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture, tabular_structure
 from autoprox.bench_cache.benchmarks.task_input import (
     Network,
@@ -65,23 +67,6 @@ SPLITS = ("evolve", "validation", "test")
 STRUCTURE = ("params", "flops", "depth", "width")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One row of a file, before any check.
-
-    Attributes:
-        arch: the architecture, as the JSON of the space.
-        accuracy: percent by task.
-        columns: further numbers by name.
-        seeds: by task, the accuracies of single trainings.
-    """
-
-    arch: Any
-    accuracy: Any
-    columns: Any = field(default_factory=dict)
-    seeds: Any = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
 class Benchmark:
     """Architectures of one space, or of none, with their accuracies on one or more tasks.
@@ -98,6 +83,8 @@ class Benchmark:
         inputs: by task, for those tasks whose networks read another input than `spec`, or that come with images.
         seeds: by task, the accuracies of single trainings, architectures × seeds; `tasks` has their mean.
         card: how it was made, as plain JSON values, for people to read.
+        groups: by what is grouped, such as `depth`, the group of each architecture as text, "" for none. Taus are
+            reported within these groups too.
 
     Raises:
         BenchmarkError: an architecture is not in the space, or is there twice; an accuracy is outside [0, 100]; an
@@ -114,6 +101,7 @@ class Benchmark:
     inputs: Mapping[str, TaskInput] = field(default_factory=dict)
     seeds: Mapping[str, np.ndarray] = field(default_factory=dict)
     card: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name(self.name, "benchmark")
@@ -130,6 +118,7 @@ class Benchmark:
         for part, highest in (("tasks", 100.0), ("columns", math.inf)):
             arrays = {name: self._checked(name, values, highest) for name, values in getattr(self, part).items()}
             object.__setattr__(self, part, MappingProxyType(arrays))
+        object.__setattr__(self, "groups", checked_groups(self.groups, len(self.architectures)))
         self._check_inputs()
         self._check_architectures()
 
@@ -263,7 +252,8 @@ class Benchmark:
         read_arch = _arch_reader(space)
         columns = tuple(records[0].columns) if records else ()
         by_seed = tuple(records[0].seeds) if records else ()
-        architectures, accuracies, others = [], [], []
+        by_group = tuple(records[0].groups) if records else ()
+        architectures, accuracies, others, labels = [], [], [], []
         runs: dict[str, list[list[float]]] = {task: [] for task in by_seed}
         for number, record in enumerate(records):
             try:
@@ -272,6 +262,8 @@ class Benchmark:
                 check_fields(record.columns, (), columns)
                 accuracies.append([check_number(record.accuracy.get(t), t, 0, 100) for t in tasks])
                 others.append([check_number(record.columns.get(c), c) for c in columns])
+                check_fields(record.groups, (), by_group)
+                labels.append([check_label(record.groups.get(name), f"group {name}") for name in by_group])
                 check_fields(record.seeds, by_seed, ())
                 for task in by_seed:
                     runs[task].append(checked_runs(record.seeds[task], task, runs[task]))
@@ -280,7 +272,9 @@ class Benchmark:
         by_task = dict(zip(tasks, np.array(accuracies).T, strict=False))
         by_column = dict(zip(columns, np.array(others).T, strict=False))
         seeds = {task: np.array(values) for task, values in runs.items()}
-        return cls(name, space, spec, source, tuple(architectures), by_task, by_column, inputs or {}, seeds, card or {})
+        groups = dict(zip(by_group, zip(*labels, strict=True), strict=False))
+        facts = (inputs or {}, seeds, card or {}, groups)
+        return cls(name, space, spec, source, tuple(architectures), by_task, by_column, *facts)
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the benchmark's file: JSON with one record a line, and every float to its last bit."""
@@ -305,6 +299,11 @@ class Benchmark:
                     "columns": {column: _or_null(values[row]) for column, values in self.columns.items()},
                     **(
                         {"seeds": {task: runs[row].tolist() for task, runs in self.seeds.items()}} if self.seeds else {}
+                    ),
+                    **(
+                        {"groups": {name: str(of[row]) or None for name, of in self.groups.items()}}
+                        if self.groups
+                        else {}
                     ),
                 }
             )
@@ -337,7 +336,7 @@ class Benchmark:
         tasks = [check_name(task, "task") for task in head["tasks"]]
         if len(set(tasks)) < len(tasks):
             raise BenchmarkError("a task is named twice")
-        records = [_read_record(number, record) for number, record in enumerate(head["records"])]
+        records = [read_record(number, record) for number, record in enumerate(head["records"])]
         inputs = read_task_inputs(object_in(head, "inputs"))
         spec, card = read_spec(head["spec"]), object_in(head, "card")
         space = None if head["space"] is None else as_pinned(recorded_space, head["space"], spaces, changed=changed)
@@ -375,15 +374,6 @@ def _arch_reader(space: str | None) -> Callable[[dict[str, Any]], Any]:
     if space is None:
         return lambda plain: TabularArchitecture(tuple(plain.items()))
     return get_space(as_pinned(pinned, space)).from_json
-
-
-def _read_record(number: int, record: object) -> Record:
-    try:
-        found = check_fields(record, ("arch", "accuracy"), ("columns", "seeds"))
-        columns, seeds = object_in(found, "columns"), object_in(found, "seeds")
-    except BenchmarkError as error:
-        raise BenchmarkError(f"record {number}: {error}") from error
-    return Record(found["arch"], found["accuracy"], columns, seeds)
 
 
 def _or_null(value: np.float64) -> float | None:

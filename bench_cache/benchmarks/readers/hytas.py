@@ -22,7 +22,8 @@ from autoprox.bench_cache.benchmarks.readers.record import (
     read_records,
     slug,
 )
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import check_number, check_plain, parse_json
 
 HYTAS_SETTINGS = ("layer_num", "embed_dim", "num_heads", "mlp_ratio")

@@ -19,7 +19,8 @@ from autoprox.bench_cache.benchmarks.readers.record import (
     slug,
     tasks_of,
 )
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_fields, check_number, check_plain, quoted
 from autoprox.bench_cache.spaces.autoformer import AutoFormerSpace
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, parse_json, quoted, read_bounded
 from autoprox.bench_cache.spaces.registry import ArchitectureError
 

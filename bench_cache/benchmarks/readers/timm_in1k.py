@@ -12,8 +12,8 @@ tag says how its weights were trained. What is read:
 - One row a network, the smallest network first: of several recipes that remain, the one with the highest top-1.
 
 The tasks are `imagenet` (top-1 in percent) and, where `results-imagenetv2-matched-frequency.csv` lies beside the file,
-`imagenet_v2` of the same weights. The columns are params, and FLOPs (multiply-adds) and activations where timm's
-benchmark `BENCHMARK` lies beside it.
+`imagenet_v2` of the same weights. The groups are families, size bands and recipes (the tags). The columns are params,
+and FLOPs (multiply-adds) and activations where timm's benchmark `BENCHMARK` lies beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from autoprox.bench_cache.benchmarks.readers.record import (
     csv_row,
     read_records,
 )
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_number
 from autoprox.bench_cache.spaces.registry import InputSpec
 
@@ -39,6 +40,9 @@ IMAGENET_V2 = "results-imagenetv2-matched-frequency.csv"
 BENCHMARK = "benchmark-infer-amp-nchw-pt291-cu128-4090.csv"
 #: The largest image, in pixels.
 LARGEST = 256
+
+#: Where size bands end, in millions of parameters.
+BANDS = (8, 15, 32, 70)
 
 _HEADER = b"model,img_size,top1,top1_err,top5,top5_err,param_count,crop_pct,interpolation"
 _OTHER_DATA = re.compile("21k|22k|12k|clip|mim|dino|mae|ft|dist")
@@ -87,7 +91,9 @@ def _read(content: Content) -> Benchmark:
         if costs:
             gmacs, macts = costs.get((architecture, size), (None, None))
             columns |= {"flops": _scaled(gmacs, 1e9, "infer_gmacs"), "activations": _scaled(macts, 1e6, "infer_macts")}
-        return Record({"name": architecture, "img_size": size}, accuracy, columns)
+        tag = row["model"].partition(".")[2]
+        groups = {"family": family_of(architecture), "size": _band(columns["params"]), "recipe": tag}
+        return Record({"name": architecture, "img_size": size}, accuracy, columns, groups=groups)
 
     return Benchmark.from_records(
         name="timm-in1k",
@@ -97,6 +103,13 @@ def _read(content: Content) -> Benchmark:
         tasks=tasks,
         records=read_records(best, read_row),
     )
+
+
+def _band(params: float) -> str:
+    """Return the size band of a network, such as `8-15M`."""
+    below = [0, *(band for band in BANDS if band * 1e6 <= params)][-1]
+    above = next((band for band in BANDS if band * 1e6 > params), None)
+    return f"{below}-{above}M" if above else f"{below}M-"
 
 
 def family_of(architecture: str) -> str | None:

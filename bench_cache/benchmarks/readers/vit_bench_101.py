@@ -12,7 +12,8 @@ from typing import Any
 
 from autoprox.bench_cache.benchmarks.checkpoint import read_plain_checkpoint
 from autoprox.bench_cache.benchmarks.readers.record import Content, Reader, check_lengths, read_records, tasks_of
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_fields, check_plain, quoted
 from autoprox.bench_cache.spaces.registry import InputSpec
 

@@ -1,6 +1,7 @@
 """A ranking of networks that somebody else wrote: each with its input size, refused one by one."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.spaces.timm_networks import TimmArch
 from autoprox.primitives import parse
 from autoprox.proxy import Proxy
-from autoprox.rank.network import formula_scores, score_network
+from autoprox.rank.network import Score, formula_scores, score_network
 from autoprox.rank.plan import RankError, make_plan, network_setups
 from autoprox.rank.scores import _jobs as jobs
 
@@ -81,6 +82,13 @@ def test_samples_have_the_size_that_a_network_reads() -> None:
     inputs, targets = setup.tensors(InputSpec(160, 3, 10), seed=0)
     assert inputs.shape == (4, 3, 160, 160)
     assert torch.equal(targets, setup.tensors(InputSpec(160, 3, 10), seed=0)[1])
+
+
+def test_images_of_another_size_are_no_input() -> None:
+    """No Gaussian samples stand in for images that the benchmark has."""
+    job = jobs(make_plan(BENCHMARK, proxies=["snip"]))[0]
+    (scores,) = score_network(replace(job, setups=(replace(job.setups[0], images=True),)))
+    assert scores["snip"] == Score(None, "it reads 160 px, and the benchmark's images have 224 px")
 
 
 def test_networks_of_timm_are_scored() -> None:

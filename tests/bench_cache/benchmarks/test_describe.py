@@ -10,7 +10,8 @@ from scipy.stats import kendalltau
 
 from autoprox.bench_cache.benchmarks.describe import ALPHA, FEWEST, check_structure, describe, structural_features
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 
 KD = ("c100_kd", "flower_kd", "chaoyang_kd")

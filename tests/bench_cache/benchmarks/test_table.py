@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import MAX_BYTES, BenchmarkError, read_bounded
 from autoprox.bench_cache.runtime.files import write_atomically

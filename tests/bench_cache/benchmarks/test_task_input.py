@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from autoprox.bench_cache.benchmarks.table import Benchmark, Record
+from autoprox.bench_cache.benchmarks.record import Record
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import get_space

@@ -29,6 +29,7 @@ def command(benchmark: str) -> None:
         _missing_table,
         _reliability_table,
         _structure_table,
+        _within_table,
         _between_table,
         _images_table,
         _card_table,
@@ -123,6 +124,19 @@ def _structure_table(description: Description) -> Table:
         taus = (number(facts.tau[fact], TAU) if fact in facts.tau else UNDEFINED for fact in STRUCTURE)
         name = Text(facts.task, style="yellow" if facts.warning else "")
         table.add_row(name, *taus, facts.check.strongest or UNDEFINED, number(facts.check.r2, PERCENT))
+    return table
+
+
+def _within_table(description: Description) -> Table:
+    """Return the taus with structure within the benchmark's groups, a line for each task and grouping."""
+    title = "Kendall's tau-b with structure within groups, the mean weighted by pairs"
+    table = _table(title, "task", "within", "groups", "pairs", *STRUCTURE)
+    for facts in description.tasks:
+        for group, found in facts.within.items():
+            used = next(iter(found.values()), None)
+            sizes = (str(used.groups), f"{used.pairs:,}") if used else ("", "")
+            taus = (number(found[fact].tau, TAU) if fact in found else UNDEFINED for fact in STRUCTURE)
+            table.add_row(facts.task, group, *sizes, *taus)
     return table
 
 
