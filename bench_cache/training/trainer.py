@@ -2,24 +2,31 @@
 
 The networks of all seeds are one batched network: their parameters are stacked along a new first axis, over which
 torch.func.vmap runs the space's own network. So a step takes one pass of Python whatever the number of seeds, and a
-space needs no second implementation for training.
+space needs no second implementation for training. A network that vmap cannot run, such as one with dropout or batch
+norm, runs once for each seed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
 from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.user_code import described, seeded
 from autoprox.bench_cache.spaces.registry import InputSpec, Space
 from autoprox.bench_cache.training.dataset import Dataset
+
+#: Takes the stacked weights of all seeds, and images for each seed, and returns class scores.
+Logits = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -71,11 +78,17 @@ def train(
     training that diverges has the accuracy of its last weights.
     """
     networks = [space.build(arch, spec, seed) for seed in seeds]
-    parameters, _ = stack_module_state(networks)
+    try:
+        with seeded(0):  # for dropout and the like
+            return _trained(networks, data, recipe, seeds)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise BenchmarkError(f"training of {space.key(arch)} on {data.name} fails with {described(error)}") from error
+
+
+def _trained(networks: Sequence[nn.Module], data: Dataset, recipe: Recipe, seeds: Sequence[int]) -> list[float]:
+    parameters, _ = stack_module_state(list(networks))
     parameters = {name: value.detach().clone().requires_grad_() for name, value in parameters.items()}
-    constants = dict(networks[0].named_buffers())  # the same for all seeds
-    shell = networks[0].to("meta")
-    logits = vmap(lambda weights, images: functional_call(shell, {**weights, **constants}, (images,)))
+    logits = _batched(networks, parameters, data.train_images[:2])
     optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     batch = min(recipe.batch, len(data.train_labels))
     per_epoch = len(data.train_labels) // batch
@@ -93,7 +106,52 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = recipe.rate(epoch * per_epoch + number, steps)
             optimiser.step()
-    return _accuracies(logits, parameters, data)
+    networks[0].eval()
+    with _no_fast_path():
+        return _accuracies(logits, parameters, data)
+
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Keep torch's own transformer layers from a fused kernel in evaluation mode, which vmap cannot run."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _batched(networks: Sequence[nn.Module], parameters: Mapping[str, Tensor], images: Tensor) -> Logits:
+    """Return the function that gives the class scores of all seeds, seeds × samples × classes.
+
+    It runs all at once where vmap can, and gives on some images what the networks give one by one. Otherwise it runs
+    one by one, each network with buffers of its own.
+    """
+    buffers = [{name: value.detach().clone() for name, value in each.named_buffers()} for each in networks]
+    shell = networks[0].to("meta")
+
+    def one_by_one(weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        parts = zip(buffers, images, strict=True)
+        return torch.stack(
+            [
+                functional_call(shell, {**{name: value[n] for name, value in weights.items()}, **own}, (part,))
+                for n, (own, part) in enumerate(parts)
+            ]
+        )
+
+    together = vmap(lambda weights, images: functional_call(shell, {**weights, **buffers[0]}, (images,)))
+    tried = images.expand(len(networks), *images.shape)
+    kept = [{name: value.clone() for name, value in own.items()} for own in buffers]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # vmap warns where it is slower than one by one
+        try:
+            found = together(parameters, tried)
+        except (RuntimeError, ValueError, TypeError, UserWarning):  # vmap has no one error for what it cannot do
+            return one_by_one
+        alike = torch.allclose(found, one_by_one(parameters, tried), rtol=1e-3, atol=1e-4)
+    same = all(torch.equal(own[name], before[name]) for own, before in zip(buffers, kept, strict=True) for name in own)
+    return together if alike and same else one_by_one
 
 
 def _clip(gradients: Sequence[Tensor], limit: float) -> None:
