@@ -18,6 +18,7 @@ _PUBLIC = {
     "OPERATIONS": "autoprox.primitives",
     "Operation": "autoprox.primitives",
     "Proxy": "autoprox.proxy",
+    "Readout": "autoprox.readout",
     "Vocabulary": "autoprox.primitives",
     "find_layers": "autoprox.primitives.find_blocks.describe",
     "get_space": "autoprox.bench_cache.spaces.registry",

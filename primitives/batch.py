@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -52,10 +54,14 @@ def logits_of(output: object) -> Tensor:
     Raises:
         LayerError: there are none.
     """
-    logits = getattr(output, "logits", output)
+    logits = output["logits"] if isinstance(output, Mapping) and "logits" in output else output
+    logits = getattr(logits, "logits", logits)
     logits = logits[0] if isinstance(logits, tuple) else logits
     if not isinstance(logits, Tensor):
-        raise LayerError(f"the model returns {type(output).__name__}; class scores (samples × classes) are needed")
+        raise LayerError(
+            f"the model returns {type(output).__name__}; class scores (samples × classes) are needed; "
+            "autoprox.Readout (--readout) says what stands for them"
+        )
     return logits
 
 
@@ -77,7 +83,7 @@ def loss_of(output: object, probe: str, y: Tensor) -> Tensor:
     if logits.ndim != 2 or len(logits) != len(y):
         raise LayerError(
             f"the model returns a tensor of shape {tuple(logits.shape)} for {len(y)} samples; "
-            "class scores (samples × classes) are needed"
+            "class scores (samples × classes) are needed; autoprox.Readout (--readout) says what stands for them"
         )
     classes = logits.shape[1]
     y = (y * classes if y.is_floating_point() else y).to(logits.device).long()

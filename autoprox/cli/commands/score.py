@@ -16,6 +16,8 @@ from torch import Tensor
 
 from autoprox import __version__
 from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
+from autoprox.bench_cache.training.images import ImageBatch, read_images
+from autoprox.cli.devices import DEVICES, chosen_device, whole_float32
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
 from autoprox.cli.options import given_options
 from autoprox.cli.terminal import make_console, make_table, number, numbers, say, size
@@ -24,9 +26,8 @@ from autoprox.primitives import LayerError, read_statistics
 from autoprox.proxy import resolve
 from autoprox.rank.caption import made_inputs
 from autoprox.rank.network import Score, function_score
+from autoprox.readout import Readout
 from autoprox.scoring import AnyProxy, gaussian_batch
-from autoprox.search.batch import Batch
-from autoprox.search.candidate import SearchError
 from autoprox.zoo.shared_results import sharing_results
 
 
@@ -44,30 +45,34 @@ class _Scored:
 class _Samples:
     """What the networks run on: images with their classes, or Gaussian samples with random classes."""
 
-    batch: Batch
+    count: int
     image_size: int
     channels: int
     seed: int
+    images: ImageBatch | None = None
     file: Path | None = None
 
     def tensors(self, classes: int | None) -> tuple[Tensor, Tensor | None]:
-        """Return inputs and class numbers for a model; no class numbers where it has no classes."""
-        if self.batch.images is not None and self.batch.targets is not None:
-            return torch.from_numpy(self.batch.images), torch.from_numpy(self.batch.targets).long()
+        """Return inputs and class numbers for a model; no class numbers where it has no classes, or images none.
+
+        They are drawn on the CPU, so that they are the same on every device.
+        """
+        if self.images is not None:
+            targets = self.images.targets
+            return torch.from_numpy(self.images.images), None if targets is None else torch.from_numpy(targets)
         spec = input_spec(self.image_size, self.channels, classes or 1)
-        inputs, targets = gaussian_batch(spec, self.batch.samples, self.seed)
+        inputs, targets = gaussian_batch(spec, self.count, self.seed)
         return torch.from_numpy(inputs), torch.from_numpy(targets).long() if classes else None
 
     def __str__(self) -> str:
-        count = self.batch.samples
         shape = f"{self.channels} × {self.image_size} × {self.image_size}"
-        if self.batch.images is not None:
-            shape = " × ".join(map(str, self.batch.images.shape[1:]))
-            images, classes = ("image", "its class") if count == 1 else ("images", "their classes")
-            return f"{count} {images} of {shape} from {self.file}, with {classes}"
-        samples = "sample" if count == 1 else "samples"
-        classes = "a random class" if count == 1 else "random classes"
-        return f"{count} Gaussian {samples} of {shape} with {classes} (seed {self.seed})"
+        one = self.count == 1
+        random = f"a random class (seed {self.seed})" if one else f"random classes (seed {self.seed})"
+        if self.images is not None:
+            known = self.images.targets is not None
+            classes = ("its class" if one else "their classes") if known else random
+            return f"{self.count} {'image' if one else 'images'} of {shape} from {self.file}, with {classes}"
+        return f"{self.count} Gaussian {'sample' if one else 'samples'} of {shape} with {random}"
 
 
 @click.command(
@@ -78,7 +83,8 @@ class _Samples:
 
     \b
     autoprox score timm:vit_tiny_patch16_224 timm:deit_small_patch16_224 --proxy snip --proxy 'sum(fro(weight))'
-    autoprox score my_models.py:small my_models.py:large --proxy runs/001 --images batch.npz
+    autoprox score my_models.py:small my_models.py:large --proxy runs/001 --images photos/
+    autoprox score my_models.py:backbone --proxy snip --readout last_hidden_state --device cpu
 
     {MODELS_HELP}
     """,
@@ -93,12 +99,18 @@ class _Samples:
     help="Run directory, proxy file, shipped name, or formula; may be repeated.",
 )
 @model_options
-@click.option("--batch", type=click.IntRange(1), default=2, show_default=True, help="Number of Gaussian samples.")
+@click.option("--batch", type=click.IntRange(1), default=2, show_default=True, help="Number of samples.")
 @click.option(
     "--images",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE.npz",
-    help="Images (float32, N×C×H×W) and targets (N integers) instead of Gaussian samples.",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER|FILE.npz",
+    help="Images instead of Gaussian samples: a folder, with one for each class in it, or arrays images and targets.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="DEVICE", help=f"{DEVICES}; auto is a GPU if any.")
+@click.option(
+    "--readout",
+    metavar="NAME",
+    help="What stands for class scores in the output of a model without a head, such as last_hidden_state.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.pass_context
@@ -107,19 +119,22 @@ def command(
     models: Sequence[str],
     proxies: Sequence[str],
     settings: Sequence[tuple[str, Any]],
+    readout: str | None,
+    device: str,
     as_json: bool,
     **shape: Any,
 ) -> None:
     """Print a table for each proxy: the models, best first, with their size and the seconds that each score took."""
     samples = _samples(given_options(context), **shape)
     chosen = [resolve(proxy) for proxy in dict.fromkeys(proxies)]
-    odd = [proxy for proxy in chosen if proxy.halves_batch and samples.batch.samples % 2]
+    odd = [proxy for proxy in chosen if proxy.halves_batch and samples.count % 2]
     if odd:
-        raise click.UsageError(f"{_name(odd[0])} halves the batch, and {samples.batch.samples} samples have no half")
+        raise click.UsageError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")
     scored = []
-    with one_thread():
+    where = chosen_device(device)
+    with one_thread(), whole_float32():
         for model in dict.fromkeys(models):
-            scored.append(_score(model, dict(settings), chosen, samples))
+            scored.append(_score(_Model(model, dict(settings), readout, where), chosen, samples))
             give_back_memory()
     if not any(score.value is not None for found in scored for score in found.scores):
         raise ModelError(
@@ -136,23 +151,39 @@ def _samples(
 ) -> _Samples:
     """Return what the networks run on."""
     if images is None:
-        return _Samples(Batch(batch), image_size, channels, seed)
-    wrong = sorted(given & {"batch", "image_size", "channels"})
+        return _Samples(batch, image_size, channels, seed)
+    taken = {"channels"} if images.is_dir() else {"batch", "image_size", "channels"}
+    wrong = sorted(given & taken)
     if wrong:
-        raise click.UsageError(f"--{wrong[0].replace('_', '-')} is for Gaussian samples: leave it out, or --images")
-    try:
-        found = Batch.from_bytes(images.read_bytes())
-    except SearchError as error:
-        raise SearchError(f"{images}: {error}") from None
-    assert found.images is not None
-    return _Samples(found, found.images.shape[2], found.images.shape[1], seed, images)
+        raise click.UsageError(
+            f"--{wrong[0].replace('_', '-')} is for Gaussian samples; {images} has its own: leave it out, or --images"
+        )
+    found = read_images(images, size=image_size, count=batch if images.is_dir() else None)
+    shape = found.images.shape
+    return _Samples(len(found.images), shape[2], shape[1], seed, found, images)
 
 
-def _score(model: str, settings: Mapping[str, Any], proxies: Sequence[AnyProxy], samples: _Samples) -> _Scored:
+@dataclass(frozen=True)
+class _Model:
+    """A model as the command line names it: what builds it, what is read of its output, and where it runs."""
+
+    name: str
+    settings: Mapping[str, Any]
+    readout: str | None
+    device: torch.device
+
+    def built(self, samples: _Samples) -> torch.nn.Module:
+        """Return the network. Its weights are drawn on the CPU, so that they are the same on every device."""
+        network = build_model(self.name, self.settings, samples.seed, input_spec(samples.image_size, samples.channels))
+        return (network if self.readout is None else Readout(network, self.readout)).to(self.device)
+
+
+def _score(model: _Model, proxies: Sequence[AnyProxy], samples: _Samples) -> _Scored:
     """Build a model and score it by every proxy."""
-    network = build_model(model, settings, samples.seed, input_spec(samples.image_size, samples.channels))
+    network = model.built(samples)
     inputs, _ = samples.tensors(None)
-    inputs, targets = samples.tensors(class_count(first_output(model, network, inputs)))
+    inputs, targets = samples.tensors(class_count(first_output(model.name, network, inputs.to(model.device))))
+    inputs, targets = inputs.to(model.device), None if targets is None else targets.to(model.device)
     params = sum(parameter.numel() for parameter in network.parameters())
     try:
         flops = read_statistics(network, (), {("flops", "")}, inputs).net["flops"]
@@ -160,7 +191,7 @@ def _score(model: str, settings: Mapping[str, Any], proxies: Sequence[AnyProxy],
         flops = None
     with sharing_results() as shared:
         scores = [function_score(proxy, network, inputs, targets, samples.seed, shared) for proxy in proxies]
-    return _Scored(model, params, flops, tuple(scores))
+    return _Scored(model.name, params, flops, tuple(scores))
 
 
 def _name(proxy: AnyProxy) -> str:
@@ -211,6 +242,8 @@ def _ran_on(proxies: Sequence[AnyProxy], samples: _Samples) -> Iterator[str]:
         yield "No proxy runs the networks on a batch: every score follows from structure or from the initial weights."
     if "data" in probes:
         yield f"The probe `data` read {samples}."
+        if samples.images is not None:
+            yield f"{samples.file} is {samples.images.prepared}."
     yield from made_inputs(probes, samples.seed)
 
 

@@ -11,6 +11,7 @@ from places import ROOT
 from tiny_vit import TinyVit
 
 from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.bench_cache.training.images import read_images
 from autoprox.cli.root import main
 from autoprox.models import build_model
 from autoprox.primitives.find_blocks.explicit import given_blocks
@@ -92,7 +93,68 @@ def test_images_of_a_file(tmp_path: Path, capsys) -> None:
     assert "--batch is for Gaussian samples" in capsys.readouterr().err
     np.savez(tmp_path / "other.npz", pictures=images)
     run("score", TINY, "--proxy", "snip", "--images", tmp_path / "other.npz", code=2)
-    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'other.npz'}: it lacks images or targets")
+    said = f"error: {tmp_path / 'other.npz'}: it has pictures; save with numpy.savez(FILE, images=..., targets=...)"
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_images_of_a_folder(tmp_path: Path, capsys) -> None:
+    """The first of each class; without folders of classes the classes are random."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for name in ("classes/cat/a.png", "classes/cat/b.png", "classes/dog/a.png", "flat/a.png", "flat/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image.fromarray(rng.integers(0, 255, (12, 9, 3), dtype=np.uint8)).save(tmp_path / name)
+    folder = tmp_path / "classes"
+    found = scored(capsys, TINY, "--proxy", "snip", "--images", folder, *SHAPE)
+    assert f"read 2 images of 3 × 8 × 8 from {folder}, with their classes." in found["ran_on"][1]
+    assert found["ran_on"][2] == f"{folder} is cut to 8 × 8, normalised by ImageNet's mean."
+    read = read_images(folder, size=8, count=2)
+    expected = resolve("snip").score(build_model(TINY), torch.from_numpy(read.images), torch.tensor([0, 1]))
+    assert found["proxies"][0]["ranking"][0]["score"] == pytest.approx(expected, rel=1e-5)
+    flat = scored(capsys, TINY, "--proxy", "snip", "--images", tmp_path / "flat", *SHAPE)
+    assert "with random classes (seed 0)." in flat["ran_on"][1]
+    run("score", TINY, "--proxy", "snip", "--images", folder, "--channels", 1, code=2)
+    assert "--channels is for Gaussian samples" in capsys.readouterr().err
+
+
+HEADLESS = """
+from torch import nn
+from tiny_vit import TinyVit
+
+class Backbone(TinyVit):
+    def forward(self, x):
+        x = self.patch(x).flatten(2).mT
+        for block in self.blocks:
+            x = block(x)
+        return {"last_hidden_state": x, "states": (x.mean(1), x)}
+
+def backbone():
+    return Backbone()
+"""
+
+
+def test_a_model_without_a_head_has_a_readout(tmp_path: Path, capsys) -> None:
+    (tmp_path / "own.py").write_text(HEADLESS)
+    model = f"{tmp_path / 'own.py'}:backbone"
+    run("score", model, *SHAPE, "--proxy", "snip", code=2)
+    assert "the model returns dict; class scores (samples × classes) are needed" in capsys.readouterr().err
+    arguments = (model, *SHAPE, "--proxy", "snip", "--proxy", "sum(fro(act))", "--readout")
+    by_tokens = strip_seconds(scored(capsys, *arguments, "last_hidden_state"))
+    assert by_tokens["proxies"][0]["ranking"][0]["score"] > 0
+    assert by_tokens == strip_seconds(scored(capsys, *arguments, "states.0"))
+    run("score", *arguments, "logits", code=2)
+    reason = "the readout 'logits' leads nowhere: there is no 'logits'; dict has 'last_hidden_state' (1 × 4 × 6), 'stat"
+    assert reason in capsys.readouterr().err
+
+
+def test_devices(capsys) -> None:
+    assert scored(capsys, TINY, *SHAPE, "--proxy", "snip", "--device", "cpu")["models"][0]["params"]
+    for name, reason in (
+        ("cuda:99", "there is no device 'cuda:99' here"),
+        ("tpu", "'tpu' is no device; --device is"),
+    ):
+        run("score", TINY, *SHAPE, "--proxy", "snip", "--device", name, code=2)
+        assert reason in capsys.readouterr().err
 
 
 def test_a_model_without_a_score_comes_last_with_the_reason(tmp_path: Path, capsys) -> None:
