@@ -10,6 +10,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.home import statistics_home
+from autoprox.bench_cache.spaces.registry import LISTED
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
@@ -24,8 +25,8 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
     """Check that the grammar goes with the benchmarks, and the other settings with the grammar.
 
     Raises:
-        BenchmarkError: the grammar reads networks, and a benchmark is a table; or it reads tables, and these have no
-            column in common.
+        BenchmarkError: the grammar reads networks, and a benchmark is a table or a list of networks of many kinds; or
+            it reads tables, and these have no column in common.
         SettingsError: a setting is about running networks, and the grammar runs none.
     """
     if settings.grammar == TABULAR:
@@ -34,6 +35,11 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
             raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
         return
     for benchmark in benchmarks:
+        if benchmark.space is not None and benchmark.space in LISTED:
+            raise BenchmarkError(
+                f"the networks of benchmark {benchmark.name} are of many kinds, and evolution reads the same "
+                "statistics of all: use --grammar tabular, or compare proxies with `autoprox rank`"
+            )
         if benchmark.space is None:
             raise BenchmarkError(
                 f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "

@@ -14,9 +14,10 @@ import numpy as np
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.runtime.local_pool import close_pool, give_back_memory, local_pool, one_thread
 from autoprox.bench_cache.runtime.submit import results_in_order
-from autoprox.bench_cache.spaces.registry import InputSpec, Space
+from autoprox.bench_cache.spaces.listed import ListedSpace, input_of
+from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, Space
 from autoprox.bench_cache.statistics.columns import TabularScorer
-from autoprox.primitives import Formula, Reading, evaluate
+from autoprox.primitives import Formula, LayerError, Reading, evaluate
 from autoprox.proxy import ProxyError
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
@@ -140,13 +141,20 @@ def _score_network(job: _Job) -> tuple[float | None, str]:
     """
     assert job.space is not None
     assert job.spec is not None
+    spec, model = input_of(job.space, job.arch, job.spec), None
     with one_thread():
-        model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
         try:
+            if isinstance(job.space, ListedSpace):
+                job.batch.check(spec)
+            model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
             layers = job.space.layers(job.arch, model)
-            return job.proxy.score(model, *job.batch.tensors(job.spec), layers=layers), ""
+            return job.proxy.score(model, *job.batch.tensors(spec), layers=layers), ""
         except ProxyError as error:
             return None, str(error)
+        except (ArchitectureError, LayerError, SearchError) as error:
+            if not isinstance(job.space, ListedSpace):
+                raise
+            return None, str(error)  # networks that somebody else wrote: each may lack something of its own
         finally:
             del model
             give_back_memory()
