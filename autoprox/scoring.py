@@ -87,7 +87,7 @@ def halves_batch(formula: Formula) -> bool:
 
 
 #: Statistics that no probe reads, and that still depend on what a forward pass does: a block may run several times.
-_OF_A_PASS = frozenset({"flops", "depth", "position"})
+_OF_A_PASS = frozenset({"flops", "activations", "depth", "position"})
 
 
 def formula_score(

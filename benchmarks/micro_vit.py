@@ -208,7 +208,7 @@ def trainable(benchmark: Benchmark, task: str) -> np.ndarray:
 
 
 def structure_notes(benchmark: Benchmark) -> Iterator[str]:
-    """What parameters, FLOPs, depth and width say: nothing, where each is one number for all."""
+    """What the structure says: nothing, where each is one number for all."""
     for network in benchmark.networks():
         for fact, values in benchmark.structure(network.spec).items():
             if len(np.unique(values)) > 1:

@@ -33,9 +33,9 @@ def terminals(probe: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-#: All statistics that are numbers, in the order of the table.
+#: The statistics that are numbers and that evolution draws, in the order of the table.
 LAYER_TERMINALS, NET_TERMINALS = (
-    tuple(name for name, each in STATISTICS.items() if each.level == level) for level in ("layer", "net")
+    tuple(name for name, each in STATISTICS.items() if each.level == level and each.drawn) for level in ("layer", "net")
 )
 CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 

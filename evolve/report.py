@@ -17,7 +17,7 @@ from autoprox.primitives.formula import Formula
 FORMULA = "formula"
 #: What the row of the weighted mean over tasks is called.
 MEAN = "mean"
-#: Baselines beside params, FLOPs, depth and width.
+#: Baselines beside those of `STRUCTURE`.
 DEPTH_WIDTH, FITTED = "depth × width", "fitted structure"
 RESAMPLES = 1000
 
@@ -124,8 +124,8 @@ def partial_tau(xy: float, xz: float, yz: float) -> float:
 def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed: int = 0) -> Report:
     """Return the report of a formula beside the structural baselines, on the same architectures of each split.
 
-    The baselines are those of params, FLOPs, depth, width and depth × width that are known, and fitted structure, which
-    is fitted to each task on the evolve and the validation split.
+    The baselines are those of `STRUCTURE` and depth × width that are known, and fitted structure, which is fitted to
+    each task on the evolve and the validation split.
     """
     rows: list[Row] = []
     leads: list[Lead] = []
@@ -156,7 +156,7 @@ def structural_baselines(judge: Judge) -> dict[str, list[np.ndarray]]:
 
 
 def structure_of(judge: Judge) -> list[str]:
-    """Return those of params, FLOPs, depth and width that are known of every architecture."""
+    """Return the facts of `STRUCTURE` that are known of every architecture."""
     known = [scorer.structure for scorer in judge.scorers]
     return [name for name in STRUCTURE if all(name in facts and not np.isnan(facts[name]).any() for facts in known)]
 

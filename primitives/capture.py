@@ -28,7 +28,8 @@ class Captured:
     `inputs`: as the layer was given them; `outputs`: as the layer made them, which gradients are taken for; `weights`:
     as the layer used them (of a supernet, the slice); `axes`: which axis of the output has the features, counted from
     the end; `turned`: whether samples are the second axis of the output; `attention` and `logits`: of each softmax or
-    fused attention. Raises LayerError for the name of a layer that did not run.
+    fused attention; `activations`: how many elements all linears and convolutions made, also those that are not kept.
+    Raises LayerError for the name of a layer that did not run.
     """
 
     inputs: dict[str, Tensor] = field(default_factory=lambda: _Seen())
@@ -40,6 +41,7 @@ class Captured:
     copied: frozenset[str] = frozenset()  # layers whose weights were copied from the model's before the pass
     attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
     logits: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    activations: int = 0
 
     def require(self, layers: Collection[str]) -> None:
         """Raise LayerError for a layer that did not run."""
@@ -151,6 +153,7 @@ class Capture(Watch):
         # The function must get the very tensor that gradients are taken for, and not another view of its memory.
         args, kwargs = (self._stand_ins.swapped(given, {id(call.weight): weight}) for given in (call.args, call.kwargs))
         result = call.function(*args, **kwargs)
+        self.captured.activations += result.numel()
         if not wanted:
             return result
         if self.gradient and not result.requires_grad:

@@ -62,7 +62,7 @@ def read_statistics(
     """
     wanted = set(wanted)
     names = {name for name, _ in wanted}
-    shapes = bool(names & {"tokens", "flops"}) or (
+    shapes = bool(names & OF_A_BLANK_SAMPLE) or (
         bool(names & _OF_WHAT_RUNS) and _reads_used_weights(model, blocks, inputs)
     )
     counts = "params" in names and uses_parts(model)
@@ -79,7 +79,7 @@ def read_statistics(
             return reading
         x = checked_batch(inputs, targets, "weight_grad_batches" in names)
         if shapes:
-            network = _read_shapes(reading, network, x, seed, count="flops" in names)
+            network = _read_shapes(reading, network, x, seed, names)
         if counts:
             entries, copied = used_entries(model, x, seed)
             network = replace(network, used_params=copied + sum(int(mask.sum()) for mask in entries.values()))
@@ -95,6 +95,9 @@ def read_statistics(
 OF_BLOCK: Mapping[str, Callable[[Captured], Mapping[str, Tensor]]] = MappingProxyType(
     {"attn": lambda captured: captured.attention}
 )
+
+#: Statistics for which one all-zero sample is run, whatever the probe.
+OF_A_BLANK_SAMPLE = frozenset({"tokens", "flops", "activations"})
 
 #: The probes that run the network.
 PROBED = ("data", "noise", "synflow")
@@ -168,8 +171,8 @@ def _reads_used_weights(model: torch.nn.Module, blocks: Sequence[Block], inputs:
     return False
 
 
-def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, count: bool) -> Network:
-    """Read the tokens of every layer, and, to `count`, multiply-adds as torch's own counter has them.
+def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, names: set[str]) -> Network:
+    """Read the tokens of every layer, and what is wanted of multiply-adds, as torch counts them, and activations.
 
     One all-zero sample is run. The result is the network with the weights that this pass used.
     """
@@ -178,14 +181,16 @@ def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, 
     capture = Capture(model, layer_names(blocks), (), 1, _plain, gradient=False)
     # The counter does not know the fused attention of every device, but it does know the products it consists of.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ExitStack() as stack:
-        if count:
+        if "flops" in names:
             stack.enter_context(counter)
         seed_everything(model, seed)
         with capture.watching():
             one_pass(model, torch.zeros_like(inputs[:1]))
-    if count:
-        reading.net["flops"] = counter.get_total_flops() / 2
     seen = capture.captured
+    if "flops" in names:
+        reading.net["flops"] = counter.get_total_flops() / 2
+    if "activations" in names:
+        reading.net["activations"] = float(seen.activations)
     seen.require(layer_names(blocks))
     for slot in _slots(blocks):
         first = [block.linears[slot][0] for block in blocks if slot in block.linears]

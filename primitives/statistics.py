@@ -83,8 +83,8 @@ class Statistic:
     """One terminal of the language.
 
     `level` and `shape` give its kind; `probed` says that the network must be run under a probe; `gradient`
-    that it must also be differentiated; `latex` is its symbol; `column` names the column of a table that it stands for,
-    and is empty for what is read from a network.
+    that it must also be differentiated; `drawn` that evolution's grammars draw it; `latex` is its symbol; `column`
+    names the column of a table that it stands for, and is empty for what is read from a network.
 
     Of a matrix: `role` is its one role, if a block has one such matrix whatever its layers, and is empty where a
     formula names the role; `sized_by` are the layer statistics that its size follows from, those of the layer itself,
@@ -101,6 +101,7 @@ class Statistic:
     shape: str = ""
     probed: bool = False
     gradient: bool = False
+    drawn: bool = True
     column: str = ""
     role: str = ""
     sized_by: tuple[str, ...] = ("fan_out", "fan_in", "tokens")
@@ -213,6 +214,13 @@ _ALL = (
     Statistic("flops", "net", r"\mathrm{FLOPs}", "multiply-adds of one forward pass of one sample"),
     Statistic("depth", "net", r"L", "number of transformer blocks", of_net=_depth),
     Statistic("width", "net", r"\bar{d}", "embedding dimension, mean over the blocks", of_net=_width),
+    Statistic(
+        "activations",
+        "net",
+        r"|A|",
+        "output elements of all convolutions and linears in one forward pass of one sample",
+        drawn=False,  # a seeded evolution draws from the terminals: one more, and it finds something else
+    ),
 )
 
 #: name → statistic, in the order of the reference table.

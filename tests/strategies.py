@@ -161,5 +161,6 @@ def reading(seed: int, blocks: int = 2, dtype: torch.dtype = torch.float64) -> R
         made.samples["weight_grad_batches", probe] = 2
     made.samples["weight", ""] = 1
     made.net = {"params": float(rng.integers(1e6, 9e6)), "flops": float(rng.integers(1e8, 9e8)),
+                "activations": float(rng.integers(1e6, 9e6)),
                 "depth": float(blocks), "width": float(width)}  # fmt: skip
     return made

@@ -159,6 +159,7 @@ REFERENCES: dict[str, Callable[[TinyVit], float]] = {
     "params": lambda model: float(sum(p.numel() for p in model.parameters())),
     # 4 patches of 48 → 6; two blocks of four linears on 4 tokens and two products of 4 × 4 × 6; the classifier.
     "flops": lambda model: 4 * 48 * 6 + 2 * (4 * (6 * 18 + 6 * 6 + 2 * 6 * 9) + 2 * 4 * 4 * 6) + 6 * 5,
+    "activations": lambda model: 4 * 6 + 2 * 4 * (18 + 6 + 9 + 6) + 5,  # of the same layers
     "depth": lambda model: 2.0,
     "width": lambda model: 6.0,
     "depth-times-width": lambda model: 12.0,

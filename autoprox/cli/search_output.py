@@ -79,11 +79,13 @@ def going_on(out: Path | None) -> str:
 def _table(result: SearchResult, top: int) -> Table:
     scored = len(result.candidates)
     title = f"The best {min(top, scored)} of {scored} architectures"
-    table = make_table(title, *numbers("rank", "score", "params", "FLOPs", "depth", "width"), "architecture")
+    heads = ("rank", "score", "params", "FLOPs", "activations", "depth", "width")
+    table = make_table(title, *numbers(*heads), "architecture")
     for rank, entry in enumerate(result.ranked[:top], 1):
         depth, width = (number(mean, ".4g") for mean in (entry.depth, entry.width))
         genes = Text(entry.key.partition(":")[2].replace("|", " | "))  # lines break at spaces
-        table.add_row(str(rank), _score(entry), size(entry.params), size(entry.flops), depth, width, genes)
+        sizes = (size(count) for count in (entry.params, entry.flops, entry.activations))
+        table.add_row(str(rank), _score(entry), *sizes, depth, width, genes)
     return table
 
 

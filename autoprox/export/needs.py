@@ -15,6 +15,7 @@ NET = {
     "depth": "len(blocks)",
     "width": 'sum(weights["weight", block["qkv"][0]].shape[1] for block in blocks) / len(blocks)',
     "flops": "flops",
+    "activations": "activations",
 }
 
 #: Statistic of layers → the expression in `score` for layer `slot` of `block`, which is block number `row`.
@@ -89,13 +90,13 @@ class Needs:
 
     @property
     def counts(self) -> bool:
-        """Return whether tokens or multiply-adds are counted, which takes a run of its own."""
+        """Return whether tokens or multiply-adds are counted, which takes a run of its own with the layers hooked."""
         return bool(self.names & {"tokens", "flops"})
 
     @property
     def batch(self) -> bool:
         """Return whether the file takes a batch of inputs."""
-        return bool(self.runs) or self.counts
+        return bool(self.runs) or self.counts or "activations" in self.names
 
     @property
     def weights(self) -> bool:

@@ -186,6 +186,44 @@ def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) ->
     return tokens, counter.get_total_flops() / 2
 '''
 
+_ACTIVATIONS = '''\
+class OutputCounter(TorchFunctionMode):
+    """Counts the elements that convolutions and linears make, while a model runs inside.
+
+    A product with a matrix of the model is a linear too; `own` are the model's parameters.
+    """
+
+    LAYERS = (
+        *(torch.nn.functional.linear, torch.conv1d, torch.conv2d, torch.conv3d),
+        *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+    )
+    PRODUCTS = (torch.matmul, torch.mm, torch.addmm, torch.einsum, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
+
+    def __init__(self, own: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.count = 0
+        self.storages = {tensor.untyped_storage().data_ptr() for tensor in own if tensor.ndim == 2}
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if function in self.LAYERS or (function in self.PRODUCTS and any(map(self.is_own, args))):
+            self.count += result.numel()
+        elif function is torch.nn.functional.multi_head_attention_forward:  # the outputs of its four linears
+            query, key = args[:2]
+            self.count += 2 * query.numel() + 2 * key.numel() // key.shape[-1] * query.shape[-1]
+        return result
+
+    def is_own(self, value: object) -> bool:
+        return isinstance(value, Tensor) and value.ndim == 2 and value.untyped_storage().data_ptr() in self.storages
+
+
+def count_activations(model: torch.nn.Module, x: Tensor, seed: int) -> float:
+    """Return how many elements the convolutions and linears make of one sample of zeros."""
+    with untouched(model, seed) as own, torch.no_grad(), OutputCounter(model.parameters()) as counter:
+        torch.func.functional_call(model, own, (torch.zeros_like(x[:1]),))
+    return float(counter.count)
+'''
+
 
 _OF_WEIGHTS = frozenset({"weight", "weight_grad", "weight_grad_batches", "fan_in", "fan_out"})
 
@@ -291,14 +329,15 @@ def functions(needs: Needs) -> list[str]:
         (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, block_finder(needs)), (needs.matrices, _MATRIX),
         (per_layer, _PER_LAYER), *((True, run_function(run)) for run in runs.values()),
         (any(run.differentiates for run in needs.runs), _CHECK_GRADIENT),
-        (needs.counts, _COUNTED), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
+        (needs.counts, _COUNTED),
+        ("activations" in needs.names, _ACTIVATIONS), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
     ]  # fmt: skip
     return [text.rstrip("\n") for wanted, text in chosen if wanted]
 
 
 def reading_lines(needs: Needs) -> Iterator[str]:
     """Yield the lines of `score` that find the layers and run the network."""
-    yield ("" if needs.names <= {"params", "flops"} else "blocks = ") + "find_blocks(model, layers)"
+    yield ("" if needs.names <= {"params", "flops", "activations"} else "blocks = ") + "find_blocks(model, layers)"
     if needs.slots and (needs.weights or needs.batch):
         yield "linears = [path for block in blocks for slot in SLOTS for path in block[slot]]"
     elif needs.counts:
@@ -321,6 +360,8 @@ def reading_lines(needs: Needs) -> Iterator[str]:
     if needs.counts:
         names = ["tokens" if "tokens" in needs.names else "_", "flops" if "flops" in needs.names else "_"]
         yield f"{', '.join(names)} = counted(model, linears, inputs, seed)"
+    if "activations" in needs.names:
+        yield "activations = count_activations(model, inputs, seed)"
     for run in needs.runs:
         yield from _run_lines(run)
 

@@ -93,8 +93,10 @@ def _imports(code: str) -> Iterator[Import]:
     for name, module in (
         ("Tensor", "torch"),
         ("Callable", "collections.abc"),
+        ("Iterable", "collections.abc"),
         ("Iterator", "collections.abc"),
         ("contextmanager", "contextlib"),
+        ("TorchFunctionMode", "torch.overrides"),
         ("FlopCounterMode", "torch.utils.flop_counter"),
         ("SDPBackend", "torch.nn.attention"),
         ("sdpa_kernel", "torch.nn.attention"),

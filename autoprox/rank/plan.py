@@ -137,7 +137,7 @@ def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> l
 
 
 def proxies_to_rank(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Ranked, ...]:
-    """Return params, FLOPs, depth and width, where the benchmark has them, and then the proxies that are meant.
+    """Return the facts of `STRUCTURE` that the benchmark has, and then the proxies that are meant.
 
     The proxies of a tabular benchmark are its columns; `all` is every column. Elsewhere a proxy is a name of the zoo
     or what `resolve` takes: a run directory, a proxy file, a formula; `all` is every training-free proxy of the zoo.

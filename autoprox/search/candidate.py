@@ -25,6 +25,7 @@ class Candidate:
     key: str
     params: float
     flops: float
+    activations: float
     depth: float
     width: float
     score: float | None = None

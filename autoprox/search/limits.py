@@ -1,4 +1,4 @@
-"""Limits: bounds on the parameters and FLOPs of the architectures that a search looks at."""
+"""Limits: bounds on the parameters, FLOPs and activations of the architectures that a search looks at."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from types import MappingProxyType
 from autoprox.search.candidate import Candidate, SearchError
 
 #: What messages call the bounded sizes.
-WORDS = MappingProxyType({"params": "parameters", "flops": "FLOPs"})
+WORDS = MappingProxyType({"params": "parameters", "flops": "FLOPs", "activations": "activations"})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on an architecture's parameters and on the multiply-adds of one forward pass; None is no bound.
+    """Bounds on an architecture's parameters, and on the multiply-adds and activations of one forward pass.
+
+    None is no bound. Activations are the output elements of convolutions and linears.
 
     Raises:
         SearchError: a bound is no positive number, or a lower bound is above the upper one.
@@ -25,6 +27,8 @@ class Limits:
     max_params: float | None = None
     min_flops: float | None = None
     max_flops: float | None = None
+    min_activations: float | None = None
+    max_activations: float | None = None
 
     def __post_init__(self) -> None:
         for fact, low, high in self.bounds():
@@ -36,8 +40,8 @@ class Limits:
                 raise SearchError(f"min_{fact} {low:,.0f} is above max_{fact} {high:,.0f}; no architecture is both")
 
     def bounds(self) -> tuple[tuple[str, float | None, float | None], ...]:
-        """Return (size, lower bound, upper bound) for the parameters and for the FLOPs."""
-        return ("params", self.min_params, self.max_params), ("flops", self.min_flops, self.max_flops)
+        """Return (size, lower bound, upper bound) for each size of `WORDS`."""
+        return tuple((fact, getattr(self, f"min_{fact}"), getattr(self, f"max_{fact}")) for fact in WORDS)
 
     def violation(self, candidate: Candidate) -> float:
         """Return how far an architecture is outside the limits: the sum of relative excesses, 0 inside.

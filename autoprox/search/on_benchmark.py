@@ -69,14 +69,14 @@ def offered(benchmark: Benchmark, split: str, limits: Limits) -> list[Candidate]
     if split not in OFFERS:
         raise SearchError(f"split is '{split:.40}'; it must be one of {', '.join(OFFERS)}")
     structure, missing = benchmark.structure(), np.full(len(benchmark), np.nan)
-    params, flops, depth, width = (structure.get(name, missing).tolist() for name in STRUCTURE)
+    known_of = {name: structure.get(name, missing).tolist() for name in STRUCTURE}
     for fact, low, high in limits.bounds():
         if (low or high) and np.isnan(structure.get(fact, missing)).all():
             raise SearchError(f"benchmark {benchmark.name} does not say the {fact} of its architectures: no limits")
     indices = np.arange(len(benchmark)) if split == "all" else benchmark.splits()[split]
     architectures = {int(i): benchmark.architectures[i] for i in indices}
     candidates = [
-        Candidate(arch, benchmark.key(arch), params[i], flops[i], depth[i], width[i])
+        Candidate(arch, benchmark.key(arch), **{name: values[i] for name, values in known_of.items()})
         for i, arch in architectures.items()
     ]
     sizes = {fact: np.array([getattr(each, fact) for each in candidates]) for fact, _, _ in limits.bounds()}
@@ -106,7 +106,7 @@ def search_benchmark(
 
     The only strategy is `random`: hardly any mutant of an architecture is in the benchmark too. The other arguments
     are those of `search`. A formula that reads columns is scored from the table. A tabular benchmark has no networks:
-    there, a formula may read its columns, and params, FLOPs, depth and width as far as the table has them.
+    there, a formula may read its columns, and what the table has of params, FLOPs, activations, depth and width.
 
     Raises:
         SearchError: the strategy is another one, nothing is within the limits, or the proxy has no score here.

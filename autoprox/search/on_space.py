@@ -1,4 +1,4 @@
-"""Search on a space: the architectures that a proxy scores highest, under limits on parameters and FLOPs."""
+"""Search on a space: the architectures that a proxy scores highest, under limits on their size."""
 
 from __future__ import annotations
 

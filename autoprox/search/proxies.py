@@ -114,7 +114,7 @@ def _on_noise(formula: Formula) -> Formula:
 
 
 def reads_structure_only(proxy: AnyProxy) -> bool:
-    """Return whether a proxy reads nothing but params, FLOPs, depth and width, so that no network is needed."""
+    """Return whether a proxy reads nothing but the facts of `STRUCTURE`, so that no network is needed."""
     formula = proxy.as_formula
     return formula is not None and all(t.statistic.name in STRUCTURE for t in formula.terminals())
 

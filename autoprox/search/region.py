@@ -29,7 +29,11 @@ class Region:
     """
 
     def __init__(self, space: Space, spec: InputSpec, limits: Limits, rng: Random) -> None:
-        smallest = {"params": space.min_params(spec), "flops": space.min_flops(spec)}
+        smallest = {
+            "params": space.min_params(spec),
+            "flops": space.min_flops(spec),
+            "activations": space.min_activations(spec),
+        }
         limits.check(f"{space.name} ({describe_spec(spec)})", smallest)
         self.space, self.spec, self.limits, self.rng = space, spec, limits, rng
         self.seen: set[str] = set()
@@ -110,8 +114,8 @@ class Region:
         closest = self._closest[1]
         raise SearchError(
             f"found no architecture of {self.space.name} with {self.limits}, in {DRAWS:,} random draws and {WALKS} "
-            f"walks of {STEPS} mutations towards the limits; the closest has {closest.params:,.0f} parameters and "
-            f"{closest.flops:,.0f} FLOPs: widen the limits"
+            f"walks of {STEPS} mutations towards the limits; the closest has {closest.params:,.0f} parameters, "
+            f"{closest.flops:,.0f} FLOPs and {closest.activations:,.0f} activations: widen the limits"
         )
 
     def _violation(self, candidate: Candidate) -> float:

@@ -36,6 +36,15 @@ FORMULAS = (
         note="counted by torch, which runs the network on one blank sample",
     ),
     ZooProxy(
+        name="activations",
+        source="baseline; Radosavovic et al., Designing Network Design Spaces, CVPR 2020, arXiv 2003.13678",
+        cost="structure",
+        reads="output elements of all convolutions and linears for one sample",
+        formula="activations",
+        note="outputs of matrix products between activations are not counted, which timm's tables (macts) count where "
+        "attention is not fused",
+    ),
+    ZooProxy(
         name="depth",
         source="baseline",
         cost="structure",

@@ -18,6 +18,9 @@ from autoprox.bench_cache.runtime.checks import is_number
 
 #: Strengths of the ridge that validation chooses from, strongest first: of equal ones, the simplest model stays.
 STRENGTHS = tuple(float(10**power) for power in np.arange(3, -3.5, -0.5))
+#: The sizes that are read. Activations are not: they follow from the others and the genes, and the fits stay comparable
+#: with those of earlier reports.
+SIZES = ("params", "flops", "depth", "width")
 #: A list with a value for each layer is read at so many depths, and as its mean and its sum.
 PLACES = 4
 #: A list of at most so many values, as many in every architecture, is read value by value.
@@ -76,7 +79,7 @@ def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
 def ridge_features(benchmark: Benchmark, task: str) -> np.ndarray:
     """Return what can be read off an architecture without building it, float64 of architectures × features.
 
-    That is params, FLOPs, depth and width, and every gene:
+    That is `SIZES`, and every gene:
 
     - a positive number x: log x and (log x − median)², so that a best size in the middle can be fitted;
     - a list with a number for each layer: the same of its mean and its sum, and log x at `PLACES` depths, evenly
@@ -87,7 +90,8 @@ def ridge_features(benchmark: Benchmark, task: str) -> np.ndarray:
     A feature with a missing value anywhere is left out.
     """
     spec = benchmark.inputs[task].spec if task in benchmark.inputs else benchmark.spec
-    columns = [each for values in benchmark.structure(spec).values() for each in _of_numbers(values)]
+    structure = benchmark.structure(spec)
+    columns = [each for fact in SIZES if fact in structure for each in _of_numbers(structure[fact])]
     genes = [benchmark.genes(arch) for arch in benchmark.architectures]
     for gene in dict.fromkeys(name for arch in genes for name in arch):
         columns += _of_gene([arch.get(gene) for arch in genes])

@@ -64,7 +64,8 @@ FORMAT = "autoprox-benchmark"
 VERSION = 1
 MAX_TASKS = 256
 SPLITS = ("evolve", "validation", "test")
-STRUCTURE = ("params", "flops", "depth", "width")
+#: What is known of an architecture without building it: each is a statistic of the language.
+STRUCTURE = ("params", "flops", "activations", "depth", "width")
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,7 +218,7 @@ class Benchmark:
         return networks_of(self.spec, self.tasks, self.inputs)
 
     def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
-        """Return `params`, `flops`, `depth` and `width` of every architecture, float64 of shape (architectures,).
+        """Return the facts of `STRUCTURE` of every architecture, float64 of shape (architectures,).
 
         They are those of the space at `spec`, or at the benchmark's own spec if none is given. A tabular benchmark, and
         one of a list of networks, has only those that its table has.

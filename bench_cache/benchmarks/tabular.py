@@ -13,6 +13,7 @@ from autoprox.bench_cache.runtime.checks import Scalar, is_number
 SOURCES = {
     "params": ("params", "m_size"),
     "flops": ("flops",),
+    "activations": ("activations",),
     "depth": ("depth", "layer_num"),
     "width": ("width", "embed_dim"),
 }
@@ -48,9 +49,9 @@ class TabularArchitecture(Mapping[str, Any]):
 def tabular_structure(
     architectures: Sequence[Mapping[str, Any]], columns: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return those of params, flops, depth and width that the table has, float64 of shape (architectures,).
+    """Return those facts of `SOURCES` that the table has, float64 of shape (architectures,).
 
-    `SOURCES` says where they are. A setting with a value for each layer counts as its mean.
+    A setting with a value for each layer counts as its mean.
     """
     found = {fact: _first(names, architectures, columns) for fact, names in SOURCES.items()}
     return {fact: values for fact, values in found.items() if values is not None}

@@ -16,6 +16,7 @@ from autoprox.bench_cache.spaces.blocks import (
     LinearInit,
     Mlp,
     PreNormBlock,
+    block_activations,
     block_flops,
     block_params,
     initialised,
@@ -192,6 +193,12 @@ class AutoFormerSpace(Space[AutoFormerArch]):
             total += relative_flops(grid, heads * head_dim) if self.relative_positions else 0
         return total
 
+    def activations(self, arch: AutoFormerArch, spec: InputSpec) -> int:
+        """Return the output elements of the convolution and all linears on one image, in closed form."""
+        width, tokens = arch.embed_dim, self._grid(spec) ** 2 + 1
+        blocks = sum(block_activations(tokens, width, heads * dim, hidden) for heads, dim, hidden in self._layers(arch))
+        return (tokens - 1) * width + blocks + spec.num_classes
+
     def _layers(self, arch: AutoFormerArch) -> Iterator[tuple[int, int, int]]:
         """Yield the heads of each layer, the channels of one head, and the hidden channels of the MLP."""
         for heads, ratio in zip(arch.num_heads, arch.mlp_ratio, strict=True):
@@ -212,6 +219,10 @@ class AutoFormerSpace(Space[AutoFormerArch]):
     def min_flops(self, spec: InputSpec) -> int:
         """Return the smallest `flops` of the space: that of its smallest genes, since every gene adds to it."""
         return self.flops(self._smallest(), spec)
+
+    def min_activations(self, spec: InputSpec) -> int:
+        """Return the smallest `activations` of the space: that of its smallest genes, since every gene adds to it."""
+        return self.activations(self._smallest(), spec)
 
     def _smallest(self) -> AutoFormerArch:
         depth = min(self.depths)

@@ -54,7 +54,7 @@ class Space(ABC, Generic[Arch]):
 
     Every random choice comes from the generator passed in; nothing here reads or moves a global one.
     `sample`, `mutate` and `crossover` return valid architectures when given valid ones. `params`, `flops`,
-    `depth`, `width` and `key` take a valid architecture and do not check it again; `build` does.
+    `activations`, `depth`, `width` and `key` take a valid architecture and do not check it again; `build` does.
     """
 
     name: str
@@ -94,6 +94,10 @@ class Space(ABC, Generic[Arch]):
         """Return the multiply-adds of one forward pass on one image, each counted once, in closed form."""
 
     @abstractmethod
+    def activations(self, arch: Arch, spec: InputSpec) -> int:
+        """Return the output elements of all convolutions and linears on one image, in closed form."""
+
+    @abstractmethod
     def depth(self, arch: Arch) -> int:
         """Return the number of transformer blocks."""
 
@@ -125,13 +129,18 @@ class Space(ABC, Generic[Arch]):
     def min_flops(self, spec: InputSpec) -> int:
         """Return the smallest `flops` of any architecture of the space."""
 
-    def structure(self, arch: Arch, spec: InputSpec) -> tuple[int, int, int, float]:
-        """Return params, FLOPs, depth and width of the network for `spec`.
+    @abstractmethod
+    def min_activations(self, spec: InputSpec) -> int:
+        """Return the smallest `activations` of any architecture of the space."""
+
+    def structure(self, arch: Arch, spec: InputSpec) -> tuple[int, int, int, int, float]:
+        """Return params, FLOPs, activations, depth and width of the network for `spec`.
 
         Raises:
             ArchitectureError: the network cannot read `spec`.
         """
-        return self.params(arch, spec), self.flops(arch, spec), self.depth(arch), self.width(arch)
+        sizes = self.params(arch, spec), self.flops(arch, spec), self.activations(arch, spec)
+        return (*sizes, self.depth(arch), self.width(arch))
 
     def check_input(self, arch: Arch, spec: InputSpec) -> None:
         """Check, as far as that takes no network, that the networks can read `spec`.

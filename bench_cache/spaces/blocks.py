@@ -139,6 +139,11 @@ def block_flops(tokens: int, width: int, inner: int, hidden: int) -> int:
     return tokens * (4 * width * inner + 2 * width * hidden) + 2 * tokens**2 * inner
 
 
+def block_activations(tokens: int, width: int, inner: int, hidden: int) -> int:
+    """Return the output elements of a `PreNormBlock`'s four linears on one image: qkv, proj, fc1 and fc2."""
+    return tokens * (3 * inner + width + hidden + width)
+
+
 def relative_params(head_dim: int) -> int:
     """Return the parameters of a block's relative positions: two tables for keys and two for values."""
     return 4 * (2 * REACH + 2) * head_dim

@@ -34,6 +34,10 @@ class ListedSpace(Space[Arch]):
         """Raise ArchitectureError: there is no closed form."""
         self._no_closed_form("flops")
 
+    def activations(self, arch: Arch, spec: InputSpec) -> int:
+        """Raise ArchitectureError: there is no closed form."""
+        self._no_closed_form("activations")
+
     def depth(self, arch: Arch) -> int:
         """Raise ArchitectureError: there is no closed form."""
         self._no_closed_form("depth")
@@ -49,6 +53,10 @@ class ListedSpace(Space[Arch]):
     def min_flops(self, spec: InputSpec) -> int:
         """Raise ArchitectureError: there is no closed form."""
         self._no_closed_form("flops")
+
+    def min_activations(self, spec: InputSpec) -> int:
+        """Raise ArchitectureError: there is no closed form."""
+        self._no_closed_form("activations")
 
     def _no_closed_form(self, fact: str) -> NoReturn:
         self._refuse(f"{fact} does not follow from the name of a network; read it from a benchmark's table")

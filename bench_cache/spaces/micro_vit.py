@@ -17,7 +17,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, ratio_text, shown
-from autoprox.bench_cache.spaces.blocks import Mlp, initialised
+from autoprox.bench_cache.spaces.blocks import Mlp, block_activations, initialised
 from autoprox.bench_cache.spaces.token_mixers import MIXERS, TokenMixer
 from autoprox.primitives.find_blocks.as_built import names_tell_blocks
 
@@ -243,6 +243,12 @@ class MicroVitSpace(Space[MicroVitArch]):
         patches = tokens * spec.in_channels * spec.patch_size**2 * width
         return patches + self.blocks * block + width * spec.num_classes
 
+    def activations(self, arch: MicroVitArch, spec: InputSpec) -> int:
+        """Return the output elements of the convolution and all linears on one image; one number for all."""
+        width, tokens = self.embed_dim, self._grid(spec) ** 2
+        block = block_activations(tokens, width, width, self.ratio * width)
+        return tokens * width + self.blocks * block + spec.num_classes
+
     def min_params(self, spec: InputSpec) -> int:
         """Return `params`, which is one number for all architectures."""
         return self.params(self.sample(Random(0)), spec)
@@ -250,6 +256,10 @@ class MicroVitSpace(Space[MicroVitArch]):
     def min_flops(self, spec: InputSpec) -> int:
         """Return `flops`, which is one number for all architectures."""
         return self.flops(self.sample(Random(0)), spec)
+
+    def min_activations(self, spec: InputSpec) -> int:
+        """Return `activations`, which is one number for all architectures."""
+        return self.activations(self.sample(Random(0)), spec)
 
     def _grid(self, spec: InputSpec) -> int:
         """Return the patches along one side of the image."""

@@ -7,7 +7,8 @@ A user's space is a class, an instance of one, or a dict, with these names; only
 - `name`: by default that of the class.
 - `sample(rng)`, `mutate(arch, rng)`, `crossover(a, b, rng)` return an architecture, or a dict of its genes.
 - `validate(arch)` raises ValueError, fails an assertion or returns False for what is not in the space.
-- `params(arch, spec)`, `flops(arch, spec)`, `depth(arch)`, `width(arch)`, `min_params(spec)`, `min_flops(spec)`.
+- `params(arch, spec)`, `flops(arch, spec)`, `activations(arch, spec)`, `depth(arch)`, `width(arch)`.
+- `min_params(spec)`, `min_flops(spec)`, `min_activations(spec)`.
 - `layers(arch, model)` names the layers of the blocks, as `layers=` of `Proxy.score` takes them.
 """
 
@@ -37,8 +38,8 @@ from autoprox.primitives.find_blocks.named import Block
 from autoprox.primitives.untouched import one_pass, untouched
 
 #: The names that a user's space may have.
-NAMES = ("choices", "build", "name", "sample", "mutate", "crossover", "validate", "params", "flops", "depth", "width",
-         "min_params", "min_flops", "layers")  # fmt: skip
+NAMES = ("choices", "build", "name", "sample", "mutate", "crossover", "validate", "params", "flops", "activations",
+         "depth", "width", "min_params", "min_flops", "min_activations", "layers")  # fmt: skip
 #: Draws until a valid architecture is found, and how many of them go by before a mutation goes one step further.
 TRIES, PATIENCE = 1000, 20
 #: Architectures whose size is remembered; what was used longest ago is measured again.
@@ -47,10 +48,11 @@ REMEMBERED = 20_000
 
 @dataclass(frozen=True)
 class Structure:
-    """What a network's size is: in parameters, multiply-adds of one image, blocks, and embedding dimension."""
+    """What a network's size is: in parameters, multiply-adds and activations of one image, blocks, and width."""
 
     params: int
     flops: int
+    activations: int
     depth: int
     width: float
 
@@ -205,9 +207,10 @@ class OwnSpace(Space[Genes]):
 
     # --- its size ---
 
-    def structure(self, arch: Genes, spec: InputSpec) -> tuple[int, int, int, float]:
-        """Return params, FLOPs, depth and width: those that the user's space states, and the others measured."""
-        return self.params(arch, spec), self.flops(arch, spec), self._depth(arch, spec), self._width(arch, spec)
+    def structure(self, arch: Genes, spec: InputSpec) -> tuple[int, int, int, int, float]:
+        """Return params, FLOPs, activations, depth and width: those that the space states, and the others measured."""
+        sizes = self.params(arch, spec), self.flops(arch, spec), self.activations(arch, spec)
+        return (*sizes, self._depth(arch, spec), self._width(arch, spec))
 
     def check_input(self, arch: Genes, spec: InputSpec) -> None:
         """Check nothing: what a network can read is known when it has run."""
@@ -219,6 +222,11 @@ class OwnSpace(Space[Genes]):
     def flops(self, arch: Genes, spec: InputSpec) -> int:
         """Return the multiply-adds of one image: as stated, or counted in a forward pass."""
         return int(self._stated("flops", arch, spec) if self._has("flops") else self._measure(arch, spec).flops)
+
+    def activations(self, arch: Genes, spec: InputSpec) -> int:
+        """Return the output elements of convolutions and linears for one image: as stated, or counted."""
+        stated = self._has("activations")
+        return int(self._stated("activations", arch, spec) if stated else self._measure(arch, spec).activations)
 
     def depth(self, arch: Genes) -> int:
         """Return the number of blocks: as stated, or of the network that was measured last, else for 224 pixels."""
@@ -256,7 +264,7 @@ class OwnSpace(Space[Genes]):
 
     def _measured_now(self, arch: Genes, spec: InputSpec) -> Structure:
         model, images = self.build(arch, spec), _images(spec)
-        wanted = {(name, "") for name in ("params", "flops", "depth", "width")}
+        wanted = {(name, "") for name in ("params", "flops", "activations", "depth", "width")}
         with one_thread():  # small networks are faster so
             _check_output(f"{self.name}: {arch}", model, images, spec)
             found = read_statistics(model, self.find_blocks(arch, spec, model), wanted, images).net
@@ -264,7 +272,8 @@ class OwnSpace(Space[Genes]):
             raise ArchitectureError(
                 f"{self.name}: {arch}: no block shows its width; give the space a function width(arch), or layers"
             )
-        return Structure(int(found["params"]), int(found["flops"]), int(found["depth"]), found["width"])
+        params, flops, activations, depth = (int(found[name]) for name in ("params", "flops", "activations", "depth"))
+        return Structure(params, flops, activations, depth, found["width"])
 
     def min_params(self, spec: InputSpec) -> int:
         """Return what the user's space states, or 0: no network is smaller."""
@@ -273,6 +282,10 @@ class OwnSpace(Space[Genes]):
     def min_flops(self, spec: InputSpec) -> int:
         """Return what the user's space states, or 0: no network takes less."""
         return int(self._call("min_flops", spec)) if self._has("min_flops") else 0
+
+    def min_activations(self, spec: InputSpec) -> int:
+        """Return what the user's space states, or 0: no network makes less."""
+        return int(self._call("min_activations", spec)) if self._has("min_activations") else 0
 
     # --- as text ---
 

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, ratio_text
-from autoprox.bench_cache.spaces.blocks import Attention, Mlp, PreNormBlock, block_flops, block_params, initialised
+from autoprox.bench_cache.spaces.blocks import (
+    Attention,
+    Mlp,
+    PreNormBlock,
+    block_activations,
+    block_flops,
+    block_params,
+    initialised,
+)
 from autoprox.primitives.find_blocks.as_built import names_tell_blocks
 
 Triple = tuple[int, int, int]
@@ -131,6 +139,16 @@ class PitSpace(Space[PitArch]):
             total += grid**2 * 3 * 3 * wider + width * wider
         return total + widths[-1] * spec.num_classes
 
+    def activations(self, arch: PitArch, spec: InputSpec) -> int:
+        """Return the output elements of all convolutions and linears on one image, in closed form."""
+        widths, grids = self._widths(arch), self._grids(spec)
+        total = grids[0] ** 2 * widths[0]
+        for width, grid, blocks in zip(widths, grids, arch.depth, strict=True):
+            total += blocks * block_activations(grid**2 + 1, width, width, int(width * arch.mlp_ratio))
+        for wider, grid in zip(widths[1:], grids[1:], strict=True):
+            total += grid**2 * wider + wider
+        return total + spec.num_classes
+
     def min_params(self, spec: InputSpec) -> int:
         """Return the smallest `params` of the space, by looking at all of it."""
         return min(self.params(arch, spec) for arch in self.architectures())
@@ -138,6 +156,10 @@ class PitSpace(Space[PitArch]):
     def min_flops(self, spec: InputSpec) -> int:
         """Return the smallest `flops` of the space, by looking at all of it."""
         return min(self.flops(arch, spec) for arch in self.architectures())
+
+    def min_activations(self, spec: InputSpec) -> int:
+        """Return the smallest `activations` of the space, by looking at all of it."""
+        return min(self.activations(arch, spec) for arch in self.architectures())
 
     def build(self, arch: PitArch, spec: InputSpec, seed: int = 0) -> nn.Module:
         """Return the untrained network; its weights follow from `seed` and `key(arch)` alone."""

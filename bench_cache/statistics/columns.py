@@ -16,14 +16,14 @@ from autoprox.bench_cache.statistics.protocol import BuildProgress, Held, rounde
 from autoprox.primitives.evaluate import finish
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.operations import MAX
-from autoprox.primitives.statistics import COLUMN
+from autoprox.primitives.statistics import COLUMN, STATISTICS
 
 
 def known(benchmark: Benchmark, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
     """Return what is known of every architecture without its network, by the name of the statistic.
 
-    It is params, flops, depth and width as far as `Benchmark.structure` has them, and `column[NAME]` for each column;
-    NaN where a value is missing.
+    It is the facts of `STRUCTURE` as far as the benchmark has them, and `column[NAME]` for each column; NaN where a
+    value is missing.
     """
     columns = {str(statistic(COLUMN, name)): values for name, values in benchmark.columns.items()}
     return {**benchmark.structure(spec), **columns}
@@ -32,8 +32,8 @@ def known(benchmark: Benchmark, spec: InputSpec | None = None) -> Mapping[str, n
 def common_statistics(benchmarks: Sequence[Benchmark]) -> tuple[Formula, ...]:
     """Return the statistics that every benchmark knows of each of its architectures: structure, then columns, in order.
 
-    A statistic that lacks a value anywhere is left out, so that no formula chooses the architectures it is judged on.
-    So is a column that repeats the structure.
+    Of the structure, only what evolution draws is there. A statistic that lacks a value anywhere is left out, so that
+    no formula chooses the architectures it is judged on. So is a column that repeats the structure.
 
     Raises:
         BenchmarkError: no column is left.
@@ -42,7 +42,7 @@ def common_statistics(benchmarks: Sequence[Benchmark]) -> tuple[Formula, ...]:
     complete = [
         name for name in tables[0] if all(name in table and not np.isnan(table[name]).any() for table in tables)
     ]
-    facts = [name for name in STRUCTURE if name in complete]
+    facts = [name for name in STRUCTURE if name in complete and STATISTICS[name].drawn]
     columns = [name for name in complete if name not in STRUCTURE]
     if not columns:
         names = ", ".join(benchmark.name for benchmark in benchmarks)

@@ -30,7 +30,7 @@ from autoprox.primitives import Reading
 from autoprox.primitives.statistics import STATISTICS
 
 #: Statistics that need a forward pass to know a shape; they are kept beside those that need none.
-SHAPES = frozenset({"tokens", "flops"})
+SHAPES = frozenset({"tokens", "flops", "activations"})
 
 
 class StatisticsCache:
@@ -50,8 +50,8 @@ class StatisticsCache:
     ) -> Reading:
         """Return the wanted matrices, by (statistic, probe, slot), and those of `numbers` that need a forward pass.
 
-        These are tokens and flops; the other numbers per layer and network are always there. What is missing from the
-        cache, or damaged, is read from the network, and kept if `keep`.
+        These are tokens, flops and activations; the other numbers per layer and network are always there. What is
+        missing from the cache, or damaged, is read from the network, and kept if `keep`.
         """
         matrices = list(dict.fromkeys(matrices))
         entry = self._entry(subject)
@@ -150,7 +150,8 @@ class StatisticsCache:
             reading = Reading(layers=numbers, net=data["net"])
         except (OSError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError):
             return None
-        return None if shapes and "flops" not in reading.net else reading
+        known = reading.net.keys() | {name for name, _ in reading.layers}
+        return reading if known.issuperset(shapes) else None
 
     def _read_matrices(
         self, reading: Reading, entry: Path, name: str, probe_name: str, slots: Sequence[str], stride: int = 1

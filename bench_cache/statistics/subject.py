@@ -51,8 +51,8 @@ class Subject:
     def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
         """Build the network and read the wanted (statistic, probe) pairs from it; keep nothing.
 
-        The FLOPs come from the space, which has a closed form or remembers them: torch's counter gives the same number
-        and takes ten times as long.
+        FLOPs and activations come from the space, which has closed forms or remembers them: counting gives the same
+        numbers, and takes longer.
 
         Raises:
             ArchitectureError: the network cannot be built, or its blocks are not found.
@@ -71,10 +71,11 @@ class Subject:
         if self.input is not None and len(self.input.images) >= self.batch:
             images = torch.tensor(self.input.images[: self.batch])
             targets = torch.tensor(self.input.targets[: self.batch])
-        probed = {(name if name != "flops" else "tokens", p) for name, p in wanted}
+        closed = {"flops": space.flops, "activations": space.activations}
+        probed = {("tokens" if name in closed else name, p) for name, p in wanted}
         reading = read_statistics(model, blocks, probed, images, targets, seed=self.seed)
-        if ("flops", "") in wanted:
-            reading.net["flops"] = float(space.flops(self.arch, self.spec))
+        for name in closed.keys() & {name for name, _ in wanted}:
+            reading.net[name] = float(closed[name](self.arch, self.spec))
         return reading
 
     def _check_images(self) -> None:

@@ -116,7 +116,7 @@ def test_the_rows_are_the_same_everywhere(whole: tuple[Path, EvolutionResult]) -
     stored = json.loads((out / "report.json").read_bytes())
     with open(out / "report.csv", newline="") as file:
         table = list(csv.DictReader(file))
-    assert len(stored["rows"]) == len(table) == len(result.report.rows) == 3 * 7 * 3
+    assert len(stored["rows"]) == len(table) == len(result.report.rows) == 3 * 8 * 3
     for row, in_json, in_csv in zip(result.report.rows, stored["rows"], table, strict=True):
         assert in_json == vars(row)
         assert in_csv == {name: "" if value is None else str(value) for name, value in vars(row).items()}
@@ -295,7 +295,7 @@ def test_a_finished_run_can_be_finished_again_and_go_further(
 def test_no_generation_but_the_first(tmp_path: Path) -> None:
     result = run_evolution(begin(tmp_path / "run", generations=0))
     assert (result.finished, result.generations) == (True, 0)
-    assert len(result.report.rows) == 3 * 7 * 3
+    assert len(result.report.rows) == 3 * 8 * 3
 
 
 @pytest.mark.parametrize(
@@ -335,5 +335,5 @@ def test_two_benchmarks(tmp_path: Path) -> None:
     other = synthetic.benchmark(20, "other", seed=3)
     result = run_evolution(begin(tmp_path / "run", BENCHMARK, other, generations=0))
     assert {row.benchmark for row in result.report.rows} == {"small", "other", ""}
-    assert len(result.report.rows) == 3 * 7 * 5
+    assert len(result.report.rows) == 3 * 8 * 5
     assert result.proxy.provenance["benchmarks"] == ["small", "other"]

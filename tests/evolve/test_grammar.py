@@ -64,6 +64,11 @@ def test_trees_grow_between_the_given_heights(name: str, rng: random.Random) -> 
             assert tree.height <= max(high, lowest)
 
 
+def test_a_statistic_that_came_later_is_not_drawn() -> None:
+    assert parse("activations").is_complete
+    assert NET_TERMINALS == ("params", "flops", "depth", "width")
+
+
 @every_grammar
 def test_every_type_can_be_grown_and_is_of_use(made: Grammar, rng: random.Random) -> None:
     types = {made.pset.ret}

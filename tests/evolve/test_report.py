@@ -106,7 +106,7 @@ def test_missing_accuracies_are_left_out() -> None:
 
 def test_there_is_one_row_for_each_name() -> None:
     names = [(row.predictor, row.split, row.benchmark, row.task) for row in MADE.rows]
-    assert len(names) == len(set(names)) == 3 * 7 * 4
+    assert len(names) == len(set(names)) == 3 * 8 * 4
     with pytest.raises(KeyError):
         MADE.row("luck", "test")
     with pytest.raises(KeyError):

@@ -64,7 +64,7 @@ def command(context: click.Context, bench: str, tasks: str, proxies: Sequence[st
           sample: int | None, seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
-    Params, FLOPs, depth and width are candidates too, unless --proxies leaves them out.
+    Params, FLOPs, activations, depth and width are candidates too, unless --proxies leaves them out.
     """
     console = make_console()
     benchmark = load_benchmark(bench)

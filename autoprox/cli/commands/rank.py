@@ -43,8 +43,8 @@ def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: 
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
-    ranked only by name. Params, FLOPs, depth and width are always there. The same command with the same --out goes on
-    with a run that was stopped.
+    ranked only by name. Params, FLOPs, activations, depth and width are always there. The same command with the same
+    --out goes on with a run that was stopped.
     """
     console = make_console()
     plan = make_plan(

@@ -30,6 +30,8 @@ from autoprox.readout import Readout
 from autoprox.scoring import AnyProxy, gaussian_batch
 from autoprox.zoo.shared_results import sharing_results
 
+_SIZES = ("params", "flops", "activations")
+
 
 @dataclass(frozen=True)
 class _Scored:
@@ -38,6 +40,7 @@ class _Scored:
     model: str
     params: int
     flops: float | None
+    activations: float | None
     scores: tuple[Score, ...]
 
 
@@ -186,12 +189,12 @@ def _score(model: _Model, proxies: Sequence[AnyProxy], samples: _Samples) -> _Sc
     inputs, targets = inputs.to(model.device), None if targets is None else targets.to(model.device)
     params = sum(parameter.numel() for parameter in network.parameters())
     try:
-        flops = read_statistics(network, (), {("flops", "")}, inputs).net["flops"]
+        counted = read_statistics(network, (), {("flops", ""), ("activations", "")}, inputs).net
     except LayerError:
-        flops = None
+        counted = {}
     with sharing_results() as shared:
         scores = [function_score(proxy, network, inputs, targets, samples.seed, shared) for proxy in proxies]
-    return _Scored(model.name, params, flops, tuple(scores))
+    return _Scored(model.name, params, counted.get("flops"), counted.get("activations"), tuple(scores))
 
 
 def _name(proxy: AnyProxy) -> str:
@@ -226,9 +229,10 @@ def _print(console: Console, scored: Sequence[_Scored], proxies: Sequence[AnyPro
 
 
 def _table(rows: Sequence[tuple[int | None, _Scored, Score]]) -> Table:
-    table = make_table("", *numbers("rank", "score", "params", "FLOPs", "s"), "model")
+    table = make_table("", *numbers("rank", "score", "params", "FLOPs", "activations", "s"), "model")
     for rank, found, score in rows:
-        sizes = size(found.params), number(None) if found.flops is None else size(found.flops)
+        counts = (found.params, found.flops, found.activations)
+        sizes = (number(None) if count is None else size(count) for count in counts)
         shown = number(None if rank is None else float(rank), ".0f")
         table.add_row(shown, number(score.value, ".7g"), *sizes, number(score.seconds, ".2f"), found.model)
     return table
@@ -252,7 +256,7 @@ def _json(scored: Sequence[_Scored], proxies: Sequence[AnyProxy], samples: _Samp
         "autoprox": __version__,
         "seed": samples.seed,
         "ran_on": list(_ran_on(proxies, samples)),
-        "models": [{"model": found.model, "params": found.params, "flops": found.flops} for found in scored],
+        "models": [{name: getattr(found, name) for name in ("model", *_SIZES)} for found in scored],
         "proxies": [
             {
                 "proxy": _name(proxy),

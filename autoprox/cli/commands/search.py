@@ -17,14 +17,14 @@ from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
 from autoprox.cli.terminal import make_console, say
 from autoprox.proxy import resolve
 from autoprox.search.candidate import SearchError
-from autoprox.search.limits import Limits
+from autoprox.search.limits import WORDS, Limits
 from autoprox.search.on_benchmark import OFFERS
 from autoprox.search.region import describe_spec
 from autoprox.search.run import SearchPlan, read_plan, run_search, start_search
 from autoprox.search.strategies import STRATEGIES, SearchSettings
 
 _DEFAULTS, _SPEC = SearchSettings(), InputSpec()
-_SIZES = ("max_params", "min_params", "max_flops", "min_flops")
+_SIZES = tuple(f"{side}_{fact}" for fact in WORDS for side in ("max", "min"))
 _GENES = ("budget", "seed", "population", "tournament")
 
 
@@ -36,6 +36,8 @@ _GENES = ("budget", "seed", "population", "tournament")
 @click.option("--min-params", type=Count(), help="Such as 4e6 or 4M.")
 @click.option("--max-flops", type=Count(), help="Multiply-adds of one image, such as 1.4G.")
 @click.option("--min-flops", type=Count(), help="Multiply-adds of one image, such as 0.8G.")
+@click.option("--max-activations", type=Count(), help="Outputs of convolutions and linears for one image, such as 9M.")
+@click.option("--min-activations", type=Count(), help="Outputs of convolutions and linears for one image, such as 6M.")
 @click.option("--budget", type=int, default=_DEFAULTS.budget, show_default=True, help="Architectures to score.")
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
 @click.option(
@@ -65,7 +67,7 @@ _GENES = ("budget", "seed", "population", "tournament")
 @click.option("--resume", is_flag=True, help="Go on with the search in --out; a larger --budget goes further.")
 @click.pass_context
 def command(context: click.Context, out: Path | None, resume: bool, top: int, workers: int, **choices: Any) -> int:
-    """Search the architectures that a proxy scores highest, under limits on parameters and FLOPs, training nothing.
+    """Search the architectures that a proxy scores highest, under limits on their size, training nothing.
 
     On a space: regularised evolution (Real et al., 2019) or random search. On a benchmark: random search among its
     architectures, with the trained accuracy of what the proxy chooses, its rank and its regret.

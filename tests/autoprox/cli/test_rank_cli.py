@@ -83,7 +83,7 @@ def test_what_is_printed(ranked: tuple[Path, str]) -> None:
         f"autoprox rank → {out}",
         "small, split all: 24 architectures",
         "tasks size_kd, shape_kd",
-        "8 proxies, batch 3, seed 0",
+        "9 proxies, batch 3, seed 0",
     ]
     tables = [line for line in lines[4:] if not line.startswith(("τ:", "No images", "Saved"))]
     assert max(map(len, tables)) <= 120
@@ -102,7 +102,7 @@ def test_what_is_printed(ranked: tuple[Path, str]) -> None:
 
 def test_the_csv_has_every_number(ranked: tuple[Path, str]) -> None:
     found = rows(ranked[0])
-    assert len(found) == 8 * 3
+    assert len(found) == 9 * 3
     assert {row["task"] for row in found} == {"size_kd", "shape_kd", "mean"}
     params = next(row for row in found if (row["task"], row["proxy"]) == ("size_kd", "params"))
     x, y = BENCHMARK.structure()["params"], BENCHMARK.tasks["size_kd"]
@@ -112,7 +112,7 @@ def test_the_csv_has_every_number(ranked: tuple[Path, str]) -> None:
     assert (params["n"], params["unscored"], params["partial_tau"], params["seconds"]) == ("24", "0", "", "0.0")
     zico = next(row for row in found if (row["task"], row["proxy"]) == ("size_kd", "zico"))
     assert (zico["n"], zico["unscored"], zico["tau"], zico["regret_1"]) == ("0", "24", "", "")  # and not 0
-    assert zico["rank"] == "8.0"
+    assert zico["rank"] == "9.0"
     snip = next(row for row in found if (row["task"], row["proxy"]) == ("mean", "snip"))
     assert float(snip["tau_low"]) < float(snip["tau"]) < float(snip["tau_high"])
     assert float(snip["seconds"]) > 0
@@ -125,10 +125,10 @@ def test_the_json_has_the_same_numbers_settings_failures_and_correlations(ranked
     assert record["settings"]["batch"] == 3
     assert [(f["proxy"], f["count"]) for f in record["failures"]] == [("zico", 24)]
     names, spearman = record["correlations"]["proxies"], record["correlations"]["spearman"]
-    assert names[4:] == ["l2-norm", "snip", "mean(std(weight[mlp]))", "zico"]
+    assert names[5:] == ["l2-norm", "snip", "mean(std(weight[mlp]))", "zico"]
     structure = BENCHMARK.structure()
     assert spearman[0][1] == pytest.approx(scipy.stats.spearmanr(structure["params"], structure["flops"]).statistic)
-    assert spearman[0][7] is None  # zico has no scores
+    assert spearman[0][8] is None  # zico has no scores
 
 
 def test_the_latex_is_made_of_complete_tabulars(ranked: tuple[Path, str]) -> None:
@@ -137,7 +137,7 @@ def test_the_latex_is_made_of_complete_tabulars(ranked: tuple[Path, str]) -> Non
     assert len(tabulars) == 3
     for columns, body in tabulars:
         lines = [line for line in body.strip().splitlines() if line.endswith(r"\\")]
-        assert len(lines) == 1 + 8
+        assert len(lines) == 1 + 9
         assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1 for line in lines)
         assert [line for line in body.split() if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
     assert set(re.findall(r"\\([a-z]+)", text)) <= {

@@ -80,6 +80,7 @@ def test_scores_are_those_of_the_proxies(two: tuple[str, str], capsys) -> None:
     params = [sum(p.numel() for p in TinyVit(depth=depth).parameters()) for depth in (1, 3)]
     assert [model["params"] for model in found["models"]] == params
     assert found["models"][0]["flops"] < found["models"][1]["flops"]
+    assert [model["activations"] for model in found["models"]] == [4 * 6 + d * 4 * (18 + 6 + 9 + 6) + 5 for d in (1, 3)]
 
 
 def test_images_of_a_file(tmp_path: Path, capsys) -> None:

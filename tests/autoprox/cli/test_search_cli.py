@@ -84,7 +84,7 @@ def test_the_best_are_printed_and_saved(tmp_path: Path, capsys) -> None:
     for row in saved["architectures"]:
         arch = PIT.from_json(row["arch"])
         assert row["params"] == PIT.params(arch, SPEC) <= 300_000
-        assert row["flops"] == PIT.flops(arch, SPEC)
+        assert (row["flops"], row["activations"]) == (PIT.flops(arch, SPEC), PIT.activations(arch, SPEC))
         assert (row["depth"], row["width"]) == (PIT.depth(arch), PIT.width(arch))
         assert f"{row['score']:.7g}" in shown
         assert PIT.key(arch).partition(":")[2].replace("|", " | ") in shown

@@ -48,6 +48,7 @@ COVERING = (
     "sum(fro(batch_std(weight_grad_batches[qkv, noise]))) + sum(fan_out[proj]) + mean(tokens[mlp])",
     "sum(pattern_count(attn)) + sum(spectral(act[noise])) + sum(effective_rank(act_grad[synflow]))",
     "sum(minimum(mean(weight), 0.25 - exp(1))) + 1e-06",
+    "activations / flops + sum(tokens[qkv])",
     DENSE,
 )
 

@@ -68,15 +68,15 @@ def values(scores: Scores, task: str = "size_kd") -> dict[str, np.ndarray]:
 
 def test_structure_comes_first_and_all_is_the_training_free_zoo(zoo: None) -> None:
     found = proxies_to_rank(BENCHMARK, ["all"])
-    assert [p.name for p in found] == ["params", "flops", "depth", "width", *FORMULAS, "fails"]
-    assert [p.name for p in proxies_to_rank(BENCHMARK, ["steps", "params"])][4:] == ["steps"]
+    assert [p.name for p in found] == ["params", "flops", "activations", "depth", "width", *FORMULAS, "fails"]
+    assert [p.name for p in proxies_to_rank(BENCHMARK, ["steps", "params"])][5:] == ["steps"]
 
 
 def test_own_formulas_files_and_runs_are_ranked(tmp_path: Path) -> None:
     proxy = Proxy.from_formula("mean(std(weight[mlp]))", "evolved")
     proxy.save(tmp_path / "run" / "proxy.json")
     refs = [str(tmp_path / "run"), str(tmp_path / "run" / "proxy.json"), "sum(fro( weight ))", "snip"]
-    found = proxies_to_rank(BENCHMARK, refs)[4:]
+    found = proxies_to_rank(BENCHMARK, refs)[5:]
     assert [(p.name, p.text) for p in found] == [
         (refs[0], proxy.formula.text),
         (refs[1], proxy.formula.text),
@@ -130,7 +130,7 @@ def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: None) -> N
     scores = collect(plan, tmp_path / "run", on_progress=lambda done, of: progress.append((done, of)))
     assert progress == [(n, 8) for n in range(1, 9)]
     found = values(scores)
-    assert set(found) == {"params", "flops", "depth", "width", *FORMULAS, "fails"}
+    assert set(found) == {"params", "flops", "activations", "depth", "width", *FORMULAS, "fails"}
     for name, closed in BENCHMARK.structure().items():
         np.testing.assert_array_equal(found[name], closed)
     np.testing.assert_allclose(found["closed"], found["depth"] * found["width"])
@@ -248,7 +248,7 @@ def test_the_batch_is_gaussian_seeded_and_not_that_of_the_probe_noise() -> None:
 
 def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
     plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["az-nas"], sample=5)
-    assert [p.name for p in plan.proxies][4:] == ["az-expressivity", "az-trainability", "az-complexity", "az-nas"]
+    assert [p.name for p in plan.proxies][5:] == ["az-expressivity", "az-trainability", "az-complexity", "az-nas"]
     scores = collect(plan, tmp_path / "run")
     found = values(scores)
     parts = [found[name] for name in ("az-expressivity", "az-trainability", "az-complexity")]
@@ -263,7 +263,7 @@ def test_proxies_are_recorded_by_their_text() -> None:
     made = proxies_to_rank(BENCHMARK, ["snip", "grasp", "sum(fro(weight))", "az-nas"])
     plan = RankPlan(BENCHMARK, ("size_kd",), made, (0, 1, 2))
     records = orjson.loads(orjson.dumps(plan.record()["proxies"]))
-    assert records[4:7] == [
+    assert records[5:8] == [
         {"name": "snip", "proxy": "sum(l1(weight * weight_grad))"},
         {"name": "grasp", "proxy": "grasp"},
         {"name": "sum(fro(weight))", "proxy": "sum(fro(weight))"},

@@ -31,7 +31,9 @@ def rows(result: SearchResult) -> list[tuple[str, float | None]]:
 # Limits and settings
 
 
-@pytest.mark.parametrize("field", ["min_params", "max_params", "min_flops", "max_flops"])
+@pytest.mark.parametrize(
+    "field", ["min_params", "max_params", "min_flops", "max_flops", "min_activations", "max_activations"]
+)
 @pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, "6M", True])
 def test_a_bound_is_a_positive_number(field: str, bad: object) -> None:
     with pytest.raises(SearchError, match=f"{field} is .*positive number"):
@@ -48,6 +50,7 @@ def test_limits_are_said_in_words() -> None:
     assert str(Limits()) == "no limits"
     assert str(Limits(max_params=6e6, min_flops=1e9)) == "parameters ≤ 6,000,000, FLOPs ≥ 1,000,000,000"
     assert str(Limits(1, 2)) == "1 ≤ parameters ≤ 2"
+    assert str(Limits(max_activations=9e6)) == "activations ≤ 9,000,000"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +78,9 @@ def test_an_impossible_limit_names_the_smallest_value() -> None:
             search(space, "params", SearchSettings(limits=Limits(max_params=space.min_params(InputSpec()) - 1)))
         with pytest.raises(SearchError, match=f"FLOPs: the smallest has {space.min_flops(InputSpec()):,}"):
             search(space, "params", SearchSettings(limits=Limits(max_flops=space.min_flops(InputSpec()) - 1)))
+        smallest = space.min_activations(InputSpec())
+        with pytest.raises(SearchError, match=f"activations: the smallest has {smallest:,}; raise max_activations"):
+            search(space, "params", SearchSettings(limits=Limits(max_activations=smallest - 1)))
 
 
 def test_limits_that_nothing_meets_say_how_long_was_looked() -> None:
@@ -101,7 +107,7 @@ def test_the_tightest_possible_limit_is_met(strategy: str) -> None:
     seed=st.integers(0, 2**32),
     low=st.floats(0.0, 0.6),
     high=st.floats(0.15, 1.0),
-    fact=st.sampled_from(["params", "flops"]),
+    fact=st.sampled_from(["params", "flops", "activations"]),
     children=st.integers(1, 9),
     crossover=st.sampled_from([0.0, 0.5, 1.0]),
 )
@@ -119,6 +125,7 @@ def test_every_architecture_is_valid_new_and_within_the_limits(
         space.validate(entry.arch)
         assert bounds[f"min_{fact}"] <= getattr(entry, fact) <= bounds[f"max_{fact}"]
         assert (entry.params, entry.flops) == (space.params(entry.arch, spec), space.flops(entry.arch, spec))
+        assert entry.activations == space.activations(entry.arch, spec)
         assert entry.key == space.key(entry.arch)
         assert entry.score == pytest.approx(space.depth(entry.arch) + space.width(entry.arch) / 24)
 
@@ -162,7 +169,7 @@ class Recorder:
 
     def draw(self) -> Candidate:
         self.count += 1
-        return Candidate(self.count, str(self.count), 0, 0, 0, 0)
+        return Candidate(self.count, str(self.count), 0, 0, 0, 0, 0)
 
     def mutant(self, parent: int) -> Candidate:
         self.parents.append(parent)
@@ -174,7 +181,7 @@ class Recorder:
 
 
 def history(scores: Sequence[float | None]) -> list[Candidate]:
-    return [Candidate(number, str(number), 0, 0, 0, 0, score) for number, score in enumerate(scores)]
+    return [Candidate(number, str(number), 0, 0, 0, 0, 0, score) for number, score in enumerate(scores)]
 
 
 def test_evolution_forgets_the_oldest_however_good() -> None:

@@ -266,7 +266,8 @@ def test_structure_is_the_closed_form_of_the_space(name: str) -> None:
     structure = Benchmark("x", name, SPEC, "tests", archs, {"a": np.zeros(len(archs))}).structure()
     assert tuple(structure) == STRUCTURE
     for row, arch in enumerate(archs):
-        expected = (space.params(arch, SPEC), space.flops(arch, SPEC), space.depth(arch), space.width(arch))
+        sizes = space.params(arch, SPEC), space.flops(arch, SPEC), space.activations(arch, SPEC)
+        expected = (*sizes, space.depth(arch), space.width(arch))
         assert tuple(structure[fact][row] for fact in STRUCTURE) == expected
 
 
@@ -288,6 +289,7 @@ def test_structure_of_a_table_is_what_the_table_says() -> None:
         "width": [15, 32],
     }
     assert dict(tabular([{"kind": "vit"}], {}).structure()) == {}
+    assert tabular([{"kind": "vit"}], {"activations": [5]}).structure()["activations"].tolist() == [5]
 
 
 def test_settings_are_the_same_in_any_order_and_as_whole_floats() -> None:

@@ -40,7 +40,7 @@ def test_one_row_a_network_with_the_best_recipe_at_the_smaller_image(tmp_path: P
 def test_sizes_are_those_of_the_tables_and_need_no_network(tmp_path: Path) -> None:
     files = timm_files(tmp_path / "made")
     benchmark = read_benchmark(files[0])
-    assert list(benchmark.structure()) == ["params", "flops"]
+    assert list(benchmark.structure()) == ["params", "flops", "activations"]
     assert benchmark.structure()["params"].tolist() == [5.72e6, 7.83e6, 28.29e6, 86.57e6]
     assert benchmark.columns["flops"][0] == 2.24e9
     assert benchmark.columns["activations"][0] == 4.48e6

@@ -16,6 +16,7 @@ from autoprox.bench_cache.spaces.blocks import REACH, Attention, RelativePositio
 from autoprox.bench_cache.spaces.micro_vit import MicroVitArch
 from autoprox.bench_cache.spaces.pit import PitArch
 from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, InputSpec, Space
+from autoprox.primitives import read_statistics
 
 SPECS = [
     InputSpec(image_size=64, num_classes=10),
@@ -50,6 +51,17 @@ def counted_flops(network: nn.Module, spec: InputSpec) -> int:
     return counter.get_total_flops()
 
 
+def made_by_layers(network: nn.Module, spec: InputSpec) -> int:
+    """Return the output elements of all convolutions and linears, by hooks."""
+    counts = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            layer.register_forward_hook(lambda module, args, output: counts.append(output.numel()))
+    with torch.no_grad():
+        network(images(spec, batch=1))
+    return sum(counts)
+
+
 @every_space
 def test_size_and_flops_in_closed_form_are_those_of_the_built_network(space: Space[Any]) -> None:
     for seed, spec in enumerate(SPECS):
@@ -57,6 +69,8 @@ def test_size_and_flops_in_closed_form_are_those_of_the_built_network(space: Spa
         network = space.build(arch, spec)
         assert space.params(arch, spec) == sum(p.numel() for p in network.parameters())
         assert 2 * space.flops(arch, spec) == counted_flops(network, spec)
+        counted = read_statistics(network, (), {("activations", "")}, images(spec)).net["activations"]
+        assert space.activations(arch, spec) == counted == made_by_layers(network, spec)
 
 
 @light_space

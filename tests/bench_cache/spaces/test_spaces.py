@@ -337,13 +337,15 @@ def test_the_smallest_sizes_are_those_of_an_architecture_and_no_other_is_smaller
         everything = [space.sample(random.Random(seed)) for seed in range(5)]
     else:
         everything = list(space.architectures() if space is PIT else extremes(space))
-    params, flops = space.min_params(spec), space.min_flops(spec)
+    params, flops, activations = space.min_params(spec), space.min_flops(spec), space.min_activations(spec)
     assert params == min(space.params(arch, spec) for arch in everything)
     assert flops == min(space.flops(arch, spec) for arch in everything)
+    assert activations == min(space.activations(arch, spec) for arch in everything)
     rng = random.Random(0)
     for arch in (space.sample(rng) for _ in range(200)):
         assert space.params(arch, spec) >= params
         assert space.flops(arch, spec) >= flops
+        assert space.activations(arch, spec) >= activations
 
 
 def test_heads_change_the_size_in_microsofts_autoformer_only() -> None:
