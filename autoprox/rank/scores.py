@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.runtime.local_pool import opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
@@ -167,15 +167,16 @@ def _jobs(plan: RankPlan) -> list[NetworkJob]:
 
 def _by_network(plan: RankPlan) -> tuple[AnyProxy, ...]:
     """Return the proxies that need a network."""
-    return tuple(p for p in plan.proxies if not isinstance(p, MergedRanks) and _table_formula(p) is None)
+    return tuple(p for p in plan.proxies if not isinstance(p, MergedRanks) and _table_formula(plan, p) is None)
 
 
-def _table_formula(proxy: Ranked) -> Formula | None:
+def _table_formula(plan: RankPlan, proxy: Ranked) -> Formula | None:
     """Return the formula of a proxy that reads only what the benchmark knows: structure and columns."""
     formula = None if isinstance(proxy, MergedRanks) else proxy.as_formula
     if formula is None:
         return None
-    known_there = (t.statistic.name in STRUCTURE or t.statistic.column for t in formula.terminals())
+    structure = plan.benchmark.structure()  # a list of networks lacks depth and width, which the networks show
+    known_there = (t.statistic.name in structure or t.statistic.column for t in formula.terminals())
     return formula if all(known_there) else None
 
 
@@ -213,7 +214,7 @@ def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpe
     facts = {name: values[at] for name, values in known(plan.benchmark, spec).items()}
     found: dict[str, np.ndarray] = {}
     for proxy in plan.proxies:
-        formula = _table_formula(proxy)
+        formula = _table_formula(plan, proxy)
         if formula is not None:
             found[proxy.name] = _from_table(formula, facts)
         elif not isinstance(proxy, MergedRanks):
@@ -247,7 +248,7 @@ def _failures(
         missing = int(np.isnan(found[proxy.name]).sum())
         if isinstance(proxy, MergedRanks):
             yield from [(proxy.name, "one of its parts has no score")] * missing
-        elif _table_formula(proxy) is not None:
+        elif _table_formula(plan, proxy) is not None:
             yield from [(proxy.name, "missing in the table")] * missing
         else:
             reasons = (each[proxy.name]["problem"] for each in networks if each[proxy.name]["value"] is None)
@@ -258,7 +259,7 @@ def _seconds(plan: RankPlan, spent: Mapping[str, Sequence[float]]) -> dict[str, 
     """Return each proxy's mean seconds: 0 for structure, NaN for a column, the sum of the parts for merged ranks."""
     seconds = {name: float(np.mean(of_one)) for name, of_one in spent.items()}
     for proxy in plan.proxies:
-        formula = _table_formula(proxy)
+        formula = _table_formula(plan, proxy)
         if formula is not None:
             reads_column = any(terminal.statistic.column for terminal in formula.terminals())
             seconds[proxy.name] = float("nan") if reads_column else 0.0

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from autoprox.proxy import Proxy
 from autoprox.rank.network import Score, formula_scores, score_network
 from autoprox.rank.plan import RankError, make_plan, network_setups
 from autoprox.rank.scores import _jobs as jobs
+from autoprox.rank.scores import collect
 
 NAMES = ("test_vit", "test_vit2", "test_vit3")
 BENCHMARK = Benchmark(
@@ -96,6 +98,14 @@ def test_networks_of_timm_are_scored() -> None:
     plan = make_plan(BENCHMARK, proxies=["l2-norm", "snip", "depth"])
     (scores,) = score_network(jobs(plan)[0])
     assert all(score.value for score in scores.values()), scores
+
+
+def test_depth_is_read_from_the_networks_where_the_table_lacks_it(tmp_path: Path) -> None:
+    plan = make_plan(BENCHMARK, proxies=["depth", "depth-times-width", "params"])
+    assert [proxy.name for proxy in jobs(plan)[0].proxies] == ["depth", "depth-times-width"]
+    pytest.importorskip("timm")
+    scores = collect(plan, tmp_path / "run").table
+    assert scores.scores["top"][scores.proxies.index("depth")].min() >= 1
 
 
 def test_only_networks_up_to_a_size_are_ranked() -> None:
