@@ -151,6 +151,7 @@ def run_evolution(
     out: Path,
     *,
     operations: Vocabulary = OPERATIONS,
+    spaces: Sequence[str] = (),
     generations: int | None = None,
     workers: int = 1,
     executor: Executor | None = None,
@@ -158,7 +159,8 @@ def run_evolution(
 ) -> EvolutionResult:
     """Run the evolution in a directory to its end, from wherever its journal ends.
 
-    `operations` is the vocabulary that the run was started with. `generations` replaces the number in the settings.
+    `operations` is the vocabulary that the run was started with, and `spaces` the users' spaces of its benchmarks
+    (FILE.py:NAME). `generations` replaces the number in the settings.
     The work is done by `workers` local processes, or by any `executor` (concurrent.futures.Executor) whose workers can
     import autoprox; the executor stays open. The result does not depend on who does the work. An interrupted run
     (KeyboardInterrupt) keeps the generations that are complete, and reports without a look at the test split.
@@ -181,7 +183,7 @@ def run_evolution(
         if len(journal.records) > settings.generations + 1:
             done = len(journal.records) - 1
             raise SettingsError(f"generations is {settings.generations}, but the run in {out} has {done} already")
-        benchmarks = stored_benchmarks(out, settings)
+        benchmarks = stored_benchmarks(out, settings, spaces)
         needs_no_pool = executor or settings.grammar == TABULAR  # a table takes no time to read
         pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
@@ -200,7 +202,8 @@ def _check_same_operations(out: Path, settings: EvolutionSettings, operations: V
         begun = ", ".join(settings.own_operations) or "none"
         raise SettingsError(
             f"the run in {out} was started with operations of its own ({begun}), and now has others "
-            f"({', '.join(given) or 'none'}); call run_evolution(..., operations=...) with the same vocabulary"
+            f"({', '.join(given) or 'none'}); call run_evolution(..., operations=...) with the same vocabulary, "
+            "or add the same --operations"
         )
 
 
@@ -263,7 +266,7 @@ def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
     return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
 
 
-def stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]:
+def stored_benchmarks(out: Path, settings: EvolutionSettings, spaces: Sequence[str] = ()) -> list[Benchmark]:
     """Return the run's copies of its benchmarks.
 
     Raises:
@@ -272,7 +275,7 @@ def stored_benchmarks(out: Path, settings: EvolutionSettings) -> list[Benchmark]
     benchmarks = []
     for name, digest in settings.benchmarks:
         path = out / "benchmarks" / f"{name}.json"
-        benchmarks.append(Benchmark.load(path))
+        benchmarks.append(Benchmark.load(path, spaces))
         if _digest(benchmarks[-1]) != digest:
             raise JournalError(
                 f"{path} is not the benchmark that the run was started with; start again with another --out"

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,7 @@ import orjson
 import torch
 from torch import Tensor
 
+from autoprox.bench_cache.runtime import plug_ins
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.primitives import (
     OPERATIONS,
@@ -36,7 +37,7 @@ from autoprox.scoring import (
     formula_score,
     halves_batch,
 )
-from autoprox.zoo import ZOO
+from autoprox.zoo import ZOO, ZooProxy
 
 #: The name of the proxy's file in a run directory.
 PROXY_FILE = "proxy.json"
@@ -248,8 +249,42 @@ class Proxy:
         return sorted(scores, key=lambda item: -item[1])
 
 
+def named_proxy(name: str) -> AnyProxy | None:
+    """Return the shipped proxy of a name, or that of an installed package (entry points `autoprox.proxies`), or None.
+
+    Raises:
+        ProxyError: a package offers a proxy under a shipped name, or what it offers cannot be loaded or is no proxy.
+    """
+    try:
+        plug_ins.check_no_clash(plug_ins.PROXIES, name, ZOO)
+        if name in ZOO:
+            return _of_record(ZOO[name])
+        if name not in plug_ins.plug_in_names(plug_ins.PROXIES):
+            return None
+        value = plug_ins.load_plug_in(plug_ins.PROXIES, name).value
+    except plug_ins.PlugInError as error:
+        raise ProxyError(str(error)) from error
+    if isinstance(value, str):
+        return Proxy.from_formula(value, name)
+    if isinstance(value, ZooProxy):
+        return _of_record(replace(value, name=name))
+    if isinstance(value, Proxy):
+        return Proxy(value.formula, name, value.provenance)
+    package = plug_ins.plug_in_package(plug_ins.PROXIES, name)
+    raise ProxyError(
+        f"'{name}' of the package {package} is a {type(value).__name__}; it must be the text of a formula, a Proxy or "
+        "a ZooProxy"
+    )
+
+
+def _of_record(entry: ZooProxy) -> AnyProxy:
+    return Proxy.from_formula(entry.formula, entry.name, entry.provenance) if entry.formula else entry
+
+
 def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = OPERATIONS) -> AnyProxy:
     """Return the proxy that a user means: a shipped name, a run directory, a proxy file, or the formula itself.
+
+    A name may also be that of a proxy of an installed package.
 
     They are tried in this order, so that a name means the same in every directory; write `./snip` for a file called
     snip. A formula is returned as a `Proxy`, a function of the zoo as its record; both score models in the same way.
@@ -260,9 +295,8 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
         OSError: a file cannot be read, or a `Path` leads nowhere.
     """
     text = os.fspath(ref)
-    if isinstance(ref, str) and ref in ZOO:
-        entry = ZOO[ref]
-        return Proxy.from_formula(entry.formula, ref, entry.provenance) if entry.formula else entry
+    if isinstance(ref, str) and (named := named_proxy(ref)) is not None:
+        return named
     path = os.path.expanduser(text)
     if os.path.isdir(path):
         if not os.path.exists(os.path.join(path, PROXY_FILE)):

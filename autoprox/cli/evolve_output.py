@@ -19,6 +19,7 @@ from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.caption import data_inputs, made_inputs
+from autoprox.vocabulary import as_options
 
 #: The seed of the networks' weights and of made-up samples, which an evolution never changes.
 NETWORK_SEED = 0
@@ -151,8 +152,18 @@ def why_chosen(result: EvolutionResult) -> list[str]:
     ]
 
 
-def print_result(console: Console, result: EvolutionResult, settings: EvolutionSettings, out: Path) -> None:
-    """Print the formula, why it was chosen, its report, the verdict, and what to do next."""
+def print_result(
+    console: Console,
+    result: EvolutionResult,
+    settings: EvolutionSettings,
+    out: Path,
+    spaces: Sequence[str] = (),
+    operations: Sequence[str] = (),
+) -> None:
+    """Print the formula, why it was chosen, its report, the verdict, and what to do next.
+
+    `spaces` and `operations` are the user's own, which commands have to name again.
+    """
     say(console, Text.assemble("\n", ("formula", "bold"), f"  {result.proxy.formula.text}"))
     for line in why_chosen(result):
         say(console, line)
@@ -163,17 +174,18 @@ def print_result(console: Console, result: EvolutionResult, settings: EvolutionS
         say(console, line)
     if not result.finished:
         say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
-        say(console, f"Go on with: {resume_command(out)}")
+        say(console, f"Go on with: {resume_command(out, as_options(spaces, operations))}")
     say(console, f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl")
+    own = as_options((), operations)
     if any(terminal.statistic.column for terminal in result.proxy.formula.terminals()):
-        say(console, f"Next: autoprox search --bench {result.report.rows[0].benchmark} --proxy {out}")
+        say(console, f"Next: autoprox search --bench {result.report.rows[0].benchmark} --proxy {out}{own}")
     else:
-        say(console, f"Next: autoprox export {out} --to python --out proxy.py")
+        say(console, f"Next: autoprox export {out} --to python --out proxy.py{own}")
 
 
-def resume_command(out: Path) -> str:
-    """Return the command that goes on with the run in a folder."""
-    return f"autoprox evolve --resume --out {out}"
+def resume_command(out: Path, own: str = "") -> str:
+    """Return the command that goes on with the run in a folder; `own` is what `as_options` returns."""
+    return f"autoprox evolve --resume --out {out}{own}"
 
 
 def _report_table(report: Report, split: str, settings: EvolutionSettings) -> Table:

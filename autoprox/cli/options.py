@@ -35,6 +35,24 @@ tasks_option = click.option(
 )
 
 
+#: Users' spaces that the benchmarks of a command may be of.
+spaces_option = click.option(
+    "--space",
+    "spaces",
+    multiple=True,
+    metavar="FILE.py:NAME",
+    help="Space of your own that the benchmark is of. Code of yours runs only where it is named.",
+)
+
+#: Users' operations that formulas may have.
+operations_option = click.option(
+    "--operations",
+    multiple=True,
+    metavar="FILE.py|NAME",
+    help="Operations of your own: a file, FILE.py:NAME, or what an installed package offers. Repeatable.",
+)
+
+
 class Count(click.ParamType):
     """A large number: 6000000, 6e6, 6M; K, M and G (or B) are 10³, 10⁶ and 10⁹."""
 

@@ -53,7 +53,9 @@ class SearchScreen:
             say(self.console, f"scored {progress.done} of {progress.budget}, best {best}{remaining}")
 
 
-def print_outcome(console: Console, plan: SearchPlan, outcome: SearchOutcome, out: Path | None, top: int) -> None:
+def print_outcome(
+    console: Console, plan: SearchPlan, outcome: SearchOutcome, out: Path | None, top: int, own: str = ""
+) -> None:
     result = outcome.result
     console.print(_table(result, top))
     for line in _remarks(result):
@@ -64,16 +66,16 @@ def print_outcome(console: Console, plan: SearchPlan, outcome: SearchOutcome, ou
             say(console, line)
     if not result.finished:
         done = f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
-        say(console, f"{done} {going_on(out)}")
+        say(console, f"{done} {going_on(out, own)}")
     if out is not None:
         say(console, f"Saved in {out}: architectures.json, architectures.csv, journal.jsonl")
 
 
-def going_on(out: Path | None) -> str:
-    """Say how to go on with an interrupted search."""
+def going_on(out: Path | None, own: str = "") -> str:
+    """Say how to go on with an interrupted search; `own` is what `as_options` returns."""
     if out is None:
         return "A search without --out cannot be resumed."
-    return f"Nothing that was scored is lost. Go on with: autoprox search --resume --out {out}"
+    return f"Nothing that was scored is lost. Go on with: autoprox search --resume --out {out}{own}"
 
 
 def _table(result: SearchResult, top: int) -> Table:

@@ -21,8 +21,15 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
-from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.proxy import PROXY_FILE, Proxy
+from autoprox.bench_cache.spaces.registry import (
+    InputSpec,
+    get_space,
+    pinned,
+    recorded_space,
+    space_record,
+)
+from autoprox.primitives import OPERATIONS, Vocabulary
+from autoprox.proxy import PROXY_FILE, Proxy, named_proxy
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate, SearchError
@@ -31,7 +38,6 @@ from autoprox.search.loop import SearchProgress, SearchResult, StoredScore
 from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, of_one_network, search_benchmark
 from autoprox.search.on_space import check_space, search
 from autoprox.search.strategies import SearchSettings
-from autoprox.zoo import ZOO
 
 JOURNAL = "journal.jsonl"
 BENCHMARK_FILE = "benchmark.json"
@@ -87,6 +93,7 @@ class SearchPlan:
             if self.tasks or self.split != "all":
                 raise SearchError("tasks and split are a benchmark's, and a space has none")
             object.__setattr__(self, "spec", self.spec or InputSpec())
+            object.__setattr__(self, "space", pinned(self.space))
             check_space(get_space(self.space), self.proxy, self.settings, self.spec or InputSpec(), self.batch)
         if self.benchmark is not None:
             if self.spec is not None:
@@ -114,7 +121,7 @@ class SearchPlan:
         """Return all that the result depends on, as JSON; large data by its SHA-256."""
         benchmark = self.benchmark
         return {
-            "space": self.space,
+            "space": None if self.space is None else space_record(self.space),
             "spec": None if self.spec is None else asdict(self.spec),
             "benchmark": None if benchmark is None else [benchmark.name, _sha256(benchmark.to_bytes())],
             "tasks": list(self.tasks),
@@ -153,10 +160,13 @@ def start_search(plan: SearchPlan, out: Path) -> None:
     SearchJournal.create(out / JOURNAL, plan.record())  # last, because a directory with a journal is a search
 
 
-def read_plan(out: Path) -> SearchPlan:
+def read_plan(out: Path, spaces: Sequence[str] = (), operations: Vocabulary = OPERATIONS) -> SearchPlan:
     """Return the plan of the search in a directory.
 
+    `spaces` name the user's space that it is of, FILE.py:NAME, and `operations` has those of its formula.
+
     Raises:
+        ArchitectureError: the space is missing, or has changed since.
         JournalError: there is no search in the directory, or its journal cannot be read.
         SearchError: a file that the search reads is not the one that it was started with.
     """
@@ -166,11 +176,11 @@ def read_plan(out: Path) -> SearchPlan:
         limits = Limits(**choices.pop("limits"))
         spec, benchmark, batch = stored["spec"], stored["benchmark"], stored["batch"]
         plan = SearchPlan(
-            proxy=_stored_proxy(out, stored["proxy"]),
+            proxy=_stored_proxy(out, stored["proxy"], operations),
             settings=SearchSettings(limits=limits, **choices),
-            space=stored["space"],
+            space=None if stored["space"] is None else recorded_space(stored["space"], spaces),
             spec=None if spec is None else InputSpec(**spec),
-            benchmark=None if benchmark is None else Benchmark.load(out / BENCHMARK_FILE),
+            benchmark=None if benchmark is None else Benchmark.load(out / BENCHMARK_FILE, spaces),
             tasks=tuple(stored["tasks"]),
             split=stored["split"],
             samples=stored["samples"],
@@ -185,11 +195,12 @@ def read_plan(out: Path) -> SearchPlan:
     return plan
 
 
-def _stored_proxy(out: Path, text: str) -> AnyProxy:
-    """Return the function of the zoo that the journal names, or else the formula in the directory's proxy file."""
-    if text in ZOO and ZOO[text].as_formula is None:
-        return ZOO[text]
-    return Proxy.load(out / PROXY_FILE)
+def _stored_proxy(out: Path, text: str, operations: Vocabulary) -> AnyProxy:
+    """Return the function that the journal names, or else the formula in the directory's proxy file."""
+    named = named_proxy(text)
+    if named is not None and named.as_formula is None:
+        return named
+    return Proxy.load(out / PROXY_FILE, operations)
 
 
 def run_search(

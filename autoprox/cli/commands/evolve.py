@@ -11,16 +11,25 @@ from typing import Any
 import click
 from rich.text import Text
 
-from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benchmark
+from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benchmarks
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
 from autoprox.cli.evolve_output import EvolutionScreen, networks_read, print_result, resume_command, weighted_tasks
-from autoprox.cli.options import given_options, meanings, next_directory, numbered_directories, workers_option
+from autoprox.cli.options import (
+    given_options,
+    meanings,
+    next_directory,
+    numbered_directories,
+    operations_option,
+    spaces_option,
+    workers_option,
+)
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.terminal import make_console, say
 from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution, stored_benchmarks
 from autoprox.evolve import COMBINATIONS, GRAMMARS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
+from autoprox.vocabulary import as_options, vocabulary
 
 _DEFAULTS = EvolutionSettings((), ())
 
@@ -75,19 +84,21 @@ _DEFAULTS = EvolutionSettings((), ())
 )
 @click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples that the networks run on.")
 @click.option("--costly", is_flag=True, help="Also evolve with singular values and Gram matrices: much slower.")
+@operations_option
+@spaces_option
 @workers_option
 @click.option("--dask", metavar="ADDRESS", help="A Dask cluster's scheduler, tcp://HOST:PORT, instead of --workers.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: runs/NUMBER]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
 @click.pass_context
 def command(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
-           dask: str | None, **choices: Any) -> int:  # fmt: skip
+           dask: str | None, spaces: Sequence[str], operations: Sequence[str], **choices: Any) -> int:  # fmt: skip
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
     finalists. The test split is used once, at the end. Ctrl-C ends early with the best so far.
     """
-    console = make_console()
+    console, known, own = make_console(), vocabulary(operations), as_options(spaces, operations)
     if resume:
         out = out or _last_run()
         generations = _agreed(context, out, benches, tasks, choices)
@@ -95,27 +106,33 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     else:
         executor = _cluster(context, dask, choices["grammar"])  # before there is a run
         out = out or next_directory(Path("runs"))
-        benchmarks = [load_benchmark(ref) for ref in benches or [DEFAULT_BENCHMARK]]
+        benchmarks = load_benchmarks(benches or [DEFAULT_BENCHMARK], spaces)
         patterns = [name for part in tasks.split(",") if (name := part.strip())]
         with advising("the run needs a folder that can be written and has room; or choose another --out"):
-            start_evolution(benchmarks, patterns, out, **choices)
+            start_evolution(benchmarks, patterns, out, known, **choices)
         generations = None
     settings = read_settings(out)
     say(console, Text.assemble(("autoprox evolve", "bold"), _heading(settings, out, generations)))
-    for line in networks_read(settings, stored_benchmarks(out, settings)):
+    for line in networks_read(settings, stored_benchmarks(out, settings, spaces)):
         say(console, line)
     try:
         with (
-            advising(f"nothing that was finished is lost; when this is mended, go on with {resume_command(out)}"),
+            advising(f"nothing that was finished is lost; when this is mended, go on with {resume_command(out, own)}"),
             EvolutionScreen(console, settings.generations if generations is None else generations) as screen,
         ):
             result = run_evolution(
-                out, generations=generations, workers=workers, executor=executor, watch=screen.watch()
+                out,
+                operations=known,
+                spaces=spaces,
+                generations=generations,
+                workers=workers,
+                executor=executor,
+                watch=screen.watch(),
             )
     except KeyboardInterrupt:
-        say(console, f"Nothing that was finished is lost. Go on with: {resume_command(out)}")
+        say(console, f"Nothing that was finished is lost. Go on with: {resume_command(out, own)}")
         raise
-    print_result(console, result, settings, out)
+    print_result(console, result, settings, out, spaces, operations)
     return 0 if result.finished else INTERRUPTED
 
 

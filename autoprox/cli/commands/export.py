@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from autoprox.bench_cache.runtime.files import write_atomically
+from autoprox.cli.options import operations_option
 from autoprox.export import FORMATS, export
 from autoprox.proxy import resolve
+from autoprox.vocabulary import vocabulary
 
 
 @click.command("export")
@@ -17,7 +20,8 @@ from autoprox.proxy import resolve
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.  [default: standard output]"
 )
-def command(proxy: str, form: str, out: Path | None) -> None:
+@operations_option
+def command(proxy: str, form: str, out: Path | None, operations: Sequence[str]) -> None:
     """Write PROXY in another form.
 
     PROXY is a run directory, a proxy file, a shipped name (`autoprox proxies`) or the formula itself.
@@ -25,7 +29,7 @@ def command(proxy: str, form: str, out: Path | None) -> None:
     python is one file with a function `score` that needs only torch; json is a proxy file; latex is for math mode;
     dot is for Graphviz.
     """
-    text = export(resolve(proxy), form)
+    text = export(resolve(proxy, vocabulary(operations)), form)
     if out is None or str(out) == "-":
         click.echo(text, nl=False)
     elif out.exists() and not (out.is_file() or out.is_dir()):

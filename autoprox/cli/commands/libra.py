@@ -11,11 +11,18 @@ import numpy as np
 import orjson
 from rich.table import Table
 
-from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
-from autoprox.cli.options import given_options, next_directory, split_outside_brackets, tasks_option, workers_option
+from autoprox.cli.options import (
+    given_options,
+    next_directory,
+    spaces_option,
+    split_outside_brackets,
+    tasks_option,
+    workers_option,
+)
 from autoprox.cli.rank_output import collected, result_tables
 from autoprox.cli.terminal import correlation, make_console, make_table, numbers, say
 from autoprox.evolve import MEAN
@@ -53,6 +60,7 @@ SHOWN = 8
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@spaces_option
 @workers_option
 @click.option(
     "--out",
@@ -60,14 +68,15 @@ SHOWN = 8
     help="Run directory.  [default: that of --scores, or ranks/NUMBER]",
 )
 @click.pass_context
-def command(context: click.Context, bench: str, tasks: str, proxies: Sequence[str], scores: Path | None,
+def command(context: click.Context, bench: str, spaces: Sequence[str],
+          tasks: str, proxies: Sequence[str], scores: Path | None,
           sample: int | None, seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
     Params, FLOPs, activations, depth and width are candidates too, unless --proxies leaves them out.
     """
     console = make_console()
-    benchmark = load_benchmark(bench)
+    benchmark = load_benchmarks([bench], spaces)[0]
     patterns = split_outside_brackets(tasks)
     refs = [ref for text in proxies for ref in split_outside_brackets(text)]
     if scores is not None:

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import click
 
-from autoprox.bench_cache.benchmarks.library import load_benchmark
-from autoprox.cli.options import Count, next_directory, split_outside_brackets, tasks_option, workers_option
+from autoprox.bench_cache.benchmarks.library import load_benchmarks
+from autoprox.cli.options import (
+    Count,
+    next_directory,
+    spaces_option,
+    split_outside_brackets,
+    tasks_option,
+    workers_option,
+)
 from autoprox.cli.rank_output import collected, failure_tables, result_tables
 from autoprox.cli.terminal import make_console, say
 from autoprox.pictures import DrawingError
@@ -36,9 +43,11 @@ from autoprox.rank.stats import correlations, rank_rows
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@spaces_option
 @workers_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")
-def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
+def command(bench: str, spaces: Sequence[str],
+         tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
          seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
@@ -48,7 +57,7 @@ def command(bench: str, tasks: str, proxies: Sequence[str], split: str, sample: 
     """
     console = make_console()
     plan = make_plan(
-        load_benchmark(bench),
+        load_benchmarks([bench], spaces)[0],
         tasks=split_outside_brackets(tasks),
         proxies=[ref for text in proxies for ref in split_outside_brackets(text)] or ["all"],
         split=split,

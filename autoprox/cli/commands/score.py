@@ -19,7 +19,7 @@ from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
 from autoprox.bench_cache.training.images import ImageBatch, read_images
 from autoprox.cli.devices import DEVICES, chosen_device, whole_float32
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
-from autoprox.cli.options import given_options
+from autoprox.cli.options import given_options, operations_option
 from autoprox.cli.terminal import make_console, make_table, number, numbers, say, size
 from autoprox.models import ModelError, build_model, class_count, first_output
 from autoprox.primitives import LayerError, read_statistics
@@ -28,6 +28,7 @@ from autoprox.rank.caption import made_inputs
 from autoprox.rank.network import Score, function_score
 from autoprox.readout import Readout
 from autoprox.scoring import AnyProxy, gaussian_batch
+from autoprox.vocabulary import vocabulary
 from autoprox.zoo.shared_results import sharing_results
 
 _SIZES = ("params", "flops", "activations")
@@ -116,6 +117,7 @@ class _Samples:
     help="What stands for class scores in the output of a model without a head, such as last_hidden_state.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@operations_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -125,11 +127,13 @@ def command(
     readout: str | None,
     device: str,
     as_json: bool,
+    operations: Sequence[str],
     **shape: Any,
 ) -> None:
     """Print a table for each proxy: the models, best first, with their size and the seconds that each score took."""
     samples = _samples(given_options(context), **shape)
-    chosen = [resolve(proxy) for proxy in dict.fromkeys(proxies)]
+    known = vocabulary(operations)
+    chosen = [resolve(proxy, known) for proxy in dict.fromkeys(proxies)]
     odd = [proxy for proxy in chosen if proxy.halves_batch and samples.count % 2]
     if odd:
         raise click.UsageError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from autoprox.bench_cache.benchmarks.library import load_benchmark
-from autoprox.bench_cache.spaces.registry import SPACES, InputSpec
-from autoprox.cli.options import Count, given_options, meanings, workers_option
+from autoprox.bench_cache.benchmarks.library import load_benchmarks
+from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space, pinned
+from autoprox.cli.options import Count, given_options, meanings, operations_option, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
 from autoprox.cli.terminal import make_console, say
+from autoprox.primitives import Vocabulary
 from autoprox.proxy import resolve
 from autoprox.search.candidate import SearchError
 from autoprox.search.limits import WORDS, Limits
@@ -22,6 +23,7 @@ from autoprox.search.on_benchmark import OFFERS
 from autoprox.search.region import describe_spec
 from autoprox.search.run import SearchPlan, read_plan, run_search, start_search
 from autoprox.search.strategies import STRATEGIES, SearchSettings
+from autoprox.vocabulary import as_options, vocabulary
 
 _DEFAULTS, _SPEC = SearchSettings(), InputSpec()
 _SIZES = tuple(f"{side}_{fact}" for fact in WORDS for side in ("max", "min"))
@@ -29,7 +31,11 @@ _GENES = ("budget", "seed", "population", "tournament")
 
 
 @click.command("search")
-@click.option("--space", metavar="NAME", help=f"Space to search: {', '.join(SPACES)}.")
+@click.option(
+    "--space",
+    metavar="NAME|FILE.py:NAME",
+    help=f"Space to search: {', '.join(SPACES)}, or one of your own; with --bench, that of your own which it is of.",
+)
 @click.option("--bench", metavar="NAME|FILE", help="Search among the architectures of a benchmark, and judge it.")
 @click.option("--proxy", metavar="PROXY", help="Run directory, proxy file, shipped name, or formula.")
 @click.option("--max-params", type=Count(), help="Such as 6e6 or 6M.")
@@ -62,24 +68,27 @@ _GENES = ("budget", "seed", "population", "tournament")
 @click.option("--classes", type=int, default=_SPEC.num_classes, show_default=True, help="Outputs of a network.")
 @click.option("--channels", type=int, default=_SPEC.in_channels, show_default=True, help="Channels of an image.")
 @click.option("--patch-size", type=int, default=_SPEC.patch_size, show_default=True, help="Pixels of a patch's side.")
+@operations_option
 @workers_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep journal and results here.")
 @click.option("--resume", is_flag=True, help="Go on with the search in --out; a larger --budget goes further.")
 @click.pass_context
-def command(context: click.Context, out: Path | None, resume: bool, top: int, workers: int, **choices: Any) -> int:
+def command(context: click.Context, out: Path | None, resume: bool, top: int, workers: int,
+            operations: Sequence[str], **choices: Any) -> int:  # fmt: skip
     """Search the architectures that a proxy scores highest, under limits on their size, training nothing.
 
     On a space: regularised evolution (Real et al., 2019) or random search. On a benchmark: random search among its
     architectures, with the trained accuracy of what the proxy chooses, its rank and its regret.
     """
     console = make_console()
-    given = given_options(context) & choices.keys()
+    given, known = given_options(context) & choices.keys(), vocabulary(operations)
+    own = as_options(_own_space(choices["space"]), operations)
     if resume:
         if out is None:
             raise click.UsageError("--resume goes on with the search in --out DIR; name it")
-        plan = _resumed(out, given, choices)
+        plan = _resumed(out, given, choices, known)
     else:
-        plan = _plan(given, choices)
+        plan = _plan(given, choices, known)
         if out is not None:
             start_search(plan, out)
     say(console, _heading(plan, out))
@@ -89,32 +98,38 @@ def command(context: click.Context, out: Path | None, resume: bool, top: int, wo
                 plan, out, top=top, workers=workers, on_progress=screen.progress, on_notice=screen.notice
             )
     except KeyboardInterrupt:
-        say(console, going_on(out))
+        say(console, going_on(out, own))
         raise
-    print_outcome(console, plan, outcome, out, top)
+    print_outcome(console, plan, outcome, out, top, own)
     return 0 if outcome.result.finished else INTERRUPTED
 
 
-def _plan(given: set[str], choices: Mapping[str, Any]) -> SearchPlan:
+def _own_space(space: str | None) -> list[str]:
+    """Return a space of the user's, FILE.py:NAME; nothing where it is one with a name, or none."""
+    return [space] if space is not None and ":" in space else []
+
+
+def _plan(given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
     """Return the plan that the options describe."""
     if choices["proxy"] is None:
         raise click.UsageError("search with what? Name a --proxy: `autoprox proxies` lists the shipped ones")
-    if (choices["space"] is None) == (choices["bench"] is None):
+    on_bench, own = choices["bench"] is not None, _own_space(choices["space"])
+    if (choices["space"] is not None) == on_bench and not own:
         raise click.UsageError(f"search where? Name either a --space ({', '.join(SPACES)}) or a --bench")
     if {"batch", "batch_file"} <= given:
         raise click.UsageError("--batch is for probes without images: leave it out, or --batch-file")
     of_spec = {"image_size", "classes", "channels", "patch_size"}
     spec = InputSpec(choices["image_size"], choices["channels"], choices["classes"], choices["patch_size"])
     return SearchPlan(
-        proxy=resolve(choices["proxy"]),
+        proxy=resolve(choices["proxy"], operations),
         settings=SearchSettings(
-            strategy=choices["strategy"] or ("evolution" if choices["bench"] is None else "random"),
+            strategy=choices["strategy"] or ("random" if on_bench else "evolution"),
             limits=Limits(**{name: choices[name] for name in _SIZES}),
             **{name: choices[name] for name in _GENES},
         ),
-        space=choices["space"],
-        spec=spec if choices["bench"] is None or given & of_spec else None,
-        benchmark=None if choices["bench"] is None else load_benchmark(choices["bench"]),
+        space=None if on_bench else choices["space"],
+        spec=spec if not on_bench or given & of_spec else None,
+        benchmark=load_benchmarks([choices["bench"]], own)[0] if on_bench else None,
         tasks=_names(choices["tasks"]),
         split=choices["split"],
         samples=choices["batch"],
@@ -126,16 +141,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _resumed(out: Path, given: set[str], choices: Mapping[str, Any]) -> SearchPlan:
+def _resumed(out: Path, given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
     """Return the plan of the search in `out`, with the budget that is given.
 
     Raises:
         SearchError: another option is given with a new value, which would change the result of the search half-way.
     """
-    plan = read_plan(out)
+    own = _own_space(choices["space"])
+    plan = read_plan(out, own, operations)
     stored = _stored_choices(plan)
-    for name in sorted(given - {"budget"}):
-        if _comparable(name, choices[name]) != stored[name]:
+    for name in sorted(given - ({"budget", "space"} if own and plan.benchmark is not None else {"budget"})):
+        if _comparable(name, choices[name], own, operations) != stored[name]:
             option = "--" + name.replace("_", "-")
             raise SearchError(f"the search in {out} was started with another {option}; resume it without {option}")
     if "budget" not in given:
@@ -161,15 +177,17 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
     }
 
 
-def _comparable(name: str, choice: Any) -> Any:
+def _comparable(name: str, choice: Any, spaces: Sequence[str], operations: Vocabulary) -> Any:
     """Return an option's value in the form that `_stored_choices` gives it."""
     if name == "proxy":
-        return resolve(choice).text
+        return resolve(choice, operations).text
     if name == "bench":
-        benchmark = load_benchmark(choice)
+        benchmark = load_benchmarks([choice], spaces)[0]
         return [benchmark.name, hashlib.sha256(benchmark.to_bytes()).hexdigest()]
     if name == "batch_file":
         return hashlib.sha256(choice.read_bytes()).hexdigest()
+    if name == "space":
+        return pinned(choice)
     return _names(choice) if name == "tasks" else choice
 
 
@@ -180,7 +198,8 @@ def _heading(plan: SearchPlan, out: Path | None) -> str:
         where = f"benchmark {benchmark.name}, {part} of its {len(benchmark)} architectures"
     else:
         assert plan.spec is not None
-        where = f"space {plan.space} ({describe_spec(plan.spec)})"
+        assert plan.space is not None
+        where = f"space {get_space(plan.space).name} ({describe_spec(plan.spec)})"
     named = plan.proxy.name not in ("", plan.proxy.text)
     name = f"{plan.proxy.name}: " if named else ""
     gaussian = plan.proxy.as_formula is None and "data" in plan.proxy.probes and plan.batch.images is None

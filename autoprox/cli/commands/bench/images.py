@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from autoprox.bench_cache.benchmarks.library import install, load_benchmark
+from autoprox.bench_cache.benchmarks.library import install, load_benchmarks
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.training.benchmark_images import with_images
 from autoprox.bench_cache.training.run import PROBE_IMAGES
+from autoprox.cli.options import spaces_option
 from autoprox.cli.terminal import make_console, say
 
 
@@ -27,6 +28,7 @@ from autoprox.cli.terminal import make_console, say
 )
 @click.option("--count", type=int, default=PROBE_IMAGES, show_default=True, help="Images to keep, classes in turn.")
 @click.option("--classes", type=int, help="Classes of the task's networks.  [default: as the benchmark says]")
+@spaces_option
 @click.option("--name", help="Name of the benchmark with the images.  [default: the same, which is replaced]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
 def command(
@@ -35,6 +37,7 @@ def command(
     tasks: Sequence[str],
     count: int,
     classes: int | None,
+    spaces: Sequence[str],
     name: str | None,
     out: Path | None,
 ) -> None:
@@ -44,7 +47,7 @@ def command(
     ImageNet's mean and deviation. FILE.npz has `images` (or `x`), floats as the networks read them or uint8, and it may
     have `targets` (or `y`). Images without classes get random ones. The images become a part of the benchmark.
     """
-    found = with_images(load_benchmark(benchmark), tasks, images, count=count, classes=classes)
+    found = with_images(load_benchmarks([benchmark], spaces)[0], tasks, images, count=count, classes=classes)
     chosen = task_names(found, tasks)
     given = found.inputs[chosen[0]]
     if name is not None:

@@ -10,8 +10,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.describe import Description, describe
-from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
+from autoprox.cli.options import spaces_option
 from autoprox.cli.terminal import UNDEFINED, make_console, make_table, names, number, numbers, say
 
 TAU, PERCENT = "+.3f", ".2f"
@@ -19,9 +20,10 @@ TAU, PERCENT = "+.3f", ".2f"
 
 @click.command("show")
 @click.argument("benchmark")
-def command(benchmark: str) -> None:
+@spaces_option
+def command(benchmark: str, spaces: Sequence[str]) -> None:
     """Print what there is to know of BENCHMARK, a file or a name, and warn of labels that look shuffled."""
-    description = describe(load_benchmark(benchmark))
+    description = describe(load_benchmarks([benchmark], spaces)[0])
     console = make_console()
     say(console, _heading(description))
     tables = (

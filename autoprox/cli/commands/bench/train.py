@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from autoprox.bench_cache.spaces.registry import SPACES
+from autoprox.bench_cache.spaces.registry import SPACES, get_space
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.bench_cache.training.by_reference import load_dataset
 from autoprox.bench_cache.training.run import (
@@ -29,7 +29,13 @@ _RECIPE = Recipe()
 
 
 @click.command("train")
-@click.option("--space", default="mini-vit", show_default=True, help=f"One of {', '.join(SPACES)}.")
+@click.option(
+    "--space",
+    default="mini-vit",
+    show_default=True,
+    metavar="NAME|FILE.py:NAME",
+    help=f"One of {', '.join(SPACES)}, or one of your own.",
+)
 @click.option(
     "--dataset",
     "datasets",
@@ -99,8 +105,9 @@ def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: int) 
     done, total = begin(journal, plan), plan.archs * len(plan.datasets)
     say(
         console,
-        f"{plan.archs} architectures of {plan.space} on {', '.join(data.name for data in plan.datasets)}, "
-        f"{plan.seeds} seeds each: {total} trainings, {done} done; journal {journal}",
+        f"{plan.archs} architectures of {get_space(plan.space).name} on "
+        f"{', '.join(data.name for data in plan.datasets)}, {plan.seeds} seeds each: "
+        f"{total} trainings, {done} done; journal {journal}",
     )
     with progress_bar(console, "training") as bars:
         bar = bars.add_task("", total=total, completed=done)
