@@ -110,11 +110,12 @@ class Capture(Watch):
         self.captured = Captured()
         self._softmax_runs: Counter[str] = Counter()  # of modules that are named as a softmax
         self._softmax_paths = {name.partition("#")[0] for name in self.softmaxes}
-        self._multihead = {p for p, m in model.named_modules() if isinstance(m, torch.nn.MultiheadAttention)}
+        self._multihead = {p for p, m in self.named_modules.items() if isinstance(m, torch.nn.MultiheadAttention)}
         self._stand_ins = _StandIns(self.parameters, stand_in)
 
     def _swapped(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
-        return self._stand_ins.swapped(args), self._stand_ins.swapped(kwargs)
+        swapped = self._stand_ins.swapped
+        return swapped(args), swapped(kwargs) if kwargs else kwargs
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         args, kwargs = self._swapped(args, kwargs)
@@ -206,9 +207,13 @@ class _StandIns:
         self._parameters = parameters
         self._own = {id(parameter) for parameter in parameters.values()}
         self._made: dict[str, Tensor] = {}
+        self._whole: dict[int, Tensor] = {}  # by the identity of a parameter
 
     def of(self, tensor: Tensor) -> Tensor:
         """Return the stand-in of a parameter, buffer or view of one; another tensor as it is."""
+        whole = self._whole.get(id(tensor))
+        if whole is not None:
+            return whole
         try:
             found = self._by_storage.get(tensor.untyped_storage().data_ptr())
         except (NotImplementedError, RuntimeError):
@@ -233,6 +238,8 @@ class _StandIns:
             and tensor.stride() == original.stride()
             and offset == original.storage_offset()
         ):
+            if id(tensor) in self._own:
+                self._whole[id(tensor)] = made
             return made
         if tensor.dtype != made.dtype:
             return tensor
@@ -257,9 +264,10 @@ class _StandIns:
         """Return the same arguments with stand-ins; `known` has some of these, by the identity of what they replace."""
         if isinstance(value, Tensor):
             return known[id(value)] if id(value) in known else self.of(value)
-        if type(value) in (list, tuple):
-            return type(value)(self.swapped(item, known) for item in value)
-        if type(value) is dict:
+        kind = type(value)
+        if kind is tuple or kind is list:
+            return kind([self.swapped(item, known) for item in value])
+        if kind is dict:
             return {key: self.swapped(item, known) for key, item in value.items()}
         return value
 

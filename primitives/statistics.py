@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from torch import Tensor, nn
 
 from autoprox.primitives.find_blocks.named import Block, weight_of
+from autoprox.primitives.find_blocks.runs import layer_names
 from autoprox.primitives.kinds import (
     ATTENTION_ROLE,
     NET,
@@ -43,6 +45,14 @@ class Network:
     used: Mapping[str, Tensor] = field(default_factory=dict)
     used_params: int | None = None
 
+    @cached_property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the weights of all layers of the blocks by name, out × in: as used, else as the model declares."""
+        return {
+            name: self.used[name] if name in self.used else weight_of(self.model, name)
+            for name in layer_names(self.blocks)
+        }
+
     def places(self, slot: str) -> list[Place]:
         """Return the places of a slot: one for each block that has it; of `attn`, one for each with a softmax."""
         having = [bool(block.softmaxes) if slot == ATTENTION_ROLE else slot in block.linears for block in self.blocks]
@@ -65,11 +75,7 @@ class Place:
     @property
     def weights(self) -> list[Tensor]:
         """Return the weights in the slot, out × in each; separate query, key and value are three."""
-        network = self.network
-        return [
-            network.used[name] if name in network.used else weight_of(network.model, name)
-            for name in self.block.linears[self.slot]
-        ]
+        return [self.network.weights[name] for name in self.block.linears[self.slot]]
 
 
 #: Reads a layer statistic at a place; None if the model does not show it.

@@ -32,6 +32,8 @@ def untouched(model: torch.nn.Module) -> Iterator[None]:
 
 def cuda_devices(model: torch.nn.Module) -> list[int]:
     """Return the numbers of the CUDA devices that hold parameters of the model."""
+    if not torch.cuda.is_initialized():  # then no tensor is on such a device
+        return []
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
 
 

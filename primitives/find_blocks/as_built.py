@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ def names_tell_blocks(network: _Network) -> _Network:
     Its blocks are then found without a forward pass. The mark counts only while the network is as it is now: see
     `is_as_built`.
     """
-    setattr(network, _MODULES, _modules(network))
+    setattr(network, _MODULES, _described(network.named_modules(remove_duplicate=False)))
     return network
 
 
@@ -29,18 +30,18 @@ def is_as_built(model: torch.nn.Module) -> bool:
     module has a hook: then only a forward pass tells what runs.
     """
     built = vars(model).get(_MODULES)
-    if built is None or built != _modules(model):
+    if built is None:
         return False
-    modules = list(model.modules())
-    parameters = [id(p) for module in modules for p in module._parameters.values() if p is not None]
+    named = list(model.named_modules(remove_duplicate=False))
+    modules = [module for _, module in named]
+    own = [id(p) for module in modules for p in (module, *module._parameters.values()) if p is not None]
     return (
-        len(modules) == len(built)
-        and len(parameters) == len(set(parameters))
+        built == _described(named)
+        and len(own) == len(set(own))
         and not any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in modules)
     )
 
 
-def _modules(model: torch.nn.Module) -> tuple[tuple[str, Any, Any], ...]:
-    """Return the path, the class and the class's `forward` of every module, under each of its paths."""
-    modules = model.named_modules(remove_duplicate=False)
-    return tuple((path, type(module), type(module).forward) for path, module in modules)
+def _described(named: Iterable[tuple[str, torch.nn.Module]]) -> tuple[tuple[str, Any, Any], ...]:
+    """Return the path, the class and the class's `forward` of every module."""
+    return tuple((path, type(module), type(module).forward) for path, module in named)

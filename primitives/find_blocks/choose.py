@@ -41,9 +41,11 @@ def blocks_of(
         known = () if callable(layers) else tuple(block for block in layers if isinstance(block, Block))
         return known or given_blocks(model, layers, partial)  # type: ignore[arg-type]
     named = named_blocks(model)
+    if named and is_as_built(model):
+        return named
     unnamed = _unnamed_siblings(model, named)
     batch = isinstance(inputs, Tensor) and inputs.ndim > 0 and len(inputs) > 0
-    if named and not unnamed and (not (batch and runs) or is_as_built(model)):
+    if named and not unnamed and not (batch and runs):
         return named
     if not batch:
         raise LayerError(_why_not_by_name(model, unnamed))

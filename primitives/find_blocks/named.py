@@ -74,12 +74,12 @@ def named_blocks(model: torch.nn.Module) -> tuple[Block, ...]:
 def _found_blocks(modules, names, attention, softmax) -> tuple[Block, ...]:
     blocks = []
     for path in modules:
+        wanted = (f"{path}.{name}".lstrip(".") for slot_names in names.values() for name in slot_names)
+        if not all(isinstance(modules.get(name), torch.nn.Linear) for name in wanted):
+            continue
         linears = {
             slot: tuple(f"{path}.{name}".lstrip(".") for name in slot_names) for slot, slot_names in names.items()
         }
-        present = [all(isinstance(modules.get(n), torch.nn.Linear) for n in paths) for paths in linears.values()]
-        if not all(present):
-            continue
         heads = getattr(modules[f"{path}.{attention}".lstrip(".")], "num_heads", 0)
         map_path = f"{path}.{softmax}".lstrip(".")
         blocks.append(Block(linears, map_path if map_path in modules else "", heads if type(heads) is int else 0))

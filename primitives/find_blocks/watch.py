@@ -11,8 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +31,7 @@ MATMUL = frozenset(
 ADDMM = frozenset(getattr(owner, name) for owner in (torch, Tensor) for name in ("addmm", "baddbmm"))
 EINSUM = frozenset({torch.einsum})
 FUSED = frozenset({functional.scaled_dot_product_attention})
+_UNDERSTOOD = LINEAR | CONVOLUTION | MATMUL | ADDMM | EINSUM | FUSED
 SOFTMAX = frozenset({functional.softmax, torch.softmax, Tensor.softmax, torch.special.softmax})
 
 # Functions written in Python that do what we want to see inside, but hand themselves to a mode as a whole.
@@ -106,8 +106,7 @@ def numbered(name: str, turn: int) -> str:
     return name if turn <= 1 else f"{name}#{turn}"
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One use of a weight or one product of two results, as the mode sees it.
 
     `kind`: `linear` (of the last axis, or a convolution with a kernel of one), `convolution` (a larger kernel),
@@ -219,7 +218,8 @@ class Watch(TorchFunctionMode):
         self.parameters = Parameters(model)
         self.modules = [""]  # that are running, the innermost last
         self.turns: Counter[str] = Counter()
-        self._paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
+        self.named_modules = dict(model.named_modules())
+        self._paths = {id(module): path for path, module in self.named_modules.items()}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -228,7 +228,7 @@ class Watch(TorchFunctionMode):
                 return _INSIDE[func](*args, **kwargs)
         if func in SOFTMAX:
             return self.softmax(func, args, kwargs, self.turn(f"{self.modules[-1]}"))
-        call = understood(func, args, kwargs, self)
+        call = understood(func, args, kwargs, self) if func in _UNDERSTOOD else None
         if call is None:
             return self.other(func, args, kwargs)
         if call.kind == "fused":
