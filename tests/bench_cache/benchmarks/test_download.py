@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from public_files import hytas_rows, timm_files, write_csv
+from public_files import hytas_rows, reference, timm_files, write_csv
 
 from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE, PublicFile, PublicSource
 from autoprox.bench_cache.benchmarks.download import DownloadError, Patience, download, fetch, get_source
@@ -328,6 +328,27 @@ def test_the_catalogue_is_pinned_and_unambiguous() -> None:
         for path in file.paths:
             commit = path.split("/")[2]
             assert re.fullmatch("[0-9a-f]{40}|aa4b585", commit), "a branch moves, a commit does not"
+
+
+@pytest.mark.parametrize("source", ["timm-in1k", "flexibert", "nas-bench-suite-zero"])
+def test_the_reference_data_downloads(site: Site, home: Path, source: str) -> None:
+    """The published files have the digests and sizes that the catalogue says, and become the benchmarks it names."""
+    folder = source.removesuffix("-in1k")
+    found = get_source(source)
+    contents = {
+        file.filename: reference(folder, file.filename).read_bytes()
+        for main in found.files
+        for file in (main, *main.beside)
+    }
+
+    def serve(request: Server, start: int) -> None:
+        content = contents[request.path.rsplit("/", 1)[-1]]
+        request.part(start, len(content), content)
+
+    site.behaves(serve)
+    benchmarks = download(found, base=site.base, patience=PATIENCE)
+    assert [benchmark.name for benchmark in benchmarks] == [file.benchmark for file in found.files]
+    assert all(benchmark.columns for benchmark in benchmarks)
 
 
 def test_the_files_beside_a_file_are_fetched_first(site: Site, tmp_path: Path, home: Path) -> None:
