@@ -213,7 +213,7 @@ class Proxy:
         Raises:
             LayerError: the model or the batch lacks what the formula reads.
             ProxyError: this is no model, or a statistic that the formula reads is not finite, or a gradient is 0 in
-                every layer.
+                half of the layers.
         """
         return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed, partial=partial)
 

@@ -105,7 +105,7 @@ def formula_score(
     Raises:
         LayerError: the model or the batch lacks what the formula reads.
         ProxyError: this is no model; a statistic that the formula reads, or the value, is not finite; or a gradient is
-            0 in every layer.
+            0 in half of the layers.
     """
     if not isinstance(model, torch.nn.Module):
         raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
@@ -119,27 +119,35 @@ def formula_score(
     if layers is not None:
         _require_slots(blocks, formula_reads(formula))
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
-    require(reading, blocks, formula_reads(formula))
+    require(model, reading, blocks, formula_reads(formula))
     value = evaluate(formula, reading)
     if not math.isfinite(value):
         raise ProxyError(f"the score is {value}: an operation of '{formula.text:.80}' is not total")
     return value
 
 
-def _require_gradient(reading: Reading, name: str, probe: str) -> None:
-    """Check that a gradient is not exactly 0 in every layer, because such a model shows nothing of what is scored.
+def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe: str) -> None:
+    """Check that a gradient is not exactly 0 in half of the layers or more, because these show nothing of the model.
 
     Raises:
         ProxyError: it is.
     """
     if not STATISTICS[name].gradient:
         return
-    everywhere = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
-    if everywhere and not any(bool(matrix.any()) for matrix in everywhere):
+    read = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
+    zero = sum(not bool(matrix.any()) for matrix in read)
+    if read and 2 * zero >= len(read):
         raise ProxyError(
-            f"no score: every entry of '{name}' is exactly 0, because nothing of the loss reaches the blocks: there is "
-            "one class, or the classifier or what scales each block's result starts at 0; give it other initial weights"
+            f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
+            f"{why_no_gradient(model)}; give other initial weights"
         )
+
+
+def why_no_gradient(model: torch.nn.Module) -> str:
+    """Return why nothing may reach a model's blocks: its weights, norms and scales whose entries are all 0, by name."""
+    zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
+    more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
+    return f"these start at 0: {', '.join(zeros[:3])}{more}" if zeros else "there is one class, or a scale of 0"
 
 
 def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:
@@ -154,18 +162,18 @@ def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:
                 raise LayerError(f"the formula reads '{name}' of '{slot}'; no block has one; name it in layers=[...]")
 
 
-def require(reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
+def require(model: torch.nn.Module, reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
     """Check that a reading has every statistic of `reads`, and that a score can be computed from it.
 
     Raises:
         LayerError: the model lacks a statistic.
-        ProxyError: a statistic has entries that are NaN or infinite, or a gradient is 0 in every layer.
+        ProxyError: a statistic has entries that are NaN or infinite, or a gradient is 0 in half of the layers.
     """
     for name, probe, slots in reads:
         if not slots and name not in reading.net:
             raise LayerError(f"the formula reads '{name}', which this model does not show; see layers=")
         if name in STATISTICS:
-            _require_gradient(reading, name, probe)
+            _require_gradient(model, reading, name, probe)
         for slot in slots:
             matrices = reading.matrices.get((name, probe, slot))
             if not reading.places.get(slot, True) and any(reading.places.get(other) for other in slots):

@@ -54,8 +54,7 @@ _LINEARS = """\
 _PLAIN_LINEARS = """\
         for slot, paths in block.items():
             block[slot] = [paths] if isinstance(paths, str) else list(paths)
-            forwards = [getattr(type(modules.get(path)), "forward", None) for path in block[slot]]
-            if not block[slot] or not all(forward is torch.nn.Linear.forward for forward in forwards):
+            if {getattr(type(modules.get(p)), "forward", None) for p in block[slot]} != {torch.nn.Linear.forward}:
                 raise LayerError(f"the formula reads '{slot}' of every block; {paths!r} names no plain linear layer")
 """
 
@@ -92,13 +91,16 @@ def matrix(name: str, paths: list[str], read: dict) -> Tensor:
 '''
 
 _CHECK_GRADIENT = '''\
-def check_gradient(name: str, *runs: dict) -> None:
-    """Check that a gradient is not exactly 0 in every layer: such a model shows nothing of what is scored."""
-    read = name.removesuffix("_batches")
-    if not any(bool(grad.any()) for run in runs for (of, _), grad in run.items() if of == read):
+def check_gradient(model: torch.nn.Module, name: str, *runs: dict) -> None:
+    """Check that a gradient is not exactly 0 in half of the layers: such a model does not show what is scored."""
+    read = [key for key in runs[0] if key[0] == name.removesuffix("_batches")]
+    zero = sum(not any(bool(run[key].any()) for run in runs) for key in read)
+    if 2 * zero >= len(read):
+        zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
+        why = "these start at 0: " + ", ".join(zeros[:3]) + f" and {len(zeros) - 3} more" * (len(zeros) > 3)
         raise ProxyError(
-            f"no score: every entry of '{name}' is exactly 0, because nothing of the loss reaches the blocks: there is "
-            "one class, or the classifier or what scales each block's result starts at 0; give it other initial weights"
+            f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
+            f"{why if zeros else 'there is one class, or a scale of 0'}; give other initial weights"
         )
 '''
 
@@ -390,4 +392,4 @@ def _run_lines(run: NetworkRun) -> Iterator[str]:
     for name in run.names:
         if MATRIX[name]:
             read = f'"{name}_batches", *{run.variable}' if run.halves else f'"{name}", {run.variable}'
-            yield f"check_gradient({read})"
+            yield f"check_gradient(model, {read})"

@@ -288,7 +288,7 @@ def _check(work: _Work, reading: Reading, terminal: Terminal, slot: str) -> None
         work.problems[name, probe, slot] = work.problems[name, probe, ""]
         return
     try:
-        require(reading, work.blocks, ((name, probe, (slot,) if slot else ()),))
+        require(work.model, reading, work.blocks, ((name, probe, (slot,) if slot else ()),))
     except (LayerError, ProxyError) as error:
         work.problems[name, probe, slot] = _reason(error)
 

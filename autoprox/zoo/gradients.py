@@ -32,6 +32,7 @@ from autoprox.zoo.tools import (
     network_blocks,
     network_weights,
     output_sum,
+    require_gradients,
     weight_gradients,
     weight_name,
     whole_weights,
@@ -63,6 +64,7 @@ def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Te
         at |= {name: at[name].requires_grad_() for name in names}
         weights = [at[name] for name in names]
         slopes = gradients(output_sum(model, at, torch.ones_like(inputs[:1]), seed), weights)
+        require_gradients(model, slopes)
         return list(zip([w.detach() for w in weights], slopes, strict=True))
 
     with untouched(model):
@@ -143,6 +145,7 @@ def grasp(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
         at = detached(model, names)
         weights = [at[name] for name in names]
         first = gradients(class_loss(model, at, inputs, targets, seed), weights, create_graph=True)
+        require_gradients(model, first)
         inner = sum((g * g.detach()).sum() for g in first)
         assert isinstance(inner, Tensor)
         return -sum(
@@ -234,7 +237,9 @@ def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, lay
         rows = []
         for i in range(len(inputs)):
             value = output_sum(model, at, inputs[i : i + 1], seed)
-            rows.append(torch.cat([g.flatten() for g in gradients(value, [at[name] for name in names])]))
+            slopes = gradients(value, [at[name] for name in names])
+            require_gradients(model, slopes)
+            rows.append(torch.cat([slope.flatten() for slope in slopes]))
         kernel = torch.zeros(len(rows), len(rows), dtype=torch.float64)
         for i, row in enumerate(rows):
             wide = row.double()
@@ -287,4 +292,6 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
 def _outputs_and_gradients(model, paths, names, parameters, x, y, seed) -> tuple[list[Tensor], list[Tensor]]:
     """Return the outputs of layers and the gradients of their weights, from one run."""
     loss, made = class_loss_and_outputs(model, parameters, x, y, seed, paths)
-    return [output.detach() for output in made], gradients(loss, [parameters[name] for name in names])
+    slopes = gradients(loss, [parameters[name] for name in names])
+    require_gradients(model, slopes)
+    return [output.detach() for output in made], slopes

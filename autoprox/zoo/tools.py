@@ -17,7 +17,7 @@ from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.runs import canonical_blocks
 from autoprox.primitives.find_blocks.used import may_use_part
 from autoprox.primitives.untouched import untouched
-from autoprox.scoring import Layers, ProxyError, blocks_of
+from autoprox.scoring import Layers, ProxyError, blocks_of, why_no_gradient
 from autoprox.zoo.shared_results import computed_once
 
 
@@ -199,7 +199,24 @@ def weight_gradients(
             lambda: weight_gradients(model, everything, x, y, seed, detached(model)),
         )
     at = {**at, **{name: at[name].detach().requires_grad_() for name in names}}
-    return gradients(class_loss(model, at, x, y, seed), [at[name] for name in names])
+    slopes = gradients(class_loss(model, at, x, y, seed), [at[name] for name in names])
+    require_gradients(model, slopes)
+    return slopes
+
+
+def require_gradients(model: nn.Module, slopes: Sequence[Tensor]) -> None:
+    """Check that gradients are not exactly 0 in most weights, because these show nothing of the model.
+
+    Raises:
+        ZooError: half of the weights inside the network, or more, have no gradient.
+    """
+    inside = slopes[1:-1] if len(slopes) > 3 else slopes  # patch embedding and classifier may have one all the same
+    zero = sum(not bool(slope.any()) for slope in inside)
+    if 2 * zero >= len(inside):
+        raise ZooError(
+            f"no score: gradients are exactly 0 in {zero} of {len(inside)} layers, which nothing of the loss reaches: "
+            f"{why_no_gradient(model)}; give other initial weights"
+        )
 
 
 def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:

@@ -113,7 +113,7 @@ def test_attention_that_is_fused_is_read() -> None:
 def test_a_gradient_that_is_0_everywhere_is_no_score() -> None:
     model = Encoder()
     nn.init.zeros_(model.head.weight)
-    with pytest.raises(ValueError, match="every entry of 'weight_grad' is exactly 0"):
+    with pytest.raises(ValueError, match=r"'weight_grad' is exactly 0 in .* layers"):
         resolve("snip").score(model, IMAGES, CLASSES)
 
 
