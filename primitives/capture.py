@@ -305,10 +305,15 @@ def forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor,
 
 
 def captured_forward(
-    model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int, layers: Collection[str]
+    model: torch.nn.Module,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    seed: int,
+    layers: Collection[str],
+    softmaxes: Collection[str] = (),
 ) -> tuple[object, Captured]:
-    """Return the model's output with these parameters, and what the named layers were given and made."""
-    capture = Capture(model, layers, (), len(x), lambda name, own: parameters.get(name, own), gradient=False)
+    """Return the model's output with these parameters, and what the named layers and softmaxes were given and made."""
+    capture = Capture(model, layers, softmaxes, len(x), lambda name, own: parameters.get(name, own), gradient=False)
     seed_everything(model, seed)
     with capture.watching():
         output = one_pass(model, x.clone())

@@ -1,6 +1,6 @@
 """The zoo's proxies that our language cannot say: functions, by family. To add one, write its record here.
 
-The functions themselves are in az_nas.py, features.py, few_step.py, gradients.py and lswag.py.
+The functions themselves are in attention.py, az_nas.py, features.py, few_step.py, gradients.py and lswag.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autoprox.primitives.find_blocks.named import weight_of
 from autoprox.scoring import Layers
+from autoprox.zoo.attention import attention_distance, head_confidence
 from autoprox.zoo.az_nas import az_expressivity, az_trainability
 from autoprox.zoo.features import entropic, eznas, meco, nwot, patterns, teacher_attention, zen
 from autoprox.zoo.few_step import gennas, sigeo
@@ -292,7 +293,40 @@ _FEW_STEP = (
     ),
 )
 
-FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP)
+_ATTENTION = (
+    ZooProxy(
+        name="head-confidence",
+        source="Serianni and Kalita, arXiv 2306.00288; the confidence of Voita et al., ACL 2019, arXiv 1905.09418",
+        cost="forward",
+        reads="attention probabilities",
+        function=head_confidence,
+        latex=r"\mathbb{E}_{l,h,i} \max_j P_{l,h,ij}",
+        note="mean over queries of the largest attention probability; at initialisation close to one over the number "
+        "of tokens, so compare networks with equally many tokens",
+    ),
+    ZooProxy(
+        name="attention-entropy",
+        source="the attention entropy of Zhai et al., ICML 2023, arXiv 2303.06296, here in untrained networks",
+        cost="forward",
+        reads="attention probabilities",
+        formula="mean(neg(sum(attn * log(attn)) / sum(attn)))",
+        note="mean entropy of a row in nats, since rows sum to 1; ours as a proxy: no published work says that higher "
+        "is better, and head-confidence says the contrary",
+    ),
+    ZooProxy(
+        name="attention-distance",
+        source="the attention distance of Dosovitskiy et al., ViT, ICLR 2021, arXiv 2010.11929, appendix D.7, here in "
+        "untrained networks",
+        cost="forward",
+        reads="attention probabilities between patches",
+        function=attention_distance,
+        latex=r"\mathbb{E}_{l,h,i} \sum_j P_{l,h,ij} \left\|x_i - x_j\right\|_2",
+        note="in patches, not in pixels; class and register tokens are left out; ours as a proxy: no published work "
+        "says that higher is better",
+    ),
+)
+
+FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP, *_ATTENTION)
 
 
 def tvt(teacher: nn.Module) -> ZooProxy:
