@@ -54,7 +54,7 @@ class Structure:
     flops: int
     activations: int
     depth: int
-    width: float
+    width: float | None
 
 
 class OwnSpace(Space[Genes]):
@@ -240,7 +240,12 @@ class OwnSpace(Space[Genes]):
         return int(self._stated("depth", arch, spec) if self._has("depth") else self._measure(arch, spec).depth)
 
     def _width(self, arch: Genes, spec: InputSpec) -> float:
-        return float(self._stated("width", arch, spec) if self._has("width") else self._measure(arch, spec).width)
+        width = self._stated("width", arch, spec) if self._has("width") else self._measure(arch, spec).width
+        if width is None:
+            raise ArchitectureError(
+                f"{self.name}: {arch}: no block shows its width; give the space a function width(arch), or layers"
+            )
+        return float(width)
 
     def _stated(self, name: str, arch: Genes, spec: InputSpec) -> float:
         found = self._call(name, arch, *self._spec_for(name, spec), of=arch)
@@ -268,12 +273,8 @@ class OwnSpace(Space[Genes]):
         with one_thread():  # small networks are faster so
             _check_output(f"{self.name}: {arch}", model, images, spec)
             found = read_statistics(model, self.find_blocks(arch, spec, model), wanted, images).net
-        if "width" not in found:
-            raise ArchitectureError(
-                f"{self.name}: {arch}: no block shows its width; give the space a function width(arch), or layers"
-            )
         params, flops, activations, depth = (int(found[name]) for name in ("params", "flops", "activations", "depth"))
-        return Structure(params, flops, activations, depth, found["width"])
+        return Structure(params, flops, activations, depth, found.get("width"))
 
     def min_params(self, spec: InputSpec) -> int:
         """Return what the user's space states, or 0: no network is smaller."""
@@ -330,10 +331,11 @@ def _check_output(told: str, model: nn.Module, images: Tensor, spec: InputSpec) 
     shape = " × ".join(map(str, images.shape[1:]))
     try:
         with untouched(model), torch.no_grad():
-            output = called(f"{told}: its forward pass on an image of {shape}", one_pass, model, images)
-    except UserCodeError as error:
+            output = one_pass(model, images)
+    except LayerError as error:
         raise ArchitectureError(
-            f"{error}; the space must build for that input, or name another one (in a search: --image-size, --channels)"
+            f"{told}: on an image of {shape}, {error}; the space must build for that input, or name another one "
+            "(in a search: --image-size, --channels)"
         ) from error
     try:
         found = tuple(logits_of(output).shape)
