@@ -22,13 +22,13 @@ from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached,
 
 def residual_stream(
     model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int, layers: Layers = None
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+) -> list[list[tuple[Tensor, int]]]:
     """Return three states of every block: its input, the residual stream after attention, and its output.
 
-    The stream after attention is what the block's module `norm2` takes.
+    The stream after attention is what the block's module `norm2` takes. Each state comes with its axis of channels.
 
     Raises:
-        ZooError: a block has no module `norm2`.
+        ZooError: a block has no module `norm2`, or takes or gives anything else than tensors with its channels.
         LayerError: no blocks are found.
     """
     modules = dict(model.named_modules())
@@ -47,7 +47,27 @@ def residual_stream(
     finally:
         for handle in handles:
             handle.remove()
-    return [(seen[path], seen[norm], results[path]) for path, norm in zip(paths, middle, strict=True)]
+    stream = []
+    for path, norm in zip(paths, middle, strict=True):
+        entry, between, result = seen[path], seen[norm], results[path]
+        width = next((parameter.numel() for parameter in modules[norm].parameters()), 0)
+        stream.append([(state, _channel_axis(state, width, path)) for state in (entry, between, result)])
+    return stream
+
+
+def _channel_axis(state: object, width: int, path: str) -> int:
+    """Return the axis of a state of the residual stream that has the channels; `width` is their number, 0 if unknown.
+
+    Raises:
+        ZooError: it is no tensor of tokens, or neither its last axis nor its second has as many entries.
+    """
+    if not isinstance(state, Tensor) or state.ndim < 3:
+        raise ZooError(f"the residual stream of '{path}' is no tensor of tokens")
+    if state.shape[-1] == width or (not width and state.ndim == 3):
+        return -1
+    if state.ndim == 4 and state.shape[1] == width:
+        return 1
+    raise ZooError(f"the residual stream of '{path}' has not the {width} channels of its norm2: it changes its width")
 
 
 def _keeper(results: dict[str, Tensor], path: str):
@@ -55,6 +75,11 @@ def _keeper(results: dict[str, Tensor], path: str):
         results[path] = output
 
     return keep
+
+
+def _tokens(state: Tensor, axis: int) -> Tensor:
+    """Return a state as a matrix, samples · tokens × channels."""
+    return state.movedim(axis, -1).flatten(0, -2)
 
 
 def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
@@ -69,8 +94,8 @@ def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
         noise, _ = probe_batch("noise", inputs, None, seed)
         stream = residual_stream(model, detached(model), noise, seed, layers)
     score = 0.0
-    for x in (state for block in stream for state in block[1:]):
-        rows = x.flatten(0, -2).double()
+    for x, axis in (state for block in stream for state in block[1:]):
+        rows = _tokens(x, axis).double()
         rows = rows - rows.mean(0)
         values = torch.linalg.eigvalsh(rows.mT @ rows if len(rows) >= rows.shape[1] else rows @ rows.mT).clamp(min=0)
         if not bool(values.sum() > 0):
@@ -94,10 +119,13 @@ def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     with untouched(model):
         noise, _ = probe_batch("noise", inputs, None, seed)
         stream = residual_stream(model, detached(model), noise.requires_grad_(), seed, layers)
-        for entry, result in (pair for block in stream for pair in pairwise(block)):
+        for (entry, of_entry), (result, of_result) in (pair for block in stream for pair in pairwise(block)):
             signs = torch.randint(0, 2, result.shape, generator=generator).to(result) * 2 - 1
-            (arriving,) = torch.autograd.grad(result, entry, signs)
-            product = arriving.flatten(0, -2).mT @ signs.flatten(0, -2) / signs[..., 0].numel()
+            (gradient,) = torch.autograd.grad(result, entry, signs)
+            arriving, leaving = _tokens(gradient, of_entry), _tokens(signs, of_result)
+            if len(arriving) != len(leaving):
+                raise ZooError("a block changes the number of tokens")
+            product = arriving.mT @ leaving / len(leaving)
             s = float(torch.linalg.eigvalsh((product @ product.mT).double())[-1].clamp(min=0).sqrt())
             if not s > 0:
                 raise ZooError("no gradient passes a block")
