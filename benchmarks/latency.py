@@ -3,8 +3,9 @@
     python benchmarks/latency.py [--quick]
 
 "Own" is what the formula itself needs: forward, and backward to what it reads, with the same parameters detached in the
-same way, evaluation mode, and no hooks. "Plain" is `loss.backward()` to all parameters, as a training step has it. The
-three take turns; ratios are medians of the turns. The target is a score within 1.15 × its own forward and backward.
+same way, in evaluation mode, without hooks or a function mode. "Plain" is `loss.backward()` to all parameters, as a
+training step has it. The three take turns; ratios are medians of the turns. The target is a score within 1.15 × its own
+forward and backward at 224 px, and within 1.3 × on mini-vit.
 """
 
 from collections.abc import Callable
@@ -21,10 +22,7 @@ from autoprox import Proxy
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import find_blocks
 from autoprox.primitives.batch import loss_of, probe_batch
-from autoprox.primitives.capture import forward
 from autoprox.primitives.untouched import untouched
-
-TARGET = 1.15
 
 #: A formula for each kind of backward: none, to weights, to activations, to both; under one probe each.
 FORMULAS = {
@@ -44,6 +42,7 @@ class Case:
     space: str
     spec: InputSpec
     batch: int
+    target: float  # of score / own
 
     def build(self) -> tuple[nn.Module, Tensor, Tensor]:
         """The network in training mode, as a user has it, images and targets."""
@@ -56,7 +55,7 @@ class Case:
 
 
 def own_run(proxy: Proxy, model: nn.Module, images: Tensor, targets: Tensor) -> Callable[[], object]:
-    """The formula's own forward and backward, without hooks.
+    """The formula's own forward and backward, without hooks or a function mode.
 
     An activation's gradient is reached through the layer's bias, whose gradient is its sum over rows: a backward that
     is as long, without a hook to hold the activation.
@@ -77,7 +76,7 @@ def own_run(proxy: Proxy, model: nn.Module, images: Tensor, targets: Tensor) -> 
             for name in names:
                 parameters[name].requires_grad_()
             with torch.set_grad_enabled(bool(names)):
-                output = forward(model, parameters, x, 0)
+                output = torch.func.functional_call(model, parameters, (x,))
                 if names:
                     torch.autograd.grad(loss_of(output, probe, y), [parameters[name] for name in names])
 
@@ -114,7 +113,8 @@ def rows_of(case: Case, repeats: int) -> list[list[str]]:
                 number(whole),
                 f"{ratio:.2f}",
                 f"{of_plain:.2f}",
-                "met" if ratio <= TARGET else "missed",
+                f"{case.target}",
+                "met" if ratio <= case.target else "missed",
             ]
         )
     return rows
@@ -128,17 +128,17 @@ def main(quick: bool, threads: int) -> None:
     torch.set_num_threads(threads)
     small = InputSpec(8, 1, 10, 2)
     cases = [
-        (Case("mini-vit, batch 2", "mini-vit", small, 2), 20 if quick else 100),
-        (Case("AutoFormer-T 224 px, batch 2", "autoformer-tiny", REAL_SIZE, 2), 2 if quick else 5),
+        (Case("mini-vit, batch 2", "mini-vit", small, 2, 1.3), 20 if quick else 100),
+        (Case("AutoFormer-T 224 px, batch 2", "autoformer-tiny", REAL_SIZE, 2, 1.15), 2 if quick else 5),
     ]
     if not quick:
-        cases.append((Case("AutoFormer-T 224 px, batch 16", "autoformer-tiny", REAL_SIZE, 16), 3))
+        cases.append((Case("AutoFormer-T 224 px, batch 16", "autoformer-tiny", REAL_SIZE, 16, 1.15), 3))
     rows: list[list[str]] = []
     for case, repeats in cases:
         rows += [*([[]] if rows else []), *rows_of(case, repeats)]
     table(
-        f"Latency of proxy.score; the target is {TARGET} × the formula's own forward and backward",
-        ("", "score ms", "own ms", "plain ms", "score / own", "score / plain", "target"),
+        "Latency of proxy.score beside the formula's own forward and backward",
+        ("", "score ms", "own ms", "plain ms", "score / own", "score / plain", "target", ""),
         rows,
     )
 

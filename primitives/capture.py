@@ -193,6 +193,10 @@ class Capture(Watch):
         return result.ndim == 3 and len(result) % self.samples != 0 and result.shape[1] == self.samples
 
 
+#: The types of most arguments that are no tensors and hold none.
+_WITHOUT_TENSORS = frozenset({int, float, bool, str, slice, type(None), type(...), torch.dtype, torch.device})
+
+
 class _StandIns:
     """Tensors that take the place of a model's parameters and buffers wherever a function would read these."""
 
@@ -266,7 +270,7 @@ class _StandIns:
             return known[id(value)] if id(value) in known else self.of(value)
         kind = type(value)
         if kind is tuple or kind is list:
-            return kind([self.swapped(item, known) for item in value])
+            return kind([item if type(item) in _WITHOUT_TENSORS else self.swapped(item, known) for item in value])
         if kind is dict:
             return {key: self.swapped(item, known) for key, item in value.items()}
         return value

@@ -120,4 +120,5 @@ def test_latency_says_where_the_target_is_met(tmp_path: Path) -> None:
     lines = printed("latency", tmp_path)
     rows = [line for line in lines if line[-1] in ("met", "missed")]
     assert len(rows) == 10
-    assert all((float(row[-3]) <= 1.15) == (row[-1] == "met") or float(row[-3]) == 1.15 for row in rows)
+    assert all((float(row[-4]) <= float(row[-2])) == (row[-1] == "met") or row[-4] == row[-2] for row in rows)
+    assert {row[-2] for row in rows} == {"1.15", "1.3"}

@@ -33,7 +33,8 @@ def canonical_blocks(model: torch.nn.Module, blocks: Sequence[Block]) -> tuple[B
     first: dict[int, str] = {}
     for name, parameter in model.named_parameters():
         first.setdefault(id(parameter), layer_name(name))
-    paths = {id(module): path for path, module in model.named_modules()}
+    modules = dict(model.named_modules())
+    paths = {id(module): path for path, module in modules.items()}
     turns: Counter[str] = Counter()
 
     def run(path: str, mark: str, turn: str) -> str:
@@ -42,13 +43,14 @@ def canonical_blocks(model: torch.nn.Module, blocks: Sequence[Block]) -> tuple[B
 
     def layer(name: str) -> str:
         path, mark, turn = name.partition("#")
-        found = attribute(model, path)
+        found = modules[path] if path in modules else attribute(model, path)
         weight = found if isinstance(found, Tensor) else getattr(found, "weight", None)
         return run(first.get(id(weight), path), mark, turn)
 
     def softmax(name: str) -> str:
         path, mark, turn = name.partition("#")
-        return run(paths.get(id(attribute(model, path)), path), mark, turn)
+        found = modules[path] if path in modules else attribute(model, path)
+        return run(paths.get(id(found), path), mark, turn)
 
     return tuple(
         replace(
