@@ -65,3 +65,10 @@ def test_plug_in_search_finds_better_and_better(outputs: dict[str, str]) -> None
     assert len(scores) > 1
     assert scores == sorted(scores)
     assert f"train this one: {found[-1][1]}" in printed
+
+
+def test_own_space_is_trained_evolved_on_and_searched(outputs: dict[str, str]) -> None:
+    printed = outputs["own_space"]
+    assert "trained 32 architectures of MySpace\n" in printed
+    assert re.search(r"^evolved: \S", printed, re.MULTILINE)
+    assert re.search(r"^train this one: width \d\d, depth \d, heads \[[24, ]+\], ratio \[[12, ]+\]$", printed, re.M)
