@@ -82,6 +82,13 @@ def test_a_proxy_is_found_by_its_name() -> None:
     assert resolve("plugged").name == "plugged"
 
 
+def test_proxies_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["proxies"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "plugged sum(l1(weight)) of the package made-up" in printed
+    assert "wrong cannot be used: 'wrong' of the package made-up is a Operation" in printed
+
+
 def test_a_clash_or_a_failure_is_one_line_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     for call, error, told in (
         (lambda: get_space("mini-vit"), ArchitectureError, "the package made-up offers 'mini-vit' in autoprox.spaces"),
