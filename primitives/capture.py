@@ -40,7 +40,7 @@ class Captured:
     columns: frozenset[str] = frozenset()  # layers whose weights are in × out
     copied: frozenset[str] = frozenset()  # layers whose weights were copied from the model's before the pass
     attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
-    logits: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    logits: dict[str, Tensor] = field(default_factory=lambda: _Logits())
     activations: int = 0
 
     def require(self, layers: Collection[str]) -> None:
@@ -82,6 +82,13 @@ class _Seen(dict[str, Tensor]):
 
     def __missing__(self, name: str) -> Tensor:
         raise LayerError(f"layer '{name}' does not run in the model's forward pass, so it has no output to read")
+
+
+class _Logits(dict[str, Tensor]):
+    """Logits by the numbered name of their softmax."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise LayerError(f"attn_logits: '{name}' does not run, or is no softmax: what it reads are no logits")
 
 
 class Capture(Watch):
@@ -128,7 +135,8 @@ class Capture(Watch):
         result = self.other(function, args, kwargs)
         if name in self.softmaxes:
             self.captured.attention[name] = result.detach()
-            self.captured.logits[name] = next(tensors_in((args, kwargs))).detach()
+            # a copy, because what follows might change it in place
+            self.captured.logits[name] = next(tensors_in((args, kwargs))).detach().clone()
             return result.clone()
         return result
 
@@ -184,6 +192,9 @@ class Capture(Watch):
         if name not in self.softmaxes or (known is not None and known.shape != output.shape):
             return None
         self.captured.attention[name] = output.detach()
+        given = args[0] if args else None
+        if isinstance(given, Tensor) and given.shape == output.shape and name not in self.captured.logits:
+            self.captured.logits[name] = given.detach().clone()
         return output.clone()
 
     def _turned(self, result: Tensor) -> bool:
@@ -298,6 +309,19 @@ def attention_logits(
     if attn_mask is None:
         return logits
     return logits.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+
+
+def unmasked(logits: Tensor) -> Tensor:
+    """Return logits in which each entry that a mask forbids is the lowest other entry of its row.
+
+    A forbidden entry is −∞, or the least number of its type, which transformers adds. A row of such entries alone is 0.
+    Other numbers are no mask: the −100 that Swin adds stays.
+    """
+    forbidden = logits <= torch.finfo(logits.dtype).min / 2
+    if not bool(forbidden.any()):
+        return logits
+    lowest = logits.masked_fill(forbidden, math.inf).amin(-1, keepdim=True)
+    return torch.where(forbidden, lowest.masked_fill(lowest == math.inf, 0), logits)
 
 
 def forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:

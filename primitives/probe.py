@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox.primitives.batch import checked_batch, loss_of, probe_batch, random_targets
-from autoprox.primitives.capture import Capture, Captured
+from autoprox.primitives.capture import Capture, Captured, unmasked
 from autoprox.primitives.errors import LayerError, backward_failed
 from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
@@ -93,7 +93,7 @@ def read_statistics(
 
 #: Statistics that a block has one matrix of, from its softmaxes → where a forward pass is captured with them.
 OF_BLOCK: Mapping[str, Callable[[Captured], Mapping[str, Tensor]]] = MappingProxyType(
-    {"attn": lambda captured: captured.attention}
+    {"attn": lambda captured: captured.attention, "attn_logits": lambda captured: captured.logits}
 )
 
 #: Statistics for which one all-zero sample is run, whatever the probe.
@@ -304,8 +304,9 @@ def _by_slot(
             found[name, slot] = [_side_by_side(p, name) for p in parts]
     for name in sorted(names & OF_BLOCK.keys()):
         maps = OF_BLOCK[name](seen)
+        finite = unmasked if name == "attn_logits" else _real
         groups = [block.softmaxes for block in blocks if block.softmax]
-        found[name, "attn"] = [_below([_flat(maps[softmax]) for softmax in group]) for group in groups]
+        found[name, "attn"] = [_below([finite(_flat(maps[softmax])) for softmax in group]) for group in groups]
     return found
 
 

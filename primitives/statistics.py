@@ -227,6 +227,18 @@ _ALL = (
         "output elements of all convolutions and linears in one forward pass of one sample",
         drawn=False,  # a seeded evolution draws from the terminals: one more, and it finds something else
     ),
+    Statistic(
+        "attn_logits",
+        "matrix",
+        r"S",
+        "logits of the attention probabilities, scaled and with bias; masked ones are the lowest other of their row",
+        shape="attn",
+        probed=True,
+        drawn=False,
+        role=ATTENTION_ROLE,
+        sized_by=("heads", "tokens"),
+        sized_at="qkv",
+    ),
 )
 
 #: name → statistic, in the order of the reference table.

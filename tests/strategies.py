@@ -155,7 +155,8 @@ def reading(seed: int, blocks: int = 2, dtype: torch.dtype = torch.float64) -> R
     for probe in ("data", "noise", "synflow"):
         count = 1 if probe == "synflow" else samples
         made.matrices["attn", probe, "attn"] = [m.softmax(-1) for m in matrices(count * heads * tokens, tokens, 1.0)]
-        for name in ("act", "act_grad", "attn"):
+        made.matrices["attn_logits", probe, "attn"] = matrices(count * heads * tokens, tokens, 1.0)
+        for name in ("act", "act_grad", "attn", "attn_logits"):
             made.samples[name, probe] = count
         made.samples["weight_grad", probe] = 1
         made.samples["weight_grad_batches", probe] = 2

@@ -35,7 +35,11 @@ MATRIX = {
     "act": False,
     "act_grad": True,
     "attn": False,
+    "attn_logits": False,
 }
+
+#: The statistics that are read from the softmax of a block.
+ATTENTION = frozenset({"attn", "attn_logits"})
 
 
 @dataclass(frozen=True)
@@ -140,5 +144,7 @@ def samples_text(terminal: Terminal) -> str:
     if terminal.statistic.name == "weight_grad_batches":
         return "2"
     return (
-        "len(inputs)" if terminal.statistic.name in ("act", "act_grad", "attn") and terminal.probe != "synflow" else "1"
+        "len(inputs)"
+        if terminal.statistic.name in ("act", "act_grad", *ATTENTION) and terminal.probe != "synflow"
+        else "1"
     )

@@ -6,9 +6,13 @@ on every statistic and probe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from autoprox.export.needs import MATRIX, Needs, NetworkRun
+from autoprox.export.counting import ACTIVATIONS, COUNTED, LOGITS
+from autoprox.export.needs import ATTENTION, MATRIX, Needs, NetworkRun
+
+#: Width of the file.
+LINE = 120
 
 _LAYER_ERROR = '''\
 # From here on: how the layers are found and read. The operations of the formula come last.
@@ -176,63 +180,13 @@ def per_layer(blocks: list[dict], slots: tuple[str, ...], number: Callable[[int,
     return torch.tensor(rows, dtype=torch.float64)
 '''
 
-_COUNTED = '''\
-def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) -> tuple[dict[str, float], float]:
-    """Return the tokens of each layer, and the multiply-adds of the network on one sample of zeros."""
-    counter = FlopCounterMode(display=False)
-    with untouched(model, seed) as own, Outputs(model, linears) as outputs:
-        # The counter does not know the fused attention of every device, but it does know the products in it.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            torch.func.functional_call(model, own, (torch.zeros_like(x[:1]),))
-        tokens = {path: outputs[path].numel() / outputs[path].shape[-1] for path in linears}
-    return tokens, counter.get_total_flops() / 2
-'''
-
-_ACTIVATIONS = '''\
-class OutputCounter(TorchFunctionMode):
-    """Counts the elements that convolutions and linears make, while a model runs inside.
-
-    A product with a matrix of the model is a linear too; `own` are the model's parameters.
-    """
-
-    LAYERS = (
-        *(torch.nn.functional.linear, torch.conv1d, torch.conv2d, torch.conv3d),
-        *(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
-    )
-    PRODUCTS = (torch.matmul, torch.mm, torch.addmm, torch.einsum, Tensor.matmul, Tensor.mm, Tensor.__matmul__)
-
-    def __init__(self, own: Iterable[Tensor]) -> None:
-        super().__init__()
-        self.count = 0
-        self.storages = {tensor.untyped_storage().data_ptr() for tensor in own if tensor.ndim == 2}
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if function in self.LAYERS or (function in self.PRODUCTS and any(map(self.is_own, args))):
-            self.count += result.numel()
-        elif function is torch.nn.functional.multi_head_attention_forward:  # the outputs of its four linears
-            query, key = args[:2]
-            self.count += 2 * query.numel() + 2 * key.numel() // key.shape[-1] * query.shape[-1]
-        return result
-
-    def is_own(self, value: object) -> bool:
-        return isinstance(value, Tensor) and value.ndim == 2 and value.untyped_storage().data_ptr() in self.storages
-
-
-def count_activations(model: torch.nn.Module, x: Tensor, seed: int) -> float:
-    """Return how many elements the convolutions and linears make of one sample of zeros."""
-    with untouched(model, seed) as own, torch.no_grad(), OutputCounter(model.parameters()) as counter:
-        torch.func.functional_call(model, own, (torch.zeros_like(x[:1]),))
-    return float(counter.count)
-'''
-
 
 _OF_WEIGHTS = frozenset({"weight", "weight_grad", "weight_grad_batches", "fan_in", "fan_out"})
 
 
 def block_finder(needs: Needs) -> str:
     """Return the function that finds the layers."""
-    attention = bool(needs.names & {"attn", "heads"})
+    attention = bool(needs.names & {*ATTENTION, "heads"})
     lines = [
         "def find_blocks(model: torch.nn.Module, layers) -> list[dict]:\n",
         '    """Return the paths of each block\'s layers: those in `layers`, or else those with timm\'s names."""\n',
@@ -247,7 +201,7 @@ def block_finder(needs: Needs) -> str:
             f"    blocks = [{given} for given in layers]\n",
             f"    {each}\n",
             (_PLAIN_LINEARS if needs.names & _OF_WEIGHTS else _LINEARS) if needs.slots else "",
-            _SOFTMAX if "attn" in needs.names else "",
+            _SOFTMAX if needs.names & ATTENTION else "",
             _HEADS if "heads" in needs.names else "",
             "    return blocks\n",
         ]
@@ -258,24 +212,27 @@ def block_finder(needs: Needs) -> str:
 
 def arguments(run: NetworkRun) -> list[str]:
     """Return the lists of paths that the function of a run takes."""
-    return ["linears"] * bool(set(run.names) - {"attn"}) + ["softmaxes"] * ("attn" in run.names)
+    names = set(run.names)
+    return ["linears"] * bool(names - ATTENTION) + ["softmaxes"] * bool(names & ATTENTION)
 
 
 def run_function(run: NetworkRun) -> str:
     """Return the function that runs the network once."""
     parameters = ["model: torch.nn.Module", *(f"{name}: list[str]" for name in arguments(run)), "x: Tensor"]
     parameters += ["y: Tensor"] * run.labelled + ["seed: int"]
-    hooked = [name for name in arguments(run) if name == "softmaxes" or set(run.names) & {"act", "act_grad"}]
+    hooked = ["linears"] * bool(set(run.names) & {"act", "act_grad"}) + ["softmaxes"] * ("attn" in run.names)
     contexts = ["untouched(model, seed) as own"]
     if hooked:
         contexts.append(f"Outputs(model, {' + '.join(hooked)}) as outputs")
+    if "attn_logits" in run.names:
+        contexts.append("Inputs(model, softmaxes) as given")
     ways = "forwards and backwards" if run.differentiates else "forwards"
     if not run.differentiates:
         contexts.append("torch.no_grad()")
     lines = [
-        f"def {run.function}({', '.join(parameters)}) -> dict:",
+        _fitting(f"def {run.function}(", [", ".join(parameters)], ") -> dict:"),
         f'    """Run the network {ways}; return what is read by (statistic, path of the layer)."""',
-        f"    with {', '.join(contexts)}:",
+        _fitting("    with ", contexts, ":", "("),
     ]
     if run.probe == "synflow":
         lines.append("        own |= {name: own[name].abs() for name, _ in model.named_parameters()}")
@@ -283,6 +240,20 @@ def run_function(run: NetworkRun) -> str:
     *others, last = lines  # what is assigned last is returned instead
     value = last.strip().removeprefix("read = ").replace("read |= ", "read | ")
     return "\n".join([*others, f"    return {value}"]) + "\n"
+
+
+def _fitting(before: str, parts: Sequence[str], after: str, bracket: str = "") -> str:
+    """Return the parts with commas on one line, or, where that is too long, on a line each.
+
+    `bracket` opens only where there are several lines; each part then ends with a comma.
+    """
+    line = f"{before}{', '.join(parts)}{after}"
+    if len(line) <= LINE:
+        return line
+    indent = " " * (len(before) - len(before.lstrip()))
+    comma, closing = ("," * bool(bracket), ")" if bracket else "")
+    inner = "".join(f"{indent}    {part}{comma}\n" for part in parts)
+    return f"{before}{bracket}\n{inner}{indent}{closing}{after}"
 
 
 def _forward(run: NetworkRun) -> Iterator[str]:
@@ -320,6 +291,9 @@ def _kept(run: NetworkRun, first: str) -> Iterator[str]:
         first = "read |= "
     if "attn" in run.names:
         yield first + '{("attn", path): outputs[path].detach() for path in softmaxes}'
+        first = "read |= "
+    if "attn_logits" in run.names:
+        yield first + '{("attn_logits", path): given[path] for path in softmaxes}'
 
 
 def functions(needs: Needs) -> list[str]:
@@ -331,8 +305,9 @@ def functions(needs: Needs) -> list[str]:
         (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, block_finder(needs)), (needs.matrices, _MATRIX),
         (per_layer, _PER_LAYER), *((True, run_function(run)) for run in runs.values()),
         (any(run.differentiates for run in needs.runs), _CHECK_GRADIENT),
-        (needs.counts, _COUNTED),
-        ("activations" in needs.names, _ACTIVATIONS), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
+        (needs.counts, COUNTED),
+        ("activations" in needs.names, ACTIVATIONS), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),
+        ("attn_logits" in needs.names, LOGITS),
     ]  # fmt: skip
     return [text.rstrip("\n") for wanted, text in chosen if wanted]
 
@@ -344,7 +319,7 @@ def reading_lines(needs: Needs) -> Iterator[str]:
         yield "linears = [path for block in blocks for slot in SLOTS for path in block[slot]]"
     elif needs.counts:
         yield "linears: list[str] = []"
-    if "attn" in needs.names:
+    if needs.names & ATTENTION:
         yield 'softmaxes = [block["attn"][0] for block in blocks]'
     if needs.weights:
         yield 'weights = {("weight", path): model.get_submodule(path).weight.detach() for path in linears}'

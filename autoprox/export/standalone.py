@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from autoprox import __version__
 from autoprox.export.needs import LAYER, NET, Needs, matrix_text, quoted, samples_text
-from autoprox.export.snippets import functions, reading_lines
+from autoprox.export.snippets import LINE, functions, reading_lines
 from autoprox.export.sources import Definition, Import, SourceError, bundle, call_text
 from autoprox.primitives import Formula, Operation, Terminal
+from autoprox.primitives.capture import unmasked
 from autoprox.primitives.evaluate import matrix_reductions
 from autoprox.primitives.kinds import role_slots
 from autoprox.proxy import Proxy
 
-_LINE = 120  # width of the file
 _CALL = 80  # characters of the longest call on one line
 _INLINE = 48  # characters of the longest argument that stays inside its call
 
@@ -73,7 +73,8 @@ def to_python(proxy: Proxy) -> str:
     for name in sorted(_LOCALS.intersection(map(call_text, operations))):
         raise SourceError(f"the function '{name}' has the name of a variable of the exported file: rename it")
     taken = ("score", "SLOTS", *sorted(named))
-    sources = bundle(operations, _imports("\n".join(helpers)), taken=taken)
+    helped = [unmasked] if "attn_logits" in needs.names else []
+    sources = bundle([*operations, *helped], _imports("\n".join(helpers)), taken=taken)
     lines = [f"    {line}" for line in reading_lines(needs)]
     body = "\n".join([*lines, *_body(proxy.formula, needs, sources.names)])
     if "SLOTS" not in body + "".join(helpers):
@@ -179,9 +180,9 @@ def _network_lines(formula: Formula, needs: Needs, tables: Mapping[Formula, str]
 def _fitting(variable: str, function: str, arguments: Sequence[str]) -> str:
     """Return a call that is assigned to a variable of `score`, on as many lines as the formatter gives it."""
     inside = ", ".join(arguments)
-    if len(f"    {variable} = {function}({inside})") <= _LINE:
+    if len(f"    {variable} = {function}({inside})") <= LINE:
         return f"{function}({inside})"
-    if len(inside) + 8 <= _LINE:
+    if len(inside) + 8 <= LINE:
         return f"{function}(\n        {inside}\n    )"
     return f"{function}(\n" + "".join(f"        {argument},\n" for argument in arguments) + "    )"
 
@@ -284,7 +285,7 @@ def _import_lines(imports: Iterable[Import]) -> str:
                 names = [str(member).partition(" import ")[2] for member in members]
                 line = f"from {module} import {', '.join(names)}"
                 wrapped = f"from {module} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
-                lines.append(line if len(line) <= _LINE else wrapped)
+                lines.append(line if len(line) <= LINE else wrapped)
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
 
@@ -341,10 +342,10 @@ def _wrapped(text: str, indent: str) -> list[str]:
     """Return the text on lines that fit into the file once they are escaped; what does not print is written \\x.. ."""
     visible = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     lines: list[str] = []
-    for width in (_LINE, 60, 20):  # escapes and East Asian characters take more than one column
+    for width in (LINE, 60, 20):  # escapes and East Asian characters take more than one column
         inner = indent + "    "
         lines = textwrap.wrap(visible, width, initial_indent=indent, subsequent_indent=inner, break_on_hyphens=False)
-        if all(_columns(_escaped(line)) <= _LINE for line in lines):
+        if all(_columns(_escaped(line)) <= LINE for line in lines):
             break
     return lines
 

@@ -16,6 +16,7 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import Block, Reading, read_statistics
 from autoprox.primitives.find_blocks.named import SLOTS
+from autoprox.primitives.probe import OF_BLOCK
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def _check_complete(network: str, blocks: Sequence[Block], names: Collection[str
     """
     for number, block in enumerate(blocks):
         lacking = [slot for slot in SLOTS if slot not in block.linears]
-        lacking += ["softmax"] if "attn" in names and not block.softmaxes else []
-        lacking += ["heads"] if "attn" in names and not block.heads else []
+        lacking += ["softmax"] if OF_BLOCK.keys() & names and not block.softmaxes else []
+        lacking += ["heads"] if OF_BLOCK.keys() & names and not block.heads else []
         if lacking:
             raise BenchmarkError(
                 f"{network}: block {number} shows no {', '.join(lacking)}; the statistics of a benchmark need "

@@ -9,6 +9,7 @@ from torch.nn import functional
 from vit_to_probe import EVERYTHING, Attention, Vit, X, Y, read_vit, requirements, same
 
 from autoprox.primitives import Block, LayerError, Reading, evaluate, find_blocks, parse, read_statistics
+from autoprox.primitives.probe import OF_BLOCK
 from autoprox.primitives.statistics import STATISTICS
 
 # By hand: two layers without bias, two tokens of which the second is zero, two samples, two classes. The class scores
@@ -57,7 +58,7 @@ BY_HAND: dict[tuple[str, str, str], list[list[float]]] = {
 @pytest.fixture(scope="module")
 def chain() -> Reading:
     model = Chain()
-    wanted = EVERYTHING - {(name, probe) for name, probe in EVERYTHING if name == "attn"}
+    wanted = EVERYTHING - {(name, probe) for name, probe in EVERYTHING if name in OF_BLOCK}
     return read_statistics(model, find_blocks(model, CHAIN_LAYERS), wanted, CHAIN_X, CHAIN_Y)
 
 
@@ -117,7 +118,7 @@ def test_shapes_are_those_the_language_states() -> None:
             rows = (1 if probe == "synflow" else 4) * 5
             assert shapes["weight_grad", probe, slot] == {(outs[slot], ins[slot])}
             assert shapes["act", probe, slot] == shapes["act_grad", probe, slot] == {(rows, outs[slot])}
-            assert shapes["attn", probe, "attn"] == {(rows * 2, 5)}
+            assert shapes["attn", probe, "attn"] == shapes["attn_logits", probe, "attn"] == {(rows * 2, 5)}
             if probe != "synflow":
                 assert shapes["weight_grad_batches", probe, slot] == {(2 * outs[slot], ins[slot])}
     assert {len(blocks) for blocks in reading.matrices.values()} == {2}
@@ -125,7 +126,7 @@ def test_shapes_are_those_the_language_states() -> None:
         (name, probe, slot)
         for name, probe in EVERYTHING
         if STATISTICS[name].level == "matrix"
-        for slot in (["attn"] if name == "attn" else outs)
+        for slot in (["attn"] if name in OF_BLOCK else outs)
     }
     block = 5 * (4 * 12 + 4 * 4 + 4 * 8 + 8 * 4) + 2 * 5 * 5 * 4  # layers, then the two products of attention
     assert reading.net == {
@@ -314,7 +315,7 @@ def test_what_a_model_lacks_is_one_clear_line() -> None:
             read_statistics(model, hidden, {wanted}, X, Y)
         assert "\n" not in str(caught.value)
     some = (find_blocks(model)[0], Block({"fc1": ("blocks.1.mlp.fc1",)}))
-    reading = read_statistics(model, some, EVERYTHING - {p for p in EVERYTHING if p[0] in ("attn", "heads")}, X, Y)
+    reading = read_statistics(model, some, EVERYTHING - {p for p in EVERYTHING if p[0] in (*OF_BLOCK, "heads")}, X, Y)
     assert {slot: len(reading.matrices["act", "data", slot]) for slot in ("qkv", "proj", "fc1", "fc2")} == {
         "qkv": 1, "proj": 1, "fc1": 2, "fc2": 1,
     }  # fmt: skip

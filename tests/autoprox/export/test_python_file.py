@@ -49,6 +49,7 @@ COVERING = (
     "sum(pattern_count(attn)) + sum(spectral(act[noise])) + sum(effective_rank(act_grad[synflow]))",
     "sum(minimum(mean(weight), 0.25 - exp(1))) + 1e-06",
     "activations / flops + sum(tokens[qkv])",
+    "mean(std(attn_logits)) + sum(max(attn * attn_logits)) + sum(mean(act)) + mean(min(attn_logits[synflow]))",
     DENSE,
 )
 
