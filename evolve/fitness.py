@@ -21,6 +21,8 @@ from autoprox.primitives.formula import Formula
 
 #: A formula that leaves more than this fraction of pairs of architectures tied has no fitness, because it would be
 #: judged by the few pairs that it tells apart.
+#: The different accuracies that each split of a task must have.
+FEWEST = 3
 MAX_TIED = 0.1
 
 #: A formula is dropped unjudged where its estimate is further than this below the fitness that enters the population.
@@ -280,8 +282,10 @@ def _check_enough(benchmark: Benchmark, name: str) -> None:
     splits: Mapping[str, np.ndarray] = benchmark.splits()
     for split in SPLITS:
         accuracies = benchmark.tasks[name][splits[split]]
-        if len(np.unique(accuracies[~np.isnan(accuracies)])) < 3:
+        distinct = len(np.unique(accuracies[~np.isnan(accuracies)]))
+        if distinct < FEWEST:
             raise BenchmarkError(
-                f"task '{name}' of {benchmark.name} has fewer than 3 distinct accuracies in its {split} split; "
-                "leave it out with --tasks"
+                f"task '{name}' of {benchmark.name} has fewer than {FEWEST} distinct accuracies in its {split} split: "
+                f"{distinct} of {len(accuracies)} architectures; the benchmark has {len(benchmark)}, about 50, 20 and "
+                "30 % for evolve, validation and test; leave the task out with --tasks, or add architectures"
             )

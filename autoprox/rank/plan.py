@@ -123,7 +123,8 @@ def make_plan(
         labelled = sorted(Random(seed).sample(labelled, sample))
     if len(labelled) < FEWEST:
         raise RankError(
-            f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank"
+            f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank, "
+            f"which needs {FEWEST}"
         )
     return RankPlan(benchmark, chosen, proxies_to_rank(benchmark, proxies), tuple(labelled), split, batch, seed)
 

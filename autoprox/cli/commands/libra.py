@@ -153,7 +153,7 @@ def _halves(plan: RankPlan) -> tuple[np.ndarray, np.ndarray]:
     if test.sum() < FEWEST or (~test).sum() < FEWEST:
         raise RankError(
             f"LIBRA chooses on evolve and validation and is judged on test: {(~test).sum()} and {test.sum()} "
-            f"architectures are too few"
+            f"architectures are too few; it needs {FEWEST} and {FEWEST}"
         )
     return np.flatnonzero(~test), np.flatnonzero(test)
 
