@@ -285,7 +285,7 @@ def _check_enough(benchmark: Benchmark, name: str) -> None:
         distinct = len(np.unique(accuracies[~np.isnan(accuracies)]))
         if distinct < FEWEST:
             raise BenchmarkError(
-                f"task '{name}' of {benchmark.name} has fewer than {FEWEST} distinct accuracies in its {split} split: "
-                f"{distinct} of {len(accuracies)} architectures; the benchmark has {len(benchmark)}, about 50, 20 and "
-                "30 % for evolve, validation and test; leave the task out with --tasks, or add architectures"
+                f"task '{name}' of {benchmark.name} has fewer than {FEWEST} distinct accuracies in its {split} split; "
+                f"leave it out with --tasks, or add architectures: it has {distinct} of them, and of architectures "
+                f"the benchmark has {len(benchmark)}, about 50, 20 and 30 % for evolve, validation and test"
             )
