@@ -155,6 +155,18 @@ def pattern_count(model: TinyVit) -> float:
     return float(sum(total))
 
 
+def attention_entropy(model: TinyVit) -> float:
+    model, rows = copy.deepcopy(model), []
+
+    def keep(module: nn.Module, args: object, output: Tensor) -> None:
+        rows.extend(output.detach().double().flatten(0, -2).tolist())
+
+    for block in model.blocks:
+        block.attn.softmax.register_forward_hook(keep)
+    model(batch()[0])
+    return float(np.mean([-sum(p * math.log(p) for p in row) for row in rows]))
+
+
 REFERENCES: dict[str, Callable[[TinyVit], float]] = {
     "params": lambda model: float(sum(p.numel() for p in model.parameters())),
     # 4 patches of 48 → 6; two blocks of four linears on 4 tokens and two products of 4 × 4 × 6; the classifier.
@@ -184,5 +196,6 @@ REFERENCES: dict[str, Callable[[TinyVit], float]] = {
     "lswag-layers": lambda model: lswag_lambda(model) * pattern_count(model),
     "swap-layers": pattern_count,
     "nwot-layers": nwot_layers,
+    "attention-entropy": attention_entropy,
 }  # fmt: skip
 REFERENCES["az-complexity"] = REFERENCES["flops"]

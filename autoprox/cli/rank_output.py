@@ -13,6 +13,7 @@ from rich.text import Text
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.cli.terminal import UNDEFINED, correlation, make_table, number, numbers, progress_bar, say
 from autoprox.evolve import MEAN
+from autoprox.evolve.report import FITTED
 from autoprox.rank.plan import RankPlan
 from autoprox.rank.scores import Failure, Scores, collect
 from autoprox.rank.stats import TOPS, Estimate, Row
@@ -48,7 +49,7 @@ def result_tables(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[Tab
 
 
 def _result_table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> Table:
-    heads = ["mean\nrank" if mean else "rank", "n", "τ", "ρ", "r", "τ|par-\nams", "τ in\nbins"]
+    heads = ["mean\nrank" if mean else "rank", "n", "τ", "ρ", "r", "τ|par-\nams", "τ|fit-\nted", "τ in\nbins"]
     heads += [f"τ in\n{name}" for name in rows[0].within]
     heads += [f"lost\n@{top}" for top in TOPS]
     table = make_table(
@@ -57,11 +58,11 @@ def _result_table(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bo
     for row in rows:
         spent = seconds[row.proxy]
         table.add_row(
-            Text(row.proxy, style="yellow" if row.proxy in STRUCTURE else ""),
+            Text(row.proxy, style="yellow" if row.proxy in (*STRUCTURE, FITTED) else ""),
             f"{round(row.rank, 1):g}",
             str(row.n),
             *(_estimate(estimate) for estimate in (row.tau, row.spearman, row.pearson)),
-            *(correlation(tau) for tau in (row.partial, row.binned, *row.within.values())),
+            *(correlation(tau) for tau in (row.partial, row.given_fitted, row.binned, *row.within.values())),
             *(_amount(points) for points in row.regret),
             _amount(spent) if spent else "0",
         )

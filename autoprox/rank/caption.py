@@ -10,8 +10,9 @@ from autoprox.rank.plan import MergedRanks, RankPlan
 
 _NUMBERS = (
     "τ: Kendall's tau-b, ρ: Spearman, r: Pearson with accuracy, with 95 % bootstrap intervals; τ|params: partial "
-    "τ given params; τ bins: τ within params terciles; lost@k: points of accuracy lost by training only the "
-    "proxy's best k; s: seconds an architecture. docs/ranking.md defines each number."
+    "τ given params; τ|fitted: given fitted structure, which saw the labels of other architectures; τ bins: τ within "
+    "params terciles; lost@k: points of accuracy lost by training only the proxy's best k; s: seconds an "
+    "architecture. docs/ranking.md defines each number."
 )
 
 

@@ -153,4 +153,4 @@ def merged_table(table: ScoreTable, choices: Mapping[str, LibraChoice], baseline
         padded = three + [nothing] * (len(ROLES) - len(three))
         scores[task] = np.array([log_rank_sum(three), *padded, *(known[name] for name in baselines)])
     accuracies = {task: table.accuracies[task] for task in choices}
-    return ScoreTable((LIBRA, *ROLES, *baselines), accuracies, scores, table.params, table.groups)
+    return ScoreTable((LIBRA, *ROLES, *baselines), accuracies, scores, table.params, table.groups, table.fitted)

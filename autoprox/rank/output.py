@@ -30,7 +30,7 @@ def flat(row: Row, seconds: float) -> dict[str, Any]:
     for name in ("tau", "spearman", "pearson"):
         estimate: Estimate = getattr(row, name)
         fields |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    fields |= {"partial_tau": row.partial, "binned_tau": row.binned, "bins": row.bins}
+    fields |= {"partial_tau": row.partial, "given_fitted": row.given_fitted, "binned_tau": row.binned, "bins": row.bins}
     fields |= {f"within_{name}": tau for name, tau in row.within.items()}
     fields |= {f"regret_{top}": value for top, value in zip(TOPS, row.regret, strict=True)}
     fields["seconds"] = seconds
@@ -76,7 +76,7 @@ def to_latex(plan: RankPlan, rows: Sequence[Row], seconds: Mapping[str, float]) 
 
 def _tabular(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -> list[str]:
     heads = ["proxy", "mean rank" if mean else "rank", "$n$", r"$\tau_b$", "", r"$\rho$", "", "$r$", ""]
-    heads += [r"$\tau_b\,|\,$params", r"$\tau_b$ in bins"]
+    heads += [r"$\tau_b\,|\,$params", r"$\tau_b\,|\,$fitted", r"$\tau_b$ in bins"]
     heads += [rf"$\tau_b$ in {tex_escape(name)}" for name in rows[0].within]
     heads += [*(f"regret@{top}" for top in TOPS), "s/arch."]
     lines = [f"\\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}", r"\toprule", " & ".join(heads) + r" \\", r"\midrule"]
@@ -87,7 +87,7 @@ def _tabular(rows: Sequence[Row], seconds: Mapping[str, float], *, mean: bool) -
                 "" if math.isnan(estimate.value) else f"[{_number(estimate.low, 2)}, {_number(estimate.high, 2)}]"
             )
             cells += [_number(estimate.value), interval]
-        cells += [_number(row.partial), _number(row.binned), *(_number(tau) for tau in row.within.values())]
+        cells += [_number(tau) for tau in (row.partial, row.given_fitted, row.binned, *row.within.values())]
         cells += [_number(value, 2) for value in row.regret]
         lines.append(" & ".join([*cells, _number(seconds[row.proxy], 2)]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]

@@ -18,6 +18,7 @@ from scipy.spatial.distance import squareform
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.evolve import MEAN
+from autoprox.evolve.report import FITTED
 from autoprox.pictures import check_matplotlib
 from autoprox.rank.stats import Row
 
@@ -86,7 +87,9 @@ def _tau_panel(axes: Any, rows: Sequence[Row]) -> None:
         if math.isnan(tau.value):
             axes.text(0, place, " no tau", fontsize=7, va="center", color=_LINE)
             continue
-        axes.barh(place, tau.value, height=0.72, color=_BASELINE if row.proxy in STRUCTURE else _PROXY, zorder=2)
+        axes.barh(
+            place, tau.value, height=0.72, color=_BASELINE if row.proxy in (*STRUCTURE, FITTED) else _PROXY, zorder=2
+        )
         axes.plot([tau.low, tau.high], [place, place], color=_LINE, linewidth=1.1, zorder=3)
         if row.proxy == "params":
             axes.axvline(tau.value, color=_BASELINE, linewidth=1, linestyle="--", zorder=1)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from autoprox.bench_cache.benchmarks.fitted_structure import held_out_structure
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.runtime.local_pool import opened_pool
@@ -22,9 +23,10 @@ from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.columns import known
 from autoprox.evolve import Journal, JournalError
+from autoprox.evolve.report import FITTED
 from autoprox.primitives import Formula, FormulaError, Reading, evaluate
 from autoprox.rank.network import NetworkJob, score_network
-from autoprox.rank.plan import MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
+from autoprox.rank.plan import ALL, MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
 from autoprox.rank.stats import ScoreTable
 from autoprox.scoring import AnyProxy
 from autoprox.zoo.az_nas import log_rank_sum
@@ -204,8 +206,16 @@ def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> 
     ordered = {task: scores[task] for task in plan.tasks}
     params = benchmark.structure().get("params")
     groups = {name: labels[at] for name, labels in benchmark.groups.items()}
-    table = ScoreTable(names, accuracies, ordered, None if params is None else params[at], groups)
+    table = ScoreTable(names, accuracies, ordered, None if params is None else params[at], groups, _fitted(plan))
     return Scores(table, _seconds(plan, spent), _counted(failures))
+
+
+def _fitted(plan: RankPlan) -> dict[str, np.ndarray]:
+    """Return what fitted structure says of the architectures on each task, or nothing where a task has too few."""
+    split = None if plan.split == ALL else plan.split
+    found = {task: held_out_structure(plan.benchmark, task, split) for task in plan.tasks}
+    known = {task: values[list(plan.architectures)] for task, values in found.items() if values is not None}
+    return known if len(known) == len(plan.tasks) else {}
 
 
 def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpec | None) -> dict[str, np.ndarray]:
@@ -256,8 +266,8 @@ def _failures(
 
 
 def _seconds(plan: RankPlan, spent: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return each proxy's mean seconds: 0 for structure, NaN for a column, the sum of the parts for merged ranks."""
-    seconds = {name: float(np.mean(of_one)) for name, of_one in spent.items()}
+    """Return the mean seconds: 0 for structure, fitted or not, NaN for a column, merged ranks have the sum of parts."""
+    seconds = {FITTED: 0.0} | {name: float(np.mean(of_one)) for name, of_one in spent.items()}
     for proxy in plan.proxies:
         formula = _table_formula(plan, proxy)
         if formula is not None:

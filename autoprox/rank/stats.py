@@ -10,7 +10,7 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.evolve import MEAN, kendall
-from autoprox.evolve.report import draws, interval, partial_tau, resampled_taus
+from autoprox.evolve.report import FITTED, draws, interval, partial_tau, resampled_taus
 
 #: Regret is told for training so many of the architectures that a proxy scores highest.
 TOPS = (1, 5, 10)
@@ -38,7 +38,8 @@ class ScoreTable:
 
     `accuracies[task]` is float64 of shape (architectures,), NaN where missing. `scores[task]` is proxies ×
     architectures, higher for better, NaN where a proxy has no score. `params` are the parameter counts, None where
-    they are not known. `groups` are those of the benchmark.
+    they are not known. `groups` are those of the benchmark. `fitted[task]` is what fitted structure says of the
+    architectures (`held_out_structure`); it is empty where structure cannot be fitted to every task.
     """
 
     proxies: tuple[str, ...]
@@ -46,6 +47,7 @@ class ScoreTable:
     scores: Mapping[str, np.ndarray]
     params: np.ndarray | None
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fitted: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of_architectures(self, places: np.ndarray) -> ScoreTable:
         """Return the table of some of the architectures."""
@@ -53,16 +55,16 @@ class ScoreTable:
         picked = {id(values): values[:, places] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
         groups = {name: labels[places] for name, labels in self.groups.items()}
-        return ScoreTable(
-            self.proxies, accuracies, scores, None if self.params is None else self.params[places], groups
-        )
+        params = None if self.params is None else self.params[places]
+        fitted = {task: values[places] for task, values in self.fitted.items()}
+        return ScoreTable(self.proxies, accuracies, scores, params, groups, fitted)
 
     def of_proxies(self, proxies: Sequence[str]) -> ScoreTable:
         """Return the table of some of the proxies."""
         rows = [self.proxies.index(proxy) for proxy in proxies]
         picked = {id(values): values[rows] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
-        return ScoreTable(tuple(proxies), self.accuracies, scores, self.params, self.groups)
+        return replace(self, proxies=tuple(proxies), scores=scores)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class Row:
     """One proxy's numbers on one task, or, where the task is `mean`, their means over the tasks.
 
     `n` architectures have an accuracy and a score, `unscored` have an accuracy only. `tau`, `spearman` and `pearson`
-    are correlations with accuracy. `partial` is Kendall's partial tau given params. `binned` is tau within
-    parameter-count bins, of which `bins` could be used. `within` has the tau within each of the benchmark's groupings.
-    `rank` is the proxy's place by tau, 1 for the best. `regret` is the points of accuracy lost by training only its
-    best 1, 5 and 10. NaN where a number is not defined.
+    are correlations with accuracy. `partial` is Kendall's partial tau given params, `given_fitted` given fitted
+    structure. `binned` is tau within parameter-count bins, of which `bins` could be used. `within` has the tau within
+    each of the benchmark's groupings. `rank` is the proxy's place by tau, 1 for the best. `regret` is the points of
+    accuracy lost by training only its best 1, 5 and 10. NaN where a number is not defined.
     """
 
     task: str
@@ -89,6 +91,7 @@ class Row:
     rank: float
     regret: tuple[float, ...]
     within: Mapping[str, float] = field(default_factory=dict)
+    given_fitted: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,19 +109,32 @@ class Correlations:
 def rank_rows(table: ScoreTable, seed: int = 0) -> tuple[Row, ...]:
     """Return a row for every proxy on every task, and on their mean; on each task the best by tau comes first.
 
+    Fitted structure has a row like a proxy where the table has it.
+
     The same resamples serve all proxies and tasks, so that intervals can be compared.
     """
     counts = draws(np.random.default_rng(seed), len(next(iter(table.accuracies.values()))))
     rows: list[Row] = []
-    resampled: dict[str, list[np.ndarray]] = {proxy: [] for proxy in table.proxies}
+    resampled: dict[str, list[np.ndarray]] = {name: [] for name in predictors(table)}
     for task, y in table.accuracies.items():
         found = []
-        for proxy, x in zip(table.proxies, table.scores[task], strict=True):
+        for proxy, x in scores_on(table, task).items():
             row, samples = _row(table, task, proxy, x, y, counts)
             found.append(row)
             resampled[proxy].append(samples)
         rows += _ranked(found)
     return (*rows, *_means(table, rows, resampled))
+
+
+def predictors(table: ScoreTable) -> tuple[str, ...]:
+    """Return what has a row: the proxies, and fitted structure where the table has it."""
+    return (*table.proxies, FITTED) if table.fitted else table.proxies
+
+
+def scores_on(table: ScoreTable, task: str) -> dict[str, np.ndarray]:
+    """Return the scores on a task of all that has a row, in the order of `predictors`."""
+    scores = dict(zip(table.proxies, table.scores[task], strict=True))
+    return {**scores, FITTED: table.fitted[task]} if table.fitted else scores
 
 
 def _row(
@@ -140,8 +156,11 @@ def _row(
     if n >= FEWEST and params is not None:
         known = ~np.isnan(params[there])
         if proxy != "params":
-            partial = partial_tau(*(_tau(*pair) for pair in _pairs(a[known], b[known], params[there][known])))
+            partial = _given(a[known], b[known], params[there][known])
         binned, bins = binned_tau(a[known], b[known], params_bins(params, labelled)[there][known])
+    given = (
+        _given(a, b, table.fitted[task][there]) if table.fitted and proxy != FITTED and n >= FEWEST else float("nan")
+    )
     row = Row(
         task=task,
         proxy=proxy,
@@ -156,12 +175,14 @@ def _row(
         rank=float("nan"),
         regret=tuple(regret(x, y, top) for top in TOPS),
         within={name: within_tau(x, y, labels).tau for name, labels in table.groups.items()},
+        given_fitted=given,
     )
     return row, samples
 
 
-def _pairs(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    return (x, y), (x, z), (z, y)
+def _given(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> float:
+    """Return the partial tau of x and y given z."""
+    return partial_tau(_tau(x, y), _tau(x, z), _tau(z, y))
 
 
 def _estimate(value: float, samples: np.ndarray) -> Estimate:
@@ -184,7 +205,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
 def _means(table: ScoreTable, rows: Sequence[Row], resampled: Mapping[str, Sequence[np.ndarray]]) -> list[Row]:
     """Return the means over tasks, the best mean rank first; a mean is NaN where the number of any task is."""
     means = []
-    for proxy in table.proxies:
+    for proxy in predictors(table):
         own = [row for row in rows if row.proxy == proxy]
         samples = np.mean(resampled[proxy], axis=0)
         means.append(
@@ -202,6 +223,7 @@ def _means(table: ScoreTable, rows: Sequence[Row], resampled: Mapping[str, Seque
                 rank=_mean(row.rank for row in own),
                 regret=tuple(_mean(row.regret[k] for row in own) for k in range(len(TOPS))),
                 within={name: _mean(row.within[name] for row in own) for name in table.groups},
+                given_fitted=_mean(row.given_fitted for row in own),
             )
         )
     return sorted(means, key=lambda row: row.rank)

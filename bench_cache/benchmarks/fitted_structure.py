@@ -18,6 +18,8 @@ from autoprox.bench_cache.runtime.checks import is_number
 
 #: Strengths of the ridge that validation chooses from, strongest first: of equal ones, the simplest model stays.
 STRENGTHS = tuple(float(10**power) for power in np.arange(3, -3.5, -0.5))
+#: Architectures that are cross-fitted are dealt into so many folds.
+FOLDS = 10
 #: The sizes that are read. Activations are not: they follow from the others and the genes, and the fits stay comparable
 #: with those of earlier reports.
 SIZES = ("params", "flops", "depth", "width")
@@ -62,18 +64,71 @@ def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
     z = _standardised(features, evolve)
     if not z.shape[1]:
         return None
-    ranks = rankdata(accuracies[evolve])
-    target = (ranks - ranks.mean()) / len(ranks)
-    left, sizes, right = np.linalg.svd(z[evolve], full_matrices=False)
-
-    def predict(strength: float) -> np.ndarray:
-        return z @ (right.T @ (sizes / (sizes**2 + strength) * (left.T @ target)))
+    ridge = _Ridge(z[evolve], accuracies[evolve])
 
     def on_validation(strength: float) -> float:
-        return float(np.nan_to_num(kendalltau(predict(strength)[validation], accuracies[validation]).statistic))
+        predicted = z[validation] @ ridge.coefficients(strength)
+        return float(np.nan_to_num(kendalltau(predicted, accuracies[validation]).statistic))
 
     strength = max(STRENGTHS, key=on_validation)
-    return FittedStructure(predict(strength), strength, z.shape[1])
+    return FittedStructure(z @ ridge.coefficients(strength), strength, z.shape[1])
+
+
+def held_out_structure(benchmark: Benchmark, task: str, split: str | None = None) -> np.ndarray | None:
+    """Return what fitted structure says of the architectures of a split, none of which it was fitted to.
+
+    float64, one for each architecture of the benchmark; NaN outside the split, and without an accuracy. On the test
+    split, this is `fitted_structure`. On another split, or on all architectures where `split` is None, it is
+    cross-fitted: the architectures with an accuracy are dealt into `FOLDS` folds at random, the same each time, and
+    each fold is predicted by the ridge that was fitted to the others, with the λ of the least squared error when each
+    of these others is left out in turn. Predictions of different folds are compared, which costs a little tau.
+
+    Returns None where no feature varies, or there are too few accuracies.
+    """
+    accuracies = benchmark.tasks[task]
+    among = np.arange(len(benchmark)) if split is None else benchmark.splits()[split]
+    labelled = among[~np.isnan(accuracies[among])]
+    predicted = np.full(len(benchmark), np.nan)
+    if split == "test":
+        fit = fitted_structure(benchmark, task)
+        if fit is None:
+            return None
+        predicted[labelled] = fit.predicted[labelled]
+        return predicted
+    if len(labelled) < 2 * FOLDS:
+        return None
+    features = ridge_features(benchmark, task)
+    if not _standardised(features, labelled).shape[1]:
+        return None
+    dealt = np.random.default_rng(len(labelled)).permutation(labelled)
+    for fold in np.array_split(dealt, FOLDS):
+        others = np.setdiff1d(labelled, fold)
+        z = _standardised(features, others)
+        ridge = _Ridge(z[others], accuracies[others])
+        predicted[fold] = z[fold] @ ridge.coefficients(min(STRENGTHS, key=ridge.error_left_out))
+    return predicted
+
+
+class _Ridge:
+    """The regression of `fitted_structure` on standardised features, at any strength."""
+
+    def __init__(self, z: np.ndarray, accuracies: np.ndarray) -> None:
+        ranks = rankdata(accuracies)
+        self._target = (ranks - ranks.mean()) / len(ranks)
+        self._left, self._sizes, self._right = np.linalg.svd(z, full_matrices=False)
+
+    def coefficients(self, strength: float) -> np.ndarray:
+        return self._right.T @ (self._sizes / (self._sizes**2 + strength) * (self._left.T @ self._target))
+
+    def error_left_out(self, strength: float) -> float:
+        """Return the mean squared error at each point when that point is left out, in closed form (PRESS).
+
+        With H the matrix that takes the target to the fit, intercept included, it is the mean of ((r − Hr) / (1 − h))².
+        """
+        weights = self._sizes**2 / (self._sizes**2 + strength)
+        fit = self._left @ (weights * (self._left.T @ self._target))
+        leverage = (self._left**2) @ weights + 1 / len(self._target)
+        return float(np.mean(((self._target - fit) / np.maximum(1 - leverage, 1e-6)) ** 2))
 
 
 def ridge_features(benchmark: Benchmark, task: str) -> np.ndarray:

@@ -26,6 +26,7 @@ from autoprox.cli.options import (
 from autoprox.cli.rank_output import collected, result_tables
 from autoprox.cli.terminal import correlation, make_console, make_table, numbers, say
 from autoprox.evolve import MEAN
+from autoprox.evolve.report import FITTED
 from autoprox.pictures import DrawingError
 from autoprox.rank.caption import caption
 from autoprox.rank.libra import LIBRA, ROLES, LibraChoice, choose, merged_table
@@ -166,7 +167,9 @@ def _seconds(scores: Scores, choices: Mapping[str, LibraChoice], baselines: Sequ
     of_task = [[scores.seconds[proxy] for proxy in choice.chosen] for choice in choices.values()]
     padded = np.array([row + [float("nan")] * (len(ROLES) - len(row)) for row in of_task])
     by_role = dict(zip(ROLES, map(float, padded.mean(axis=0)), strict=True))
-    return {LIBRA: float(np.mean([sum(row) for row in of_task])), **by_role} | {n: scores.seconds[n] for n in baselines}
+    return {LIBRA: float(np.mean([sum(row) for row in of_task])), **by_role} | {
+        name: scores.seconds[name] for name in (*baselines, FITTED)
+    }
 
 
 def _name(row: Row, choices: Mapping[str, LibraChoice]) -> str:

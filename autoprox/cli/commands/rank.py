@@ -25,6 +25,7 @@ from autoprox.rank.plan import OFFERS, RankPlan, make_plan
 from autoprox.rank.plots import correlation_figure, save_figure, tau_figure
 from autoprox.rank.scores import SCORES, begin
 from autoprox.rank.stats import correlations, rank_rows
+from autoprox.rank.verdict import verdict
 
 
 @click.command("rank")
@@ -52,7 +53,8 @@ def command(bench: str, spaces: Sequence[str],
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
-    ranked only by name. Params, FLOPs, activations, depth and width are always there. The same command with the same
+    ranked only by name. Params, FLOPs, activations, depth, width and
+    fitted structure are always there. The same command with the same
     --out goes on with a run that was stopped.
     """
     console = make_console()
@@ -74,6 +76,8 @@ def command(bench: str, spaces: Sequence[str],
     for table in [*result_tables(rows, scores.seconds), *failure_tables(scores.failures)]:
         console.print(table)
     say(console, caption(plan))
+    if words := verdict(scores.table, rows, seed):
+        say(console, words)
     save_table(out, plan, scores, rows, between)
     saved = [CSV, JSON, TEX, SCORES]
     try:

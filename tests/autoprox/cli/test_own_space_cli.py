@@ -122,6 +122,8 @@ def test_an_edited_space_is_refused_until_the_benchmark_is_imported_again(
     assert "the space Tiny (own.py:Tiny) has changed" in capsys.readouterr().err
     assert run("bench import own.json --space edited/own.py:Tiny --out again.json") == 0
     assert run("bench show again.json --space edited/own.py:Tiny") == 0
+    assert run("bench import own.json --space mini-vit --out again.json") == 2
+    assert "it is of the space 'Tiny', and not of mini-vit" in capsys.readouterr().err
     write(made / "edited", SOUND.replace("16", "20"))
     assert run("bench import own.json --space edited/own.py:Tiny --out again.json") == 2
     assert "width 16 is not one of 8, 12, 20" in capsys.readouterr().err

@@ -85,7 +85,8 @@ def test_what_is_printed(ranked: tuple[Path, str]) -> None:
         "tasks size_kd, shape_kd",
         "9 proxies, batch 3, seed 0",
     ]
-    tables = [line for line in lines[4:] if not line.startswith(("τ:", "No images", "Saved"))]
+    notes = ("τ:", "No images", "Saved")
+    tables = [line for line in lines[4:] if not line.startswith(notes) and "strongest of" not in line]
     assert max(map(len, tables)) <= 120
     titles = [line.strip() for line in lines if line.startswith(("task ", "mean over", "networks without"))]
     assert titles == [
@@ -97,12 +98,13 @@ def test_what_is_printed(ranked: tuple[Path, str]) -> None:
     failure = next(line for line in lines if re.match(r" ?zico +24 ", line))
     assert "halves the batch: give an even number" in failure
     assert "3 Gaussian samples with random classes (seed 0)" in text
+    assert re.search(r"\w+, the best of \d proxies here, is (no )?better than structure: its mean τ", text)
     assert "correlations.svg" in lines[-1]
 
 
 def test_the_csv_has_every_number(ranked: tuple[Path, str]) -> None:
     found = rows(ranked[0])
-    assert len(found) == 9 * 3
+    assert len(found) == 10 * 3  # and fitted structure
     assert {row["task"] for row in found} == {"size_kd", "shape_kd", "mean"}
     params = next(row for row in found if (row["task"], row["proxy"]) == ("size_kd", "params"))
     x, y = BENCHMARK.structure()["params"], BENCHMARK.tasks["size_kd"]
@@ -112,7 +114,8 @@ def test_the_csv_has_every_number(ranked: tuple[Path, str]) -> None:
     assert (params["n"], params["unscored"], params["partial_tau"], params["seconds"]) == ("24", "0", "", "0.0")
     zico = next(row for row in found if (row["task"], row["proxy"]) == ("size_kd", "zico"))
     assert (zico["n"], zico["unscored"], zico["tau"], zico["regret_1"]) == ("0", "24", "", "")  # and not 0
-    assert zico["rank"] == "9.0"
+    assert zico["rank"] == "10.0"
+    assert params["given_fitted"] != ""
     snip = next(row for row in found if (row["task"], row["proxy"]) == ("mean", "snip"))
     assert float(snip["tau_low"]) < float(snip["tau"]) < float(snip["tau_high"])
     assert float(snip["seconds"]) > 0
@@ -137,7 +140,7 @@ def test_the_latex_is_made_of_complete_tabulars(ranked: tuple[Path, str]) -> Non
     assert len(tabulars) == 3
     for columns, body in tabulars:
         lines = [line for line in body.strip().splitlines() if line.endswith(r"\\")]
-        assert len(lines) == 1 + 9
+        assert len(lines) == 1 + 10
         assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1 for line in lines)
         assert [line for line in body.split() if line.endswith("rule")] == [r"\toprule", r"\midrule", r"\bottomrule"]
     assert set(re.findall(r"\\([a-z]+)", text)) <= {
@@ -247,7 +250,7 @@ def test_libra_on_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"On the test split, {len(split['test'])} architectures" in text
     assert re.search(r"z1 p_1 +\d", text)
     test = {row["proxy"]: row for row in rows(Path("run"), "libra.csv") if row["task"] == "oa"}
-    assert set(test) == {"libra", "z1", "z2", "z3", "params", "depth"}
+    assert set(test) == {"libra", "z1", "z2", "z3", "params", "depth", "fitted structure"}
     at, y = split["test"], table().tasks["oa"]
     assert float(test["z1"]["tau"]) == pytest.approx(
         scipy.stats.kendalltau(table().columns["p_1"][at], y[at]).statistic

@@ -14,7 +14,7 @@ from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli import main
 from autoprox.rank.plan import make_plan
 from autoprox.rank.scores import collect
-from autoprox.rank.stats import rank_rows
+from autoprox.rank.stats import rank_rows, scores_on
 
 
 def grouped(count: int = 60) -> Benchmark:
@@ -38,7 +38,7 @@ def test_rows_have_the_tau_within_each_grouping(tmp_path: Path) -> None:
             own = [other for other in rank_rows(scores.table) if other.proxy == row.proxy and other.task != "mean"]
             expected = {name: np.mean([other.within[name] for other in own]) for name in ("depth", "size")}
         else:
-            x = scores.table.scores[row.task][scores.table.proxies.index(row.proxy)]
+            x = scores_on(scores.table, row.task)[row.proxy]
             y = scores.table.accuracies[row.task]
             groups = scores.table.groups
             expected = {name: within_tau(x, y, labels).tau for name, labels in groups.items()}

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from autoprox.rank.stats import (
     resampled_pearsons,
     resampled_spearmans,
 )
+from autoprox.rank.verdict import verdict
 
 NAN = float("nan")
 COUNT = 40
@@ -287,3 +289,21 @@ def test_parts_of_a_table() -> None:
     assert part.scores["two"].tolist() == TABLE.scores["two"][[1, 0]][:, [2, 5, 7]].tolist()
     assert part.accuracies["one"].tolist() == TABLE.accuracies["one"][[2, 5, 7]].tolist()
     assert part.scores["one"] is part.scores["two"]  # still one network for both tasks
+
+
+def test_fitted_structure_is_a_row_and_what_is_left_given_it() -> None:
+    rng = np.random.default_rng(5)
+    fitted = {task: np.nan_to_num(y) + rng.normal(0, 5, COUNT) for task, y in TABLE.accuracies.items()}
+    rows = rank_rows(replace(TABLE, fitted=fitted), seed=3)
+    for task, y in TABLE.accuracies.items():
+        own, there = row(task, "good", rows), ~np.isnan(y)
+        x, z = TABLE.scores[task][TABLE.proxies.index("good")][there], fitted[task][there]
+        xy, xz, yz = (scipy.stats.kendalltau(*pair).statistic for pair in ((x, y[there]), (x, z), (y[there], z)))
+        assert own.given_fitted == pytest.approx((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
+        assert row(task, "fitted structure", rows).tau.value == pytest.approx(yz)
+        assert np.isnan(row(task, "fitted structure", rows).given_fitted)
+    words = verdict(replace(TABLE, fitted=fitted), rows, seed=3)
+    assert words.startswith("good, the best of ")
+    assert "no better than structure" in words
+    assert "params, the strongest of 2 baselines" in words
+    assert verdict(TABLE, ()) == ""

@@ -10,7 +10,9 @@ from scipy.stats import kendalltau, rankdata
 
 from autoprox.bench_cache.benchmarks.fitted_structure import (
     STRENGTHS,
+    _Ridge,
     fitted_structure,
+    held_out_structure,
     ridge_features,
 )
 from autoprox.bench_cache.benchmarks.library import load_benchmark
@@ -74,6 +76,62 @@ def test_does_not_look_at_the_test_split() -> None:
     assert before is not None
     assert changed is not None
     np.testing.assert_array_equal(before.predicted, changed.predicted)
+
+
+def test_no_architecture_is_predicted_by_a_fit_to_its_own_label() -> None:
+    found = made("mini-vit", 60, lambda genes, rng: 50 + genes["embed_dim"] / 4 + rng.normal(0, 3))
+    values = found.tasks["task"]
+    before = held_out_structure(found, "task")
+    assert before is not None
+    lowest = int(np.argmin(values))
+    changed = np.where(np.arange(len(values)) == lowest, 100.0, values)
+    after = held_out_structure(replace(found, tasks={"task": changed}), "task")
+    assert after is not None
+    assert after[lowest] == before[lowest]
+    assert (after != before).sum() > 30  # the other folds were fitted to the label
+
+
+@pytest.mark.parametrize("split", ["evolve", "validation", "test"])
+def test_only_the_split_is_predicted(split: str) -> None:
+    found = made("mini-vit", 150, lambda genes, rng: 50 + genes["embed_dim"] / 4 + rng.normal(0, 3))
+    values, inside = found.tasks["task"].copy(), np.zeros(len(found), bool)
+    inside[found.splits()[split]] = True
+    predicted, fitted = held_out_structure(found, "task", split), fitted_structure(found, "task")
+    assert predicted is not None
+    assert fitted is not None
+    assert np.array_equal(~np.isnan(predicted), inside)
+    assert kendalltau(predicted[inside], values[inside]).statistic > 0.4
+    assert (split == "test") == np.array_equal(predicted[inside], fitted.predicted[inside])
+    others = replace(found, tasks={"task": np.where(inside, values, values[::-1])})
+    if split != "test":
+        assert np.array_equal(held_out_structure(others, "task", split), predicted, equal_nan=True)
+
+
+def test_noise_is_not_predicted_out_of_its_fold() -> None:
+    taus = []
+    for seed in range(5):
+        found = made("mini-vit", 200, lambda _genes, rng: rng.uniform(10, 90), seed)
+        predicted = held_out_structure(found, "task")
+        assert predicted is not None
+        taus.append(kendalltau(predicted, found.tasks["task"]).statistic)
+    assert np.mean(taus) < 0.05
+
+
+def test_the_error_left_out_is_that_of_fits_without_each_point() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(25, 4))
+    z -= z.mean(0)
+    accuracies = rng.permutation(25).astype(float)
+    target = (rankdata(accuracies) - 13) / 25
+    for strength in (0.1, 10.0):
+        errors = []
+        for out in range(25):
+            kept = np.arange(25) != out
+            design = np.column_stack([np.ones(24), z[kept]])
+            penalty = np.diag([0.0, *[strength] * 4])  # the intercept is free
+            beta = np.linalg.solve(design.T @ design + penalty, design.T @ target[kept])
+            errors.append(target[out] - beta[0] - z[out] @ beta[1:])
+        assert _Ridge(z, accuracies).error_left_out(strength) == pytest.approx(np.mean(np.square(errors)))
 
 
 def test_equals_the_normal_equations() -> None:

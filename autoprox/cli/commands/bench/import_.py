@@ -14,7 +14,7 @@ from autoprox.bench_cache.benchmarks.library import install
 from autoprox.bench_cache.benchmarks.own_table import TableColumns, clean, read_own_table
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
-from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.bench_cache.spaces.registry import InputSpec, pinned
 from autoprox.cli.options import given_options
 from autoprox.cli.terminal import make_console, say, summary
 from autoprox.evolve.fitness import FEWEST
@@ -45,17 +45,25 @@ def command(context: click.Context, file: Path, out: Path | None, name: str | No
     FILE is a public one (ViT-Bench-101 .pth, OoD-ViT-NAS .json, HyTAS .csv), our JSON, or with --accuracy a table of
     your own: CSV with a header, JSON lines, or Parquet. Without --out it becomes one of your benchmarks, which every
     --bench finds by name.
+
+    With --space FILE.py:NAME, our JSON of a space of your own is of that space as its file is now: every architecture
+    must still be in it.
     """
     unused: tuple[str, ...] = ()
     if columns["accuracy"]:
         benchmark, unused = read_own_table(file, _meant(context, **columns), name)
     else:
-        wrong = sorted(given_options(context) & set(_OF_TABLE))
+        wrong = sorted(given_options(context) & set(_OF_TABLE) - {"space"})
         if wrong:
             raise click.UsageError(
                 f"--{wrong[0].replace('_', '-')} is for a table of your own: name its --accuracy too"
             )
-        benchmark = read_benchmark(file, name)
+        own = [columns["space"]] if columns["space"] else []
+        benchmark = read_benchmark(file, name, own, changed=True)
+        if own and pinned(own[0]) != benchmark.space:
+            raise click.UsageError(
+                f"{file} is not of --space {own[0]}; for a table of your own name its --accuracy too"
+            )
     if out is None:
         out = install(benchmark)
     else:
