@@ -40,7 +40,7 @@ def test_a_benchmark_is_found_by_file_or_by_name(home: Path, tmp_path: Path, mon
         ("vit-bench-101-pit", "not on this machine: run `autoprox bench download vit-bench-101` first"),
         ("vit-bench-101", "name one: vit-bench-101-autoformer or vit-bench-101-pit"),
         ("hytas-indain", r"unknown benchmark 'hytas-indain' \(did you mean hytas-indian\?\)"),
-        ("mein", r"did you mean mine\?.*there are mini-vit, mine"),
+        ("mein", r"did you mean mine\?.*there are micro-vit, mini-vit, mine"),
         ("x" * 200, "autoprox bench list"),
         ("none.json", "none.json: there is no such file"),
         ("no/such", "no/such: there is no such file"),
