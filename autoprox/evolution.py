@@ -2,7 +2,7 @@
 
 A run directory holds `journal.jsonl` (everything the result depends on), `benchmarks/` (copies, so that the run stands
 alone), `proxy.json` (the best formula so far, rewritten every generation), `generations.csv`, and at the end
-`report.json` and `report.csv`.
+`report.json` and `report.csv`, and `looks.jsonl`, which counts the looks at the test split.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ from autoprox.evolve import (
     Report,
     Row,
     SettingsError,
+    add_look,
     best_distinct,
     check_generations,
     choose_tasks,
     evolve,
+    leave_out,
+    looks_so_far,
     report,
     restore,
 )
@@ -50,6 +53,7 @@ from autoprox.evolve.assembly import (
     check_grammar,
     check_operations,
     check_sendable,
+    held_out_judge,
     kept_statistics,
     own_operations,
 )
@@ -80,7 +84,9 @@ class EvolutionResult:
     """The result of a run.
 
     `report` has no test split where the run was interrupted. `fittest` is the best formula on the evolve split; the
-    validation split may have chosen another of the `FINALISTS`, which is the formula of `proxy`.
+    validation split may have chosen another of the `FINALISTS`, which is the formula of `proxy`. `looks` says how often
+    test was looked at over the run's life. `held_out` is the report on the test split of the tasks that were left out,
+    None where none was, or the run was interrupted.
     """
 
     proxy: Proxy
@@ -88,6 +94,8 @@ class EvolutionResult:
     finished: bool
     generations: int
     fittest: str
+    looks: str = ""
+    held_out: Report | None = None
 
 
 def start_evolution(
@@ -95,11 +103,15 @@ def start_evolution(
     tasks: Sequence[str],
     out: Path,
     operations: Vocabulary = OPERATIONS,
+    leave_out_tasks: Sequence[str] = (),
+    leave_out_benchmarks: Sequence[Benchmark] = (),
     **choices: Any,
 ) -> EvolutionSettings:
     """Make a run directory: write the settings into its journal, and copies of the benchmarks beside it.
 
-    `tasks` are names or patterns (see `choose_tasks`). `operations` is the vocabulary that evolution draws from: the
+    `tasks` are names or patterns (see `choose_tasks`). Those that `leave_out_tasks` names, and all tasks of
+    `leave_out_benchmarks`, are held out: evolution never sees them, and the report judges the result on their test
+    split. `operations` is the vocabulary that evolution draws from: the
     built-in one, or one that `OPERATIONS.extended` made. `choices` are further fields of EvolutionSettings.
 
     Raises:
@@ -107,18 +119,24 @@ def start_evolution(
         SettingsError: a setting has a value that cannot be, or the grammar does not use one of the operations.
         BenchmarkError: a benchmark has none of the tasks, or does not go with the grammar.
     """
+    evolved, benchmarks = benchmarks, [*benchmarks, *leave_out_benchmarks]
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
     settings = EvolutionSettings((), (), own_operations=own_operations(operations), **choices)
     check_grammar(settings, benchmarks)
     check_operations(settings, benchmarks, operations)
-    chosen = choose_tasks(benchmarks, tasks)
+    chosen, held = leave_out(evolved, choose_tasks(evolved, tasks), leave_out_tasks)
+    whole = choose_tasks(leave_out_benchmarks, ()) if leave_out_benchmarks else []
     settings = replace(
         settings,
         benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),
         tasks=tuple(f"{names[task.benchmark]}:{task.name}" for task in chosen),
         weights=tuple(task.weight for task in chosen),
+        held_out=(
+            *(f"{names[task.benchmark]}:{task.name}" for task in held),
+            *(f"{names[len(evolved) + task.benchmark]}:{task.name}" for task in whole),
+        ),
     )
     Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
@@ -177,6 +195,7 @@ def run_evolution(
     if generations is not None:
         settings = replace(settings, generations=generations)
     watch = watch or EvolutionWatcher()
+    looks_so_far(out)  # a damaged count is told now, and not when everything is done
     with Journal.held(out / JOURNAL, watch.notice) as journal:
         discard_drafts(out, but_of=JOURNAL)  # a second start may be writing its journal, and will then be refused
         check_generations(journal)
@@ -190,7 +209,8 @@ def run_evolution(
             judge = assembled_judge(settings, benchmarks, executor or pool)
             breeder = Breeder(assembled_grammar(settings, benchmarks, operations), judge)
             write_generations(out, journal.records)
-            return _carry_on(out, settings, journal, breeder, operations, watch)
+            held_out = held_out_judge(settings, benchmarks, executor or pool)
+            return _carry_on(out, settings, journal, breeder, operations, watch, held_out)
         finally:
             close_pool(pool)
 
@@ -214,6 +234,7 @@ def _carry_on(
     breeder: Breeder,
     operations: Vocabulary,
     watch: EvolutionWatcher,
+    held_out: Judge | None,
 ) -> EvolutionResult:
     judge = breeder.judge
     records = list(journal.records)
@@ -242,10 +263,17 @@ def _carry_on(
     watch.reporting()
     chosen = choose(breeder.judge, population)
     verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2])
+    left_out = report(held_out, chosen, SPLITS[2:]) if held_out and finished else None
     proxy = _proxy(settings, chosen, verdict, len(records) - 1)
     proxy.save(out / PROXY_FILE)
-    save_report(out, settings, chosen, verdict)
-    return EvolutionResult(proxy, verdict, finished, len(records) - 1, records[-1]["best"]["formula"])
+    save_report(out, settings, chosen, verdict, left_out)
+    looks = add_look(out, "evolve", _names(settings), chosen.text) if finished else looks_so_far(out)
+    fittest = records[-1]["best"]["formula"]
+    return EvolutionResult(proxy, verdict, finished, len(records) - 1, fittest, looks, left_out)
+
+
+def _names(settings: EvolutionSettings) -> list[str]:
+    return [name for name, _ in settings.benchmarks]
 
 
 def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: EvolutionWatcher) -> None:
@@ -281,7 +309,7 @@ def stored_benchmarks(out: Path, settings: EvolutionSettings, spaces: Sequence[s
                 f"{path} is not the benchmark that the run was started with; start again with another --out"
             )
     tasks = {f"{benchmark.name}:{task}" for benchmark in benchmarks for task in benchmark.tasks}
-    if not tasks.issuperset(settings.tasks):
+    if not tasks.issuperset((*settings.tasks, *settings.held_out)):
         raise JournalError(f"{out / JOURNAL}: not all the tasks on line 1 are in the run's benchmarks")
     return benchmarks
 
@@ -316,7 +344,8 @@ def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, gener
 def _provenance(settings: EvolutionSettings, generation: int) -> dict[str, Any]:
     """Return what it takes to repeat the run; benchmarks by name, because their digests are in the journal."""
     facts = asdict(settings)
-    facts["benchmarks"] = [name for name, _ in settings.benchmarks]
+    evolved_on = {task.split(":", 1)[0] for task in settings.tasks}
+    facts["benchmarks"] = [name for name, _ in settings.benchmarks if name in evolved_on]
     return {**facts, "generations": generation, "version": __version__}
 
 
@@ -324,8 +353,10 @@ def _task_name(row: Row) -> str:
     return f"{row.benchmark}:{row.task}" if row.benchmark else row.task
 
 
-def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdict: Report) -> None:
-    """Write `report.json` and `report.csv`: every row, and in the first the formula's leads too."""
+def save_report(
+    out: Path, settings: EvolutionSettings, formula: Formula, verdict: Report, held_out: Report | None = None
+) -> None:
+    """Write `report.json` and `report.csv`: every row, and in the first the formula's leads and what was held out."""
     rows = [asdict(row) for row in verdict.rows]
     record = {
         "formula": formula.text,
@@ -334,6 +365,11 @@ def save_report(out: Path, settings: EvolutionSettings, formula: Formula, verdic
         "leads": [asdict(lead) for lead in verdict.leads],
         "within": [asdict(found) for found in verdict.within],
     }
+    if held_out:
+        record["held_out"] = {
+            "rows": [asdict(row) for row in held_out.rows],
+            "leads": [asdict(lead) for lead in held_out.leads],
+        }
     write_atomically(out / "report.json", orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     write_csv(out / "report.csv", rows)
 

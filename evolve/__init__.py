@@ -2,9 +2,10 @@
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
-from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_tasks, kendall
+from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_tasks, kendall, leave_out
 from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
+from autoprox.evolve.looks import LOOKS, add_look, count_looks, looks_so_far
 from autoprox.evolve.loop import check_generations, evolve, restore
 from autoprox.evolve.report import DEPTH_WIDTH, FITTED, FORMULA, MEAN, Lead, Report, Row, report
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
@@ -17,6 +18,7 @@ __all__ = [
     "FITTED",
     "FORMULA",
     "GRAMMARS",
+    "LOOKS",
     "MEAN",
     "STRATEGIES",
     "TABULAR",
@@ -34,12 +36,16 @@ __all__ = [
     "Row",
     "SettingsError",
     "Task",
+    "add_look",
     "best_distinct",
     "check_generations",
     "choose_tasks",
+    "count_looks",
     "evolve",
     "grammar",
     "kendall",
+    "leave_out",
+    "looks_so_far",
     "report",
     "restore",
     "tabular",

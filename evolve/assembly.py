@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
@@ -113,6 +114,15 @@ def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]
     places = (text.split(":", 1) for text in settings.tasks)
     tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
     return Judge(scorers, tasks, settings.joint)
+
+
+def held_out_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge | None:
+    """Return the judge of the tasks that evolution never sees, as `assembled_judge` does; None where there are none."""
+    if not settings.held_out:
+        return None
+    names = {task.split(":", 1)[0] for task in settings.held_out}
+    of_them = replace(settings, tasks=settings.held_out, weights=(), held_out=(), joint=EvolutionSettings.joint)
+    return assembled_judge(of_them, [benchmark for benchmark in benchmarks if benchmark.name in names], pool)
 
 
 def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None) -> Scorer:

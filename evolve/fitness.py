@@ -262,6 +262,29 @@ def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> li
     return tasks
 
 
+def leave_out(
+    benchmarks: Sequence[Benchmark], tasks: Sequence[Task], patterns: Sequence[str]
+) -> tuple[list[Task], list[Task]]:
+    """Return the tasks that no pattern names, and all tasks of the benchmarks that a pattern names.
+
+    Raises:
+        BenchmarkError: a pattern names nothing, no task of some benchmark is left, or a task that is left out has too
+            few accuracies to split.
+    """
+    held = [Task(*found) for found in matching_tasks(benchmarks, patterns)] if patterns else []
+    names = {(task.benchmark, task.name) for task in held}
+    kept = [task for task in tasks if (task.benchmark, task.name) not in names]
+    for number, benchmark in enumerate(benchmarks):
+        if not any(task.benchmark == number for task in kept):
+            raise BenchmarkError(
+                f"no task of benchmark {benchmark.name} is left to evolve on; leave out fewer tasks, or the whole "
+                "benchmark with --leave-out-bench"
+            )
+    for task in held:
+        _check_enough(benchmarks[task.benchmark], task.name)
+    return kept, held
+
+
 def _weighted(text: str) -> tuple[str, float | None]:
     """Return the pattern and the weight of `NAME=2`; no weight where there is none."""
     pattern, equals, number = text.rpartition("=")

@@ -22,7 +22,8 @@ class EvolutionSettings:
     the weight of each task in the joint fitness and in the report's means, all 1 where none are given. `retries` says
     how often a rejected child is varied again, and `batch` how many samples the probes have. `costly` admits operations
     that are cubic in the width (singular values, Gram matrices). `own_operations` names the vocabulary's operations
-    that are not built in.
+    that are not built in. `held_out` are further tasks, `benchmark:task`, on which the result alone is judged, at the
+    end; `benchmarks` has theirs too.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -41,6 +42,7 @@ class EvolutionSettings:
     costly: bool = False
     weights: tuple[float, ...] = ()
     own_operations: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):

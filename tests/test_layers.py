@@ -45,6 +45,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "evolve": {
         "joint": set(),
+        "looks": set(),
         "fitness": {"joint"},
         "grammar": set(),
         "variation": {"grammar"},

@@ -168,10 +168,16 @@ def print_result(
     for line in why_chosen(result):
         say(console, line)
     for split in dict.fromkeys(row.split for row in result.report.rows):
-        console.print(_report_table(result.report, split, settings))
+        console.print(_report_table(result.report, split, _title(split, settings)))
     split = "test" if result.finished else "validation"
     for line in verdict(result.report, split):
         say(console, line)
+    if result.held_out is not None:
+        title = "Kendall τ-b on the test split of the tasks that were held out whole"
+        console.print(_report_table(result.held_out, "test", title))
+        say(console, f"Held out whole: {' '.join(verdict(result.held_out, 'test'))}")
+        say(console, f"There {FITTED} was fitted to the evolve split of the very task, which evolution never saw.")
+    say(console, result.looks)
     if not result.finished:
         say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
         say(console, f"Go on with: {resume_command(out, as_options(spaces, operations))}")
@@ -188,16 +194,18 @@ def resume_command(out: Path, own: str = "") -> str:
     return f"autoprox evolve --resume --out {out}{own}"
 
 
-def _report_table(report: Report, split: str, settings: EvolutionSettings) -> Table:
+def _title(split: str, settings: EvolutionSettings) -> str:
+    weighted = f"; the mean weighs {', '.join(weighted_tasks(settings))}" if set(settings.weights) != {1.0} else ""
+    return f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals{weighted}"
+
+
+def _report_table(report: Report, split: str, title: str) -> Table:
     """Return the table of tasks by predictors: tau, and what is left of the formula's given fitted structure.
 
     The intervals of the formula and of fitted structure stand below; those of the others are in report.csv.
     """
     rows = [row for row in report.rows if row.split == split]
     predictors = list(dict.fromkeys(row.predictor for row in rows))
-    title = f"Kendall τ-b on the {split} split, with 95 % bootstrap intervals"
-    if set(settings.weights) != {1.0}:
-        title += f"; the mean weighs {', '.join(weighted_tasks(settings))}"
     others = [_TWO_LINES.get(predictor, predictor) for predictor in predictors if predictor != FORMULA]
     columns = [*numbers("n"), *numbers(FORMULA, style="bold"), *numbers(*others, "formula\ngiven fitted")]
     table = make_table(title, "task", *columns)

@@ -34,6 +34,7 @@ from autoprox.evolution import (
 )
 from autoprox.evolve import (
     FORMULA,
+    LOOKS,
     Individual,
     Invalid,
     Journal,
@@ -105,7 +106,15 @@ def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_directory_stands_alone(whole: tuple[Path, EvolutionResult]) -> None:
     out, result = whole
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert files == {JOURNAL, PROXY_FILE, "generations.csv", "report.json", "report.csv", "benchmarks/small.json"}
+    assert files == {
+        JOURNAL,
+        LOOKS,
+        PROXY_FILE,
+        "generations.csv",
+        "report.json",
+        "report.csv",
+        "benchmarks/small.json",
+    }
     assert Benchmark.load(out / "benchmarks" / "small.json").to_bytes() == BENCHMARK.to_bytes()
     assert (result.finished, result.generations) == (True, CHOICES["generations"])
     assert resolve(str(out)).formula == result.proxy.formula

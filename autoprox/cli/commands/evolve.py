@@ -49,6 +49,21 @@ _DEFAULTS = EvolutionSettings((), ())
     help="Tasks, `*` allowed, such as '*_kd'. `NAME=2` gives a weight in the joint fitness and the report's mean: "
     "'*,pets=2' are all tasks, pets with weight 2.  [default: all, weight 1]",
 )
+@click.option(
+    "--leave-out-task",
+    "leave_out_tasks",
+    multiple=True,
+    metavar="T",
+    help="Hold this task out whole, `*` allowed: evolution never sees it, and the report judges the formula on it. "
+    "Repeatable.",
+)
+@click.option(
+    "--leave-out-bench",
+    "leave_out_benches",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Hold this benchmark out whole, in the same way. Repeatable.",
+)
 @click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True, help="How many to evolve.")
 @click.option(
     "--population", type=int, default=_DEFAULTS.population, show_default=True, help="Formulas of a generation."
@@ -92,7 +107,8 @@ _DEFAULTS = EvolutionSettings((), ())
 @click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
 @click.pass_context
 def command(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
-           dask: str | None, spaces: Sequence[str], operations: Sequence[str], **choices: Any) -> int:  # fmt: skip
+           dask: str | None, spaces: Sequence[str], operations: Sequence[str],
+           leave_out_tasks: Sequence[str], leave_out_benches: Sequence[str], **choices: Any) -> int:  # fmt: skip
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
@@ -101,15 +117,17 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     console, known, own = make_console(), vocabulary(operations), as_options(spaces, operations)
     if resume:
         out = out or _last_run()
-        generations = _agreed(context, out, benches, tasks, choices)
+        generations = _agreed(context, out, [*benches, tasks, *leave_out_tasks, *leave_out_benches], choices)
         executor = _cluster(context, dask, read_settings(out).grammar)
     else:
         executor = _cluster(context, dask, choices["grammar"])  # before there is a run
         out = out or next_directory(Path("runs"))
-        benchmarks = load_benchmarks(benches or [DEFAULT_BENCHMARK], spaces)
+        benches = benches or [DEFAULT_BENCHMARK]
+        benchmarks = load_benchmarks([*benches, *leave_out_benches], spaces)
+        evolved, held_out = benchmarks[: len(benches)], benchmarks[len(benches) :]
         patterns = [name for part in tasks.split(",") if (name := part.strip())]
         with advising("the run needs a folder that can be written and has room; or choose another --out"):
-            start_evolution(benchmarks, patterns, out, known, **choices)
+            start_evolution(evolved, patterns, out, known, leave_out_tasks, held_out, **choices)
         generations = None
     settings = read_settings(out)
     say(console, Text.assemble(("autoprox evolve", "bold"), _heading(settings, out, generations)))
@@ -149,15 +167,21 @@ def _cluster(context: click.Context, address: str | None, grammar: str) -> Execu
     return pool
 
 
-def _agreed(context: click.Context, out: Path, benches: Sequence[str], tasks: str, choices: Mapping[str, Any]) -> int:
-    """Return the generation to resume to; refuse options that would change the run's result half-way."""
+def _agreed(context: click.Context, out: Path, judged_on: Sequence[str], choices: Mapping[str, Any]) -> int:
+    """Return the generation to resume to; refuse options that would change the run's result half-way.
+
+    `judged_on` has the values of the options that name benchmarks and tasks.
+    """
     stored = asdict(read_settings(out))
     given = given_options(context) & choices.keys()
     for name in sorted(given - {"generations"}):
         if choices[name] != stored[name]:
             raise SettingsError(f"the run in {out} has --{name} {stored[name]}; resume it without --{name}")
-    if benches or tasks:
-        raise SettingsError(f"the run in {out} has its benchmarks and tasks; resume it without --bench and --tasks")
+    if any(judged_on):
+        raise SettingsError(
+            f"the run in {out} has its benchmarks and tasks; resume it without --bench and --tasks, and without "
+            "--leave-out-task and --leave-out-bench"
+        )
     return choices["generations"] if "generations" in given else stored["generations"]
 
 
@@ -169,9 +193,11 @@ def _last_run() -> Path:
 
 
 def _heading(settings: EvolutionSettings, out: Path, generations: int | None) -> str:
+    held_out = f"held out whole: {', '.join(settings.held_out)}\n" if settings.held_out else ""
     return (
         f" → {out}\n"
         f"tasks {', '.join(weighted_tasks(settings))}\n"
+        f"{held_out}"
         f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
         f"population {settings.population}, "
         f"generations {settings.generations if generations is None else generations}, "

@@ -182,6 +182,20 @@ def test_a_run_says_what_it_does_and_what_came_out(
     assert f"Saved in {out}: proxy.json" in printed
 
 
+def test_a_task_that_is_held_out_has_its_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    few = ("--tasks", "*_kd", "--generations", "0", "--population", "5", "--seed", "2")
+    assert evolve("--bench", "small", *few, "--leave-out-task", "shape*", "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "tasks small:size_kd\nheld out whole: small:shape_kd\n" in printed
+    assert "Kendall τ-b on the test split of the tasks that were held out whole" in printed
+    assert re.search(r"^Held out whole: On test the formula is (no )?better than structure", printed, re.MULTILINE)
+    assert "Over the life of this run, test was looked at 1 time (evolve 1).\n" in printed
+    assert evolve("--resume", "--out", out) == 0
+    assert "test was looked at 2 times (evolve 2)" in capsys.readouterr().out
+    assert "resume it without" in refused(capsys, "--resume", "--out", out, "--leave-out-bench", "mini-vit")
+
+
 def test_the_help_says_what_the_choices_mean(capsys: pytest.CaptureFixture[str]) -> None:
     assert evolve("--help") == 0
     printed = "".join(capsys.readouterr().out.split())
