@@ -140,9 +140,14 @@ def start_evolution(
     )
     Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
-        _save_copy(benchmark, out / "benchmarks" / f"{benchmark.name}.json")
+        _save_copy(benchmark, benchmark_copy(out, benchmark.name))
     Journal.create(out / JOURNAL, asdict(settings))  # last: with it, there is a run
     return settings
+
+
+def benchmark_copy(out: Path, name: str) -> Path:
+    """Return the file in which the run in a directory has its copy of a benchmark."""
+    return out / "benchmarks" / f"{name}.json"
 
 
 def _save_copy(benchmark: Benchmark, path: Path) -> None:
@@ -302,7 +307,7 @@ def stored_benchmarks(out: Path, settings: EvolutionSettings, spaces: Sequence[s
     """
     benchmarks = []
     for name, digest in settings.benchmarks:
-        path = out / "benchmarks" / f"{name}.json"
+        path = benchmark_copy(out, name)
         benchmarks.append(Benchmark.load(path, spaces))
         if _digest(benchmarks[-1]) != digest:
             raise JournalError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +14,11 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from autoprox.bench_cache.benchmarks.library import file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.spaces.registry import pinned
 from autoprox.cli.terminal import duration, make_table, number, numbers, progress_bar, say
-from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher
+from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.caption import data_inputs, made_inputs
@@ -182,11 +185,25 @@ def print_result(
         say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
         say(console, f"Go on with: {resume_command(out, as_options(spaces, operations))}")
     say(console, f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl")
-    own = as_options((), operations)
-    if any(terminal.statistic.column for terminal in result.proxy.formula.terminals()):
-        say(console, f"Next: autoprox search --bench {result.report.rows[0].benchmark} --proxy {out}{own}")
-    else:
-        say(console, f"Next: autoprox export {out} --to python --out proxy.py{own}")
+    say(console, f"Next: {_next_command(result, settings, out, spaces, operations)}")
+
+
+def _next_command(
+    result: EvolutionResult,
+    settings: EvolutionSettings,
+    out: Path,
+    spaces: Sequence[str],
+    operations: Sequence[str],
+) -> str:
+    """Return a command that uses the formula: search on a table for one of a table's columns, else export."""
+    run = shlex.quote(str(out))
+    if not any(terminal.statistic.column for terminal in result.proxy.formula.terminals()):
+        return f"autoprox export {run} --to python --out proxy.py{as_options((), operations)}"
+    benchmark = stored_benchmarks(out, settings, spaces)[0]
+    copy, installed = benchmark_copy(out, benchmark.name), file_of(benchmark.name)
+    named = installed is not None and installed.read_bytes() == copy.read_bytes()
+    own = as_options([space for space in spaces if pinned(space) == benchmark.space], operations)
+    return f"autoprox search --bench {benchmark.name if named else shlex.quote(str(copy))} --proxy {run}{own}"
 
 
 def resume_command(out: Path, own: str = "") -> str:

@@ -17,10 +17,11 @@ from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
+from autoprox.bench_cache.statistics.columns import known
 from autoprox.bench_cache.statistics.version import statistics_version
-from autoprox.primitives import statistic
+from autoprox.primitives import OPERATIONS, Formula, Vocabulary, statistic
 from autoprox.primitives.statistics import COLUMN
-from autoprox.proxy import Proxy, resolve
+from autoprox.proxy import Proxy, ProxyError, resolve
 from autoprox.rank.network import NetworkSetup
 from autoprox.rank.stats import FEWEST
 from autoprox.scoring import AnyProxy, gaussian_batch
@@ -92,12 +93,13 @@ def make_plan(
     max_params: float | None = None,
     batch: int = 2,
     seed: int = 0,
+    operations: Vocabulary = OPERATIONS,
 ) -> RankPlan:
     """Return the plan of the ranking that these choices describe.
 
     `tasks` are names or patterns; none means all. `proxies` are what `proxies_to_rank` takes. The architectures are
     those of the split that have an accuracy on any of the tasks, and at most `max_params` parameters; `sample` draws so
-    many of them at random.
+    many of them at random. `operations` are those that formulas may have.
 
     Raises:
         RankError: a choice is out of its range, or fewer than 3 architectures have an accuracy.
@@ -126,7 +128,8 @@ def make_plan(
             f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank, "
             f"which needs {FEWEST}"
         )
-    return RankPlan(benchmark, chosen, proxies_to_rank(benchmark, proxies), tuple(labelled), split, batch, seed)
+    ranked = proxies_to_rank(benchmark, proxies, operations)
+    return RankPlan(benchmark, chosen, ranked, tuple(labelled), split, batch, seed)
 
 
 def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> list[int]:
@@ -137,54 +140,52 @@ def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> l
     return [i for i in indices if params[i] <= max_params]
 
 
-def proxies_to_rank(benchmark: Benchmark, refs: Sequence[str]) -> tuple[Ranked, ...]:
+def proxies_to_rank(
+    benchmark: Benchmark, refs: Sequence[str], operations: Vocabulary = OPERATIONS
+) -> tuple[Ranked, ...]:
     """Return the facts of `STRUCTURE` that the benchmark has, and then the proxies that are meant.
 
-    The proxies of a tabular benchmark are its columns; `all` is every column. Elsewhere a proxy is a name of the zoo
-    or what `resolve` takes: a run directory, a proxy file, a formula; `all` is every training-free proxy of the zoo.
+    A proxy is the name of one of the benchmark's columns, or what `resolve` takes: a name of the zoo, a run directory,
+    a proxy file, a formula. On a tabular benchmark it may read columns and structure only, because there are no
+    networks. `all` is every column of a tabular benchmark; elsewhere it is every training-free proxy of the zoo.
 
     Raises:
-        RankError: there is no such column, or two different proxies have one name.
+        RankError: a proxy reads what the benchmark does not have, or two different proxies have one name.
         ProxyError: there is no such proxy.
         FormulaError: a formula cannot be read.
     """
     found: dict[str, Ranked] = {name: Proxy.from_formula(name, name) for name in benchmark.structure()}
     for ref in refs:
-        for proxy in _meant(benchmark, ref):
+        for proxy in _meant(benchmark, ref, operations):
             if found.setdefault(proxy.name, proxy) != proxy:
                 raise RankError(f"two proxies are called {quoted(proxy.name)}; give one another name")
     return tuple(found.values())
 
 
-def _meant(benchmark: Benchmark, ref: str) -> Iterator[Ranked]:
+def _meant(benchmark: Benchmark, ref: str, operations: Vocabulary) -> Iterator[Ranked]:
     if ref in MERGED and benchmark.space is not None:
-        yield from (_proxy(benchmark, name) for name in MERGED[ref])
+        yield from (_proxy(benchmark, name, operations) for name in MERGED[ref])
         yield MergedRanks(ref, MERGED[ref])
     elif ref != ALL:
-        yield _proxy(benchmark, ref)
+        yield _proxy(benchmark, ref, operations)
     elif benchmark.space is None:
-        yield from (_proxy(benchmark, name) for name in benchmark.columns)
+        yield from (_proxy(benchmark, name, operations) for name in benchmark.columns)
     else:
-        yield from (_proxy(benchmark, name) for name, entry in ZOO.items() if entry.training_free)
+        yield from (_proxy(benchmark, name, operations) for name, entry in ZOO.items() if entry.training_free)
         yield from (MergedRanks(name, parts) for name, parts in MERGED.items() if ZOO.keys() >= set(parts))
 
 
-def _proxy(benchmark: Benchmark, ref: str) -> AnyProxy:
+def _proxy(benchmark: Benchmark, ref: str, operations: Vocabulary) -> AnyProxy:
     """Return the proxy that is meant, with the name of its row; scores do not depend on its provenance."""
     if ref in STRUCTURE and ref in benchmark.structure():
         return Proxy.from_formula(ref, ref)
     if ref in benchmark.columns:
         return Proxy(statistic(COLUMN, ref), ref)
-    if benchmark.space is None:
-        raise RankError(
-            f"{benchmark.name} is tabular: its networks cannot be built, and it has no column {quoted(ref)}; "
-            f"there are {', '.join(benchmark.columns)}"
-        )
-    proxy = resolve(ref)
+    proxy = resolve(ref, operations) if benchmark.space is not None else _of_table(benchmark, ref, operations)
     formula = proxy.as_formula
     if formula is None:
         return proxy
-    if any(terminal.statistic.column for terminal in formula.terminals()):
+    if any(t.statistic.column for t in formula.terminals()) and _missing(benchmark, formula):
         raise RankError(
             f"'{formula.text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks"
         )
@@ -193,14 +194,41 @@ def _proxy(benchmark: Benchmark, ref: str) -> AnyProxy:
     return Proxy(formula, os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else formula.text)
 
 
+def _of_table(benchmark: Benchmark, ref: str, operations: Vocabulary) -> Proxy:
+    """Return the proxy that is meant for a tabular benchmark: a formula of its columns and structure."""
+    try:
+        proxy = resolve(ref, operations)
+    except ProxyError:
+        if os.path.exists(os.path.expanduser(ref)):
+            raise
+        proxy = None
+    if not isinstance(proxy, Proxy) or ref in ZOO:
+        raise RankError(
+            f"{benchmark.name} is tabular: its networks cannot be built, and it has no column {quoted(ref)}; "
+            f"there are {', '.join(benchmark.columns)}"
+        )
+    if missing := _missing(benchmark, proxy.formula):
+        raise RankError(
+            f"'{proxy.text:.80}' reads {missing[0]}, which the table of {benchmark.name} does not have; there are "
+            f"{', '.join(known(benchmark))}"
+        )
+    return proxy
+
+
+def _missing(benchmark: Benchmark, formula: Formula) -> list[str]:
+    """Return what a formula reads that is neither a column nor the structure of the benchmark."""
+    there = known(benchmark)
+    return [str(terminal) for terminal in formula.terminals() if str(terminal) not in there]
+
+
 def _to_record(proxy: Ranked) -> dict[str, Any]:
     if isinstance(proxy, MergedRanks):
         return {"name": proxy.name, "merged": list(proxy.parts)}
     return {"name": proxy.name, "proxy": proxy.text}
 
 
-def from_record(record: Mapping[str, Any]) -> Ranked:
-    """Return the proxy that `RankPlan.record` wrote.
+def from_record(record: Mapping[str, Any], operations: Vocabulary = OPERATIONS) -> Ranked:
+    """Return the proxy that `RankPlan.record` wrote; `operations` are those that formulas may have.
 
     Raises:
         KeyError: the record lacks a field.
@@ -211,7 +239,7 @@ def from_record(record: Mapping[str, Any]) -> Ranked:
     text = record["proxy"]
     if text in ZOO and ZOO[text].as_formula is None:
         return ZOO[text]
-    return Proxy.from_formula(text, record["name"])
+    return Proxy.from_formula(text, record["name"], operations=operations)
 
 
 def network_setups(plan: RankPlan) -> tuple[NetworkSetup, ...]:

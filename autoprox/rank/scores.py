@@ -24,7 +24,7 @@ from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.columns import known
 from autoprox.evolve import Journal, JournalError
 from autoprox.evolve.report import FITTED
-from autoprox.primitives import Formula, FormulaError, Reading, evaluate
+from autoprox.primitives import OPERATIONS, Formula, FormulaError, Reading, Vocabulary, evaluate
 from autoprox.rank.network import NetworkJob, score_network
 from autoprox.rank.plan import ALL, MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
 from autoprox.rank.stats import ScoreTable
@@ -126,11 +126,11 @@ def collect(
     return _scores(plan, records, out)
 
 
-def load(benchmark: Benchmark, out: Path) -> tuple[RankPlan, Scores]:
-    """Return the plan and the scores of a finished run on a benchmark.
+def load(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -> tuple[RankPlan, Scores]:
+    """Return the plan and the scores of a finished run on a benchmark; `operations` are those of its formulas.
 
     Raises:
-        JournalError: there is no run in the directory, or it cannot be read.
+        JournalError: there is no run in the directory, it cannot be read, or it is of other operations.
         RankError: the run is on another benchmark, or has not finished.
     """
     journal = ScoresJournal.open(out / SCORES)
@@ -139,13 +139,17 @@ def load(benchmark: Benchmark, out: Path) -> tuple[RankPlan, Scores]:
         plan = RankPlan(
             benchmark,
             tuple(stored["tasks"]),
-            tuple(from_record(record) for record in stored["proxies"]),
+            tuple(from_record(record, operations) for record in stored["proxies"]),
             tuple(stored["architectures"]),
             stored["split"],
             stored["batch"],
             stored["seed"],
         )
-    except (KeyError, TypeError, FormulaError) as error:
+    except FormulaError as error:
+        raise JournalError(
+            f"{out / SCORES}: {str(error).splitlines()[0]}; add the --operations that it was run with"
+        ) from None
+    except (KeyError, TypeError) as error:
         raise JournalError(f"{out / SCORES}: the settings on line 1 cannot be read ({error!r:.80})") from None
     if plan.record()["benchmark"] != stored.get("benchmark"):
         raise RankError(f"{out} holds scores of another benchmark than this {benchmark.name}")

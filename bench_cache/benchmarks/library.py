@@ -89,16 +89,21 @@ def load_benchmark(ref: str | os.PathLike[str], spaces: Sequence[str] = ()) -> B
     path = Path(ref)
     if path.is_file():
         return read_benchmark(path, spaces=spaces)
-    for folder in (EMBEDDED_DIR, benchmarks_dir()):
-        named = folder / f"{ref}.json"
-        if path.name == str(ref) and named.is_file():
-            return Benchmark.load(named, spaces)
+    named = file_of(str(ref))
+    if named is not None:
+        return Benchmark.load(named, spaces)
     if path.is_dir():
         files = sorted(str(file) for file in path.iterdir() if file.suffix in _FILE_ENDINGS)
         raise BenchmarkError(f"{ref} is a folder; name a file of it: {', '.join(files[:8]) or 'it has none'}")
     if path.name != str(ref) or path.suffix in _FILE_ENDINGS:
         raise BenchmarkError(f"{ref}: there is no such file")
     raise BenchmarkError(_unknown(str(ref)))
+
+
+def file_of(name: str) -> Path | None:
+    """Return the file of the embedded or installed benchmark of a name; None where there is none."""
+    files = (folder / f"{name}.json" for folder in (EMBEDDED_DIR, benchmarks_dir()))
+    return next((file for file in files if Path(name).name == name and file.is_file()), None)
 
 
 def _names(folder: Path) -> list[str]:

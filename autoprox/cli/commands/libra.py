@@ -18,6 +18,7 @@ from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.cli.options import (
     given_options,
     next_directory,
+    operations_option,
     spaces_option,
     split_outside_brackets,
     tasks_option,
@@ -28,6 +29,7 @@ from autoprox.cli.terminal import correlation, make_console, make_table, numbers
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.pictures import DrawingError
+from autoprox.primitives import Vocabulary
 from autoprox.rank.caption import caption
 from autoprox.rank.libra import LIBRA, ROLES, LibraChoice, choose, merged_table
 from autoprox.rank.output import flat
@@ -35,6 +37,7 @@ from autoprox.rank.plan import RankError, RankPlan, make_plan, proxies_to_rank
 from autoprox.rank.plots import correlation_figure, save_figure
 from autoprox.rank.scores import Scores, load
 from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
+from autoprox.vocabulary import vocabulary
 
 CSV, JSON, PICTURE = "libra.csv", "libra.json", "libra-correlations"
 #: Candidates that are printed; all are saved.
@@ -61,6 +64,7 @@ SHOWN = 8
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@operations_option
 @spaces_option
 @workers_option
 @click.option(
@@ -69,29 +73,37 @@ SHOWN = 8
     help="Run directory.  [default: that of --scores, or ranks/NUMBER]",
 )
 @click.pass_context
-def command(context: click.Context, bench: str, spaces: Sequence[str],
+def command(context: click.Context, bench: str, spaces: Sequence[str], operations: Sequence[str],
           tasks: str, proxies: Sequence[str], scores: Path | None,
           sample: int | None, seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
     Params, FLOPs, activations, depth and width are candidates too, unless --proxies leaves them out.
     """
-    console = make_console()
+    console, known = make_console(), vocabulary(operations)
     benchmark = load_benchmarks([bench], spaces)[0]
     patterns = split_outside_brackets(tasks)
     refs = [ref for text in proxies for ref in split_outside_brackets(text)]
     if scores is not None:
         _check_alone(context)
-        plan, found = load(benchmark, scores)
+        plan, found = load(benchmark, scores, known)
         plan = _narrowed(plan, patterns)
         out = out or scores
     else:
-        plan = make_plan(benchmark, tasks=patterns, proxies=refs or ["all"], sample=sample, batch=batch, seed=seed)
+        plan = make_plan(
+            benchmark,
+            tasks=patterns,
+            proxies=refs or ["all"],
+            sample=sample,
+            batch=batch,
+            seed=seed,
+            operations=known,
+        )
         out = out or next_directory(Path("ranks"))
     say(console, f"autoprox libra → {out}")
     if scores is None:
         found = collected(console, plan, out, workers)
-    pool = _pool(benchmark, plan, refs)
+    pool = _pool(benchmark, plan, refs, known)
     choosing, judged = _halves(plan)
     on = found.table.of_architectures(choosing).of_proxies(pool)
     choices = {task: choose(on, task) for task in plan.tasks}
@@ -134,13 +146,13 @@ def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
     return RankPlan(plan.benchmark, tasks, plan.proxies, plan.architectures, plan.split, plan.batch, plan.seed)
 
 
-def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str]) -> list[str]:
+def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str], operations: Vocabulary) -> list[str]:
     """Return the names of the proxies to choose from: those that are named, or all that have scores."""
     scored = [proxy.name for proxy in plan.proxies]
     if not refs or "all" in refs:
         return scored
     structure = {proxy.name for proxy in proxies_to_rank(benchmark, ())}
-    named = [p.name for p in proxies_to_rank(benchmark, refs) if p.name not in structure or p.name in refs]
+    named = [p.name for p in proxies_to_rank(benchmark, refs, operations) if p.name not in structure or p.name in refs]
     missing = [name for name in named if name not in scored]
     if missing:
         raise RankError(f"the run has no scores by {missing[0]}; it has {', '.join(scored)}")

@@ -11,6 +11,7 @@ from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.cli.options import (
     Count,
     next_directory,
+    operations_option,
     spaces_option,
     split_outside_brackets,
     tasks_option,
@@ -26,6 +27,7 @@ from autoprox.rank.plots import correlation_figure, save_figure, tau_figure
 from autoprox.rank.scores import SCORES, begin
 from autoprox.rank.stats import correlations, rank_rows
 from autoprox.rank.verdict import verdict
+from autoprox.vocabulary import vocabulary
 
 
 @click.command("rank")
@@ -44,18 +46,19 @@ from autoprox.rank.verdict import verdict
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@operations_option
 @spaces_option
 @workers_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")
-def command(bench: str, spaces: Sequence[str],
+def command(bench: str, spaces: Sequence[str], operations: Sequence[str],
          tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
          seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
-    ranked only by name. Params, FLOPs, activations, depth, width and
-    fitted structure are always there. The same command with the same
-    --out goes on with a run that was stopped.
+    ranked only by name. On a table a PROXY is a column, or a formula of columns. Params, FLOPs, activations, depth,
+    width and fitted structure are always there. The same command with the same --out goes on with a run that was
+    stopped.
     """
     console = make_console()
     plan = make_plan(
@@ -67,6 +70,7 @@ def command(bench: str, spaces: Sequence[str],
         max_params=max_params,
         batch=batch,
         seed=seed,
+        operations=vocabulary(operations),
     )
     out = out or next_directory(Path("ranks"))
     done = begin(plan, out)

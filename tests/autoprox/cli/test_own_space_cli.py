@@ -87,6 +87,15 @@ def test_it_is_ranked_and_searched_as_a_benchmark(capsys: pytest.CaptureFixture[
     own = "--bench own.json --space own.py:Tiny --workers 1"
     assert run(f"rank {own} --proxies snip,grasp --sample 5 --out ranked") == 0
     assert run(f"search {own} --proxy snip --budget 5") == 0
+    soft = "rank --bench own.json --space own.py:Tiny --proxies sum(soft(l1(weight))),l2-norm --workers 1 --out soft"
+    assert run(soft) == 2
+    assert "soft" in capsys.readouterr().err
+    assert run(f"{soft} --operations ops.py") == 0
+    merge = "libra --bench own.json --space own.py:Tiny --scores soft"
+    assert run(f"{merge} --operations ops.py") == 0
+    assert "sum(soft(l1(weight)))" in capsys.readouterr().out
+    assert run(merge) == 2
+    assert "add the --operations that it was run with" in capsys.readouterr().err
     assert run("bench show own.json --space own.py:Tiny") == 0
     assert "space Tiny, built for 8 px" in capsys.readouterr().out
 

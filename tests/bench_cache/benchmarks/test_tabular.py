@@ -229,7 +229,7 @@ def test_a_table_without_params_has_no_lead(capsys: pytest.CaptureFixture[str]) 
     assert evolve("--bench", "bare.json") == 0
     out = capsys.readouterr().out
     assert "Nothing is known of the architectures' structure, so there is nothing to compare with." in out
-    assert "Next: autoprox search --bench bare --proxy runs/001" in out
+    assert "Next: autoprox search --bench runs/001/benchmarks/bare.json --proxy runs/001" in out
     rows = json.loads(Path("runs/001/report.json").read_bytes())
     assert {row["predictor"] for row in rows["rows"]} == {FORMULA}
     assert {row["partial"] for row in rows["rows"]} == {None}
