@@ -1,11 +1,13 @@
-"""Reference implementations of the proxies that are formulas, from the papers and written without the language."""
+"""Reference implementations of the formulas and of some functions, from the papers and written without the language."""
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 from tiny_vit import TinyVit, batch
 from torch import Tensor, nn
 
@@ -167,6 +169,69 @@ def attention_entropy(model: TinyVit) -> float:
     return float(np.mean([-sum(p * math.log(p) for p in row) for row in rows]))
 
 
+def info_nas(model: TinyVit) -> float:
+    """Written block by block after the authors' description of each factor."""
+    flows, total = [], 0.0
+    for i, block in enumerate(model.blocks):
+        heads, width = block.attn.num_heads, block.mlp.fc1.in_features
+        before = 2.0 ** (12 - 2 / max(17 - i, 1))
+        penalty = 1 + math.exp(-27.196547689121708 * (heads / (224 * 224 * 3 / width) - 0.10875665504668165))
+        head = (1 + 4.405264203339544 * math.log(heads + 3.0298981004448753)) / penalty
+        used = math.log(width) ** 2.1458925400545126 * head**1.144643514073649
+        used *= (block.mlp.fc1.out_features / width) ** 0.5606274602095567
+        total += before * used
+        flows.append(before * before * used)
+    gradient = sum(abs(after - earlier) for earlier, after in zip(flows, flows[2:], strict=False))
+    consistency = sum(abs(a - b) for a, b in itertools.combinations(flows, 2))
+    return (
+        10.5544027118415 * total / 8.48754932e4
+        + 1.211460571390166 * gradient / 1.01780331e8
+        - 3.1005067530389736 * consistency / 1.49304970e9
+    )
+
+
+def intrain(model: TinyVit) -> float:
+    """With numpy's covariance and eigenvalues, on the Gaussian input and classes of seed 0."""
+    model, kept = copy.deepcopy(model), []
+    noise = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    classes = (torch.rand(4, generator=torch.Generator().manual_seed(1)) * 5).long()
+    for layer in linears(model):
+        layer.register_forward_hook(lambda module, args, output: kept.append(output.detach().double()))
+    nn.functional.cross_entropy(model(noise), classes).backward()
+    capacity = 0.0
+    for output in kept:
+        values = np.linalg.eigvalsh(np.cov(output.flatten(0, 1).T.numpy(), bias=True)) + 1e-10
+        capacity += math.log(values.sum() ** 2 / (values**2).sum())
+    gradients = [parameter.grad.double().numpy() for parameter in model.parameters()]
+    health = sum(min(1, np.std(g) / (np.abs(g).max() + 1e-10)) for g in gradients)
+    return capacity * (1 + health) / math.log(len(kept) + 1)
+
+
+def ibfs(model: TinyVit) -> float:
+    """From the singular values of the samples' gradients."""
+    rows = []
+    for image in batch()[0]:
+        alone = copy.deepcopy(model)
+        alone(image[None]).sum().backward()
+        found = [p.grad.flatten().double() for name, p in alone.named_parameters() if name.endswith("weight")]
+        rows.append(torch.cat(found).numpy())
+    squares = np.linalg.svd(np.array(rows), compute_uv=False) ** 2
+    return float(entropy(squares))
+
+
+def w_pca(model: TinyVit) -> float:
+    total = 0
+    for x in with_outputs(model)[2::4]:
+        rows = x.detach().double().flatten(0, 1).numpy()
+        shares = np.linalg.svd(rows - rows.mean(0), compute_uv=False) ** 2
+        together, count = 0.0, 0
+        while together <= 0.99 * shares.sum():
+            together += shares[count]
+            count += 1
+        total += count
+    return float(sum(p.numel() for p in model.parameters()) * total)
+
+
 REFERENCES: dict[str, Callable[[TinyVit], float]] = {
     "params": lambda model: float(sum(p.numel() for p in model.parameters())),
     # 4 patches of 48 → 6; two blocks of four linears on 4 tokens and two products of 4 × 4 × 6; the classifier.
@@ -197,5 +262,9 @@ REFERENCES: dict[str, Callable[[TinyVit], float]] = {
     "swap-layers": pattern_count,
     "nwot-layers": nwot_layers,
     "attention-entropy": attention_entropy,
+    "info-nas": info_nas,
+    "intrain": intrain,
+    "ibfs": ibfs,
+    "w-pca": w_pca,
 }  # fmt: skip
 REFERENCES["az-complexity"] = REFERENCES["flops"]

@@ -1,6 +1,7 @@
-"""The zoo's proxies that our language cannot say: functions, by family. To add one, write its record here.
+"""The zoo's proxies that our language cannot say: functions, by family.
 
-The functions themselves are in attention.py, az_nas.py, features.py, few_step.py, gradients.py and lswag.py.
+To add one, write its function and its record in a file of its own, and name the record in FUNCTIONS. The records of
+attention.py, az_nas.py, features.py, few_step.py and gradients.py are here.
 """
 
 from __future__ import annotations
@@ -31,9 +32,13 @@ from autoprox.zoo.gradients import (
     te_nas_ntk,
     zico_all,
 )
+from autoprox.zoo.ibfs import IBFS
+from autoprox.zoo.info_nas import INFO_NAS
+from autoprox.zoo.intrain import INTRAIN
 from autoprox.zoo.lswag import DepthRange, ablation
 from autoprox.zoo.record import ZooProxy
 from autoprox.zoo.tools import block_linears, network_blocks, whole_weights
+from autoprox.zoo.w_pca import W_PCA
 
 _GELU = "inputs of the GELUs (fc1)"
 _ALL = "all linears and convolutions, with patch embedding, pooling and classifier"
@@ -326,7 +331,7 @@ _ATTENTION = (
     ),
 )
 
-FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP, *_ATTENTION)
+FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP, *_ATTENTION, INFO_NAS, INTRAIN, IBFS, W_PCA)
 
 
 def tvt(teacher: nn.Module) -> ZooProxy:

@@ -232,23 +232,37 @@ def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, lay
     """
     enough_samples(inputs, 2)
     with untouched(model):
-        names = [name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "weight"]
-        at = detached(model, names)
-        rows = []
-        for i in range(len(inputs)):
-            value = output_sum(model, at, inputs[i : i + 1], seed)
-            slopes = gradients(value, [at[name] for name in names])
-            require_gradients(model, slopes)
-            rows.append(torch.cat([slope.flatten() for slope in slopes]))
-        kernel = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-        for i, row in enumerate(rows):
-            wide = row.double()
-            for j in range(i + 1):
-                kernel[i, j] = kernel[j, i] = wide @ rows[j].double()
+        kernel = tangent_kernel(model, inputs, seed)
     values = torch.linalg.eigvalsh(kernel)
-    if not values[0] > values[-1] * len(values) * torch.finfo(rows[0].dtype).eps:
+    if not values[0] > values[-1] * len(values) * torch.finfo(next(model.parameters()).dtype).eps:
         raise ZooError("the neural tangent kernel is singular: samples that are alike, or gradients that are zero")
     return -float(values[-1] / values[0])
+
+
+def tangent_kernel(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
+    """Return ⟨∇ f(x_i), ∇ f(x_j)⟩ of every two samples, samples × samples in float64; see `te_nas_ntk`.
+
+    Raises:
+        ZooError: no gradient reaches the weights, or one is not finite.
+    """
+    return computed_once("tangent kernel", (model, inputs, seed), lambda: _tangent_kernel(model, inputs, seed))
+
+
+def _tangent_kernel(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
+    names = [name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "weight"]
+    at = detached(model, names)
+    rows = []
+    for i in range(len(inputs)):
+        value = output_sum(model, at, inputs[i : i + 1], seed)
+        slopes = gradients(value, [at[name] for name in names])
+        require_gradients(model, slopes)
+        rows.append(torch.cat([slope.flatten() for slope in slopes]))
+    kernel = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    for i, row in enumerate(rows):
+        wide = row.double()
+        for j in range(i + 1):
+            kernel[i, j] = kernel[j, i] = wide @ rows[j].double()
+    return kernel
 
 
 #: CRoZe's perturbations, of the sizes that are common in adversarial training: how far weights move, relative to the

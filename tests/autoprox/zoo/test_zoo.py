@@ -19,13 +19,15 @@ from autoprox.zoo import COSTS, ZOO, ZooError, ZooProxy, tvt
 every_entry = pytest.mark.parametrize("proxy", ZOO.values(), ids=ZOO)
 FUNCTIONS = [proxy for proxy in ZOO.values() if proxy.function is not None]
 every_function = pytest.mark.parametrize("proxy", FUNCTIONS, ids=lambda proxy: proxy.name)
+READING = [proxy for proxy in FUNCTIONS if proxy.cost != "structure"]
+every_function_that_reads_weights = pytest.mark.parametrize("proxy", READING, ids=lambda proxy: proxy.name)
 
 #: What must be there, by the names that users type.
 PUBLISHED = """
 params flops depth width depth-times-width l2-norm plain grad-norm snip synflow logsynflow fisher
 dss auto-prox auto-prox-sum auto-prox-a auto-prox-a-normalised pruner-zero eznas swap swap-layers
 nwot nwot-layers zico lswag-lambda lswag-psi lswag grasp jacov epe-nas te-nas-ntk zen meco croze
-entropic az-expressivity az-trainability az-complexity gennas sigeo
+entropic az-expressivity az-trainability az-complexity gennas sigeo info-nas intrain ibfs w-pca
 """
 
 #: What splits the batch into two mini-batches, first half and second half.
@@ -75,7 +77,7 @@ def test_records_are_complete(proxy: ZooProxy) -> None:
 @every_function
 def test_docstrings_cite_their_sources(proxy: ZooProxy) -> None:
     function = getattr(proxy.function, "func", proxy.function)
-    assert any(word in function.__doc__ for word in ("arXiv", "CVPR", "NeurIPS", "Eq. 1", "features.patterns"))
+    assert any(word in function.__doc__ for word in ("arXiv", "CVPR", "IJCAI", "NeurIPS", "Eq. 1", "features.patterns"))
 
 
 @pytest.mark.parametrize("space", ["autoformer-vb101", "pit-vb101", "autoformer-tiny"])
@@ -89,7 +91,7 @@ def test_scores_are_finite_on_our_spaces(proxy: ZooProxy, space: str) -> None:
 def test_the_seed_decides_the_score(proxy: ZooProxy) -> None:
     scores = [proxy.score(TinyVit(), *paired(), seed=seed) for seed in (1, 2, 1)]
     assert scores[0] == scores[2]
-    drawn = {"eznas", "zen", "meco", "az-expressivity", "az-trainability", "gennas"}
+    drawn = {"eznas", "zen", "meco", "az-expressivity", "az-trainability", "gennas", "intrain"}
     assert (scores[0] != scores[1]) is (proxy.name in drawn)
 
 
@@ -119,7 +121,7 @@ def test_the_model_is_left_as_it_was(proxy: ZooProxy) -> None:
     before.check(model)
     model.blocks[1].mlp.act = Failing()
     before = Snapshot(model)
-    if proxy.cost != "weights":
+    if proxy.cost not in ("structure", "weights"):
         with pytest.raises(ZooError, match="ran"):
             proxy.score(model, *paired())
         before.check(model)
@@ -182,7 +184,7 @@ def test_too_few_samples_are_one_line(name: str, samples: int, says: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-@every_function
+@every_function_that_reads_weights
 def test_weights_that_are_not_finite_give_no_score(proxy: ZooProxy) -> None:
     model = TinyVit()
     model.blocks[0].mlp.fc1.weight.data[0, 0] = torch.nan
