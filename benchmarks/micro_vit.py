@@ -23,6 +23,8 @@ from rich.progress import Progress
 from scipy.stats import kendalltau
 
 from autoprox import Benchmark
+from autoprox.bench_cache.benchmarks.chance import TIMES_CHANCE, trainable
+from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR
 from autoprox.bench_cache.benchmarks.reliability import reliability
 from autoprox.bench_cache.spaces.registry import get_space
@@ -50,8 +52,6 @@ LIMITS = (
     "no augmentation, one recipe for all: an architecture that needs another learning rate counts as a bad one",
     "genes are drawn alike for all blocks by even chances: a part of the ranking follows from the genes alone",
 )
-#: Labels are of an untrainable network where the mean over the seeds is below this many times chance.
-CHANCE = 1.5
 CHECKED, OTHER_SEEDS, LONGER = 24, 4, 3
 
 
@@ -168,7 +168,7 @@ def long(pictures: Path, journal: Path) -> None:
         short, longer = recorded.seeds[task][:count, : wanted.seeds], runs.mean(1)
         ceilings = [reliability(each).halves for each in (short, runs)]
         gain = np.median(longer - short.mean(1))
-        learnt = trainable(recorded, task)[:count]
+        learnt = above_chance(recorded, task)[:count]
         both = tau(short.mean(1), longer), tau(short.mean(1)[learnt], longer[learnt])
         rows.append([task, *both, *(f"{each:+.3f}" for each in ceilings), f"{gain:+.1f}"])
     columns = ("task", "tau", "trainable", "halves, short", "halves, long", "median gain, points")
@@ -183,28 +183,29 @@ def show(path: Path) -> None:
     benchmark = Benchmark.load(path)
     rows = []
     for task, accuracy in benchmark.tasks.items():
-        learnt = trainable(benchmark, task)
+        learnt = above_chance(benchmark, task)
         halves = [reliability(benchmark.seeds[task][kept]).halves for kept in (slice(None), learnt)]
         low, mid, high = np.quantile(accuracy, (0, 0.5, 1))
         cells = [f"{int((~learnt).sum())}", f"{low:.1f}", f"{mid:.1f}", f"{high:.1f}"]
         rows.append([task, *cells, *(f"{each:+.3f}" for each in halves), *fitted(benchmark, task, learnt)])
     columns = (
-        "task", "at chance", "lowest", "median", "highest", "halves", "trainable", "ridge", "trainable", "forest",
+        "task", "at chance", "lowest", "median", "highest", "halves", "trainable", "fitted", "trainable", "forest",
         "trainable",
     )  # fmt: skip
     notes = (
-        f"at chance: mean accuracy below {CHANCE} times chance; halves: tau between halves of the seeds, over all and "
-        "over trainable networks",
-        "ridge, forest: tau on the test split of what is fitted to the genes on evolve (ridge and leaf size chosen on "
-        "validation), over all and over trainable networks",
+        f"at chance: mean accuracy below {TIMES_CHANCE} times chance; halves: tau between halves of the seeds",
+        "fitted, forest: tau on the test split of fitted structure, and of a random forest of the genes",
+        "trainable: the number before it, over the networks above chance alone",
         *structure_notes(benchmark),
     )
     table(f"{benchmark.name}: {len(benchmark)} architectures", columns, rows, notes)
 
 
-def trainable(benchmark: Benchmark, task: str) -> np.ndarray:
+def above_chance(benchmark: Benchmark, task: str) -> np.ndarray:
     """Whether each network does better than chance."""
-    return benchmark.tasks[task] >= CHANCE * 100 / benchmark.inputs[task].spec.num_classes
+    mask = trainable(benchmark, task)
+    assert mask is not None  # every task has images and their classes
+    return mask
 
 
 def structure_notes(benchmark: Benchmark) -> Iterator[str]:
@@ -218,28 +219,23 @@ def structure_notes(benchmark: Benchmark) -> Iterator[str]:
 def fitted(benchmark: Benchmark, task: str, learnt: np.ndarray) -> list[str]:
     """Tau on the test split of two models of the genes, each over all networks and over the trainable ones."""
     from sklearn.ensemble import RandomForestRegressor
-    from sklearn.linear_model import Ridge
 
-    def ridge(strength: float) -> Ridge:
-        return Ridge(alpha=strength)
+    def forest(leaf: int) -> np.ndarray:
+        model = RandomForestRegressor(300, min_samples_leaf=leaf, max_features=0.5, random_state=0)
+        return model.fit(genes[splits["evolve"]], accuracy[splits["evolve"]]).predict(genes)
 
-    def forest(leaf: float) -> RandomForestRegressor:
-        return RandomForestRegressor(300, min_samples_leaf=int(leaf), max_features=0.5, random_state=0)
+    def on_validation(predicted: np.ndarray) -> float:
+        held = splits["validation"]
+        return float(kendalltau(predicted[held], accuracy[held]).statistic)
 
     genes, accuracy, splits = one_hot(benchmark), benchmark.tasks[task], benchmark.splits()
-    test = splits["test"]
-    cells = []
-    for model, choices in ((ridge, (0.1, 1.0, 10.0, 100.0)), (forest, (1, 3, 10))):
-        best = max(choices, key=lambda choice, of=model: _validation(of(choice), genes, accuracy, splits))
-        predicted = model(best).fit(genes[splits["evolve"]], accuracy[splits["evolve"]]).predict(genes[test])
-        kept = learnt[test]
-        cells += [tau(predicted, accuracy[test]), tau(predicted[kept], accuracy[test][kept])]
+    ridge = fitted_structure(benchmark, task)
+    assert ridge is not None
+    cells, test = [], splits["test"]
+    for predicted in (ridge.predicted, max(map(forest, (1, 3, 10)), key=on_validation)):
+        kept = test[learnt[test]]
+        cells += [tau(predicted[test], accuracy[test]), tau(predicted[kept], accuracy[kept])]
     return cells
-
-
-def _validation(model, genes: np.ndarray, accuracy: np.ndarray, splits: dict[str, np.ndarray]) -> float:
-    fit, held = splits["evolve"], splits["validation"]
-    return float(kendalltau(model.fit(genes[fit], accuracy[fit]).predict(genes[held]), accuracy[held]).statistic)
 
 
 def one_hot(benchmark: Benchmark) -> np.ndarray:

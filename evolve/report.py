@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
@@ -64,7 +65,8 @@ class Lead:
 class Within:
     """A predictor's tau within the groups of a benchmark on one split: the weighted mean over the benchmark's tasks.
 
-    `group` is what is grouped, such as `depth`; see `autoprox.bench_cache.benchmarks.groups.within_tau`.
+    `group` is what is grouped, such as `depth`, or `trainable` for the networks above chance; see
+    `autoprox.bench_cache.benchmarks.groups.within_tau`.
     """
 
     split: str
@@ -240,10 +242,15 @@ def _within(judge: Judge, predictors: Mapping[str, Sequence[np.ndarray]], split:
     for benchmark in benchmarks.values():
         numbers = [n for n, task in enumerate(judge.tasks) if judge.benchmark(task) is benchmark]
         at = judge.architectures(judge.places[numbers[0]], split)
-        for group, labels in benchmark.groups.items():
+        accuracies = [judge.accuracies(judge.tasks[n], split) for n in numbers]
+        groups = [groups_of_tasks(benchmark)[judge.tasks[n].name] for n in numbers]  # the same names for each task
+        for group in groups[0]:
+            labels = [of_task[group][at] for of_task in groups]
             for name, values in predictors.items():
-                accuracies = [judge.accuracies(judge.tasks[n], split) for n in numbers]
-                taus = [within_tau(values[n], y, labels[at]).tau for n, y in zip(numbers, accuracies, strict=True)]
+                taus = [
+                    within_tau(values[n], y, of_task).tau
+                    for n, y, of_task in zip(numbers, accuracies, labels, strict=True)
+                ]
                 known = [not np.isnan(tau) for tau in taus]
                 weights = [judge.weights[n] for n in numbers]
                 if any(known):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.evolve.report import FITTED, FORMULA, Lead, Report
 
 
@@ -34,7 +35,8 @@ def within_groups(report: Report, split: str) -> list[str]:
             continue
         best = max(taus, key=lambda name: taus[name], default="")
         beside = f"; that of {best}, the strongest baseline there, is {taus[best]:.3f}" if best else ""
-        lines.append(f"Within one {group} of {benchmark} its mean τ on {split} is {own:.3f}{beside}.")
+        where = f"Over the {group} networks" if group == TRAINABLE else f"Within one {group}"
+        lines.append(f"{where} of {benchmark} its mean τ on {split} is {own:.3f}{beside}.")
     return lines
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import held_out_structure
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
@@ -209,7 +210,11 @@ def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> 
     accuracies = {task: benchmark.tasks[task][at] for task in plan.tasks}
     ordered = {task: scores[task] for task in plan.tasks}
     params = benchmark.structure().get("params")
-    groups = {name: labels[at] for name, labels in benchmark.groups.items()}
+    groups = {
+        task: {name: labels[at] for name, labels in of_task.items()}
+        for task, of_task in groups_of_tasks(benchmark).items()
+        if task in plan.tasks
+    }
     table = ScoreTable(names, accuracies, ordered, None if params is None else params[at], groups, _fitted(plan))
     return Scores(table, _seconds(plan, spent), _counted(failures))
 

@@ -38,15 +38,15 @@ class ScoreTable:
 
     `accuracies[task]` is float64 of shape (architectures,), NaN where missing. `scores[task]` is proxies ×
     architectures, higher for better, NaN where a proxy has no score. `params` are the parameter counts, None where
-    they are not known. `groups` are those of the benchmark. `fitted[task]` is what fitted structure says of the
-    architectures (`held_out_structure`); it is empty where structure cannot be fitted to every task.
+    they are not known. `groups[task]` are those of `groups_of_tasks`. `fitted[task]` is what fitted structure says of
+    the architectures (`held_out_structure`); it is empty where structure cannot be fitted to every task.
     """
 
     proxies: tuple[str, ...]
     accuracies: Mapping[str, np.ndarray]
     scores: Mapping[str, np.ndarray]
     params: np.ndarray | None
-    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     fitted: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of_architectures(self, places: np.ndarray) -> ScoreTable:
@@ -54,7 +54,9 @@ class ScoreTable:
         accuracies = {task: values[places] for task, values in self.accuracies.items()}
         picked = {id(values): values[:, places] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
-        groups = {name: labels[places] for name, labels in self.groups.items()}
+        groups = {
+            task: {name: labels[places] for name, labels in of_task.items()} for task, of_task in self.groups.items()
+        }
         params = None if self.params is None else self.params[places]
         fitted = {task: values[places] for task, values in self.fitted.items()}
         return ScoreTable(self.proxies, accuracies, scores, params, groups, fitted)
@@ -74,7 +76,7 @@ class Row:
     `n` architectures have an accuracy and a score, `unscored` have an accuracy only. `tau`, `spearman` and `pearson`
     are correlations with accuracy. `partial` is Kendall's partial tau given params, `given_fitted` given fitted
     structure. `binned` is tau within parameter-count bins, of which `bins` could be used. `within` has the tau within
-    each of the benchmark's groupings. `rank` is the proxy's place by tau, 1 for the best. `regret` is the points of
+    each of the task's groupings. `rank` is the proxy's place by tau, 1 for the best. `regret` is the points of
     accuracy lost by training only its best 1, 5 and 10. NaN where a number is not defined.
     """
 
@@ -174,7 +176,7 @@ def _row(
         bins=bins,
         rank=float("nan"),
         regret=tuple(regret(x, y, top) for top in TOPS),
-        within={name: within_tau(x, y, labels).tau for name, labels in table.groups.items()},
+        within={name: within_tau(x, y, labels).tau for name, labels in table.groups.get(task, {}).items()},
         given_fitted=given,
     )
     return row, samples
@@ -222,7 +224,7 @@ def _means(table: ScoreTable, rows: Sequence[Row], resampled: Mapping[str, Seque
                 bins=min(row.bins for row in own),
                 rank=_mean(row.rank for row in own),
                 regret=tuple(_mean(row.regret[k] for row in own) for k in range(len(TOPS))),
-                within={name: _mean(row.within[name] for row in own) for name in table.groups},
+                within={name: _mean(row.within[name] for row in own) for name in own[0].within},
                 given_fitted=_mean(row.given_fitted for row in own),
             )
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kendalltau, rankdata
 
+from autoprox.bench_cache.benchmarks.chance import chance_level, trainable
 from autoprox.bench_cache.benchmarks.groups import WithinTau, within_tau
 from autoprox.bench_cache.benchmarks.reliability import Reliability, reliability
 from autoprox.bench_cache.benchmarks.table import Benchmark
@@ -51,6 +52,23 @@ class StructureCheck:
 
 
 @dataclass(frozen=True)
+class TrainableFacts:
+    """The architectures of a task that do better than chance; see `chance.trainable`.
+
+    Attributes:
+        chance: the accuracy of a guess, in percent.
+        untrainable: how many architectures do not do better.
+        splits: how many of each split do.
+        halves: `Reliability.halves` over the trainable ones; NaN where single seeds are not known.
+    """
+
+    chance: float
+    untrainable: int
+    splits: Mapping[str, int]
+    halves: float
+
+
+@dataclass(frozen=True)
 class TaskFacts:
     """The facts of one task.
 
@@ -65,6 +83,7 @@ class TaskFacts:
         within: by what is grouped, that tau within the benchmark's groups, for each size; see `within_tau`.
         check: whether the labels belong to their architectures.
         reliability: that of the labels; None where the accuracies of single seeds are not known.
+        trainable: which of them are trainable; None where chance is not known.
     """
 
     task: str
@@ -80,6 +99,7 @@ class TaskFacts:
     within: Mapping[str, Mapping[str, WithinTau]]
     check: StructureCheck
     reliability: Reliability | None
+    trainable: TrainableFacts | None
 
     @property
     def warning(self) -> str | None:
@@ -151,6 +171,7 @@ def describe(benchmark: Benchmark) -> Description:
                 ),
                 check=check_structure(labels, {name: values[there] for name, values in features.items()}),
                 reliability=reliability(benchmark.seeds[task]) if task in benchmark.seeds else None,
+                trainable=_trainable_facts(benchmark, task),
             )
         )
     return Description(
@@ -167,6 +188,16 @@ def describe(benchmark: Benchmark) -> Description:
         with_images=tuple(network for network in benchmark.networks() if network.input is not None),
         card=benchmark.card,
     )
+
+
+def _trainable_facts(benchmark: Benchmark, task: str) -> TrainableFacts | None:
+    chance, learnt = chance_level(benchmark, task), trainable(benchmark, task)
+    if chance is None or learnt is None:
+        return None
+    labelled = int(np.sum(~np.isnan(benchmark.tasks[task])))
+    splits = {split: int(learnt[rows].sum()) for split, rows in benchmark.splits().items()}
+    halves = reliability(benchmark.seeds[task][learnt]).halves if task in benchmark.seeds else math.nan
+    return TrainableFacts(chance, labelled - int(learnt.sum()), MappingProxyType(splits), halves)
 
 
 def structural_features(benchmark: Benchmark) -> dict[str, np.ndarray]:

@@ -27,6 +27,8 @@ SIZES = ("params", "flops", "depth", "width")
 PLACES = 4
 #: A list of at most so many values, as many in every architecture, is read value by value.
 _STAGES = 4
+#: Numbers of which some are 0 or below, and of which there are at most so many different ones, are read as choices too.
+_OPTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,9 @@ def ridge_features(benchmark: Benchmark, task: str) -> np.ndarray:
     - a positive number x: log x and (log x − median)², so that a best size in the middle can be fitted;
     - a list with a number for each layer: the same of its mean and its sum, and log x at `PLACES` depths, evenly
       spaced from the first layer to the last;
-    - a choice that is no number: for each option that two architectures have, 1 or 0, or for a list, in how many layers
-      it stands, and whether it does at each of the `PLACES` depths.
+    - a choice, which is text, or numbers that are not all positive, such as a skip connection of weight 0, ½ or 1: for
+      each option that two architectures have, 1 or 0, or for a list, in how many layers it stands, and whether it does
+      at each of the `PLACES` depths.
 
     A feature with a missing value anywhere is left out.
     """
@@ -161,14 +164,25 @@ def _of_gene(values: Sequence[object]) -> Iterable[np.ndarray]:
     if 0 in lengths:
         return
     if all(is_number(entry) for each in lists for entry in each):
-        if lengths == {1}:
-            yield from _of_numbers(np.array(lists, dtype=np.float64)[:, 0])
+        yield from _of_number_lists(lists)
+        options = {entry for each in lists for entry in each}
+        if min(options) > 0 or len(options) > _OPTIONS:
             return
-        yield from _of_numbers(np.array([np.mean(each) for each in lists]))
-        yield from _of_numbers(np.array([np.sum(each) for each in lists], dtype=np.float64))
-        for place in _at_depths(lists):
-            yield _log(np.array(place, dtype=np.float64))
+    yield from _of_choices(lists)
+
+
+def _of_number_lists(lists: Sequence[Sequence[Any]]) -> Iterable[np.ndarray]:
+    if {len(each) for each in lists} == {1}:
+        yield from _of_numbers(np.array(lists, dtype=np.float64)[:, 0])
         return
+    yield from _of_numbers(np.array([np.mean(each) for each in lists]))
+    yield from _of_numbers(np.array([np.sum(each) for each in lists], dtype=np.float64))
+    for place in _at_depths(lists):
+        yield _log(np.array(place, dtype=np.float64))
+
+
+def _of_choices(lists: Sequence[Sequence[object]]) -> Iterable[np.ndarray]:
+    lengths = {len(each) for each in lists}
     having = Counter(option for each in lists for option in {str(entry) for entry in each})
     for option in sorted(option for option, count in having.items() if count > 1):
         yield np.array([[str(entry) for entry in each].count(option) for each in lists], dtype=np.float64)

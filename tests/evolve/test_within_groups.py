@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import synthetic
+from scipy.stats import kendalltau
 
 from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.bench_cache.statistics.columns import TabularScorer
@@ -42,3 +43,22 @@ def test_without_groups_there_is_no_word_of_them() -> None:
 def test_groups_that_cannot_be_used_are_left_out() -> None:
     alone = replace(PLAIN, groups={"name": [str(number) for number in range(len(PLAIN))]})
     assert report(Judge([TabularScorer(alone)], TASKS), parse("flops"), ("test",)).within == ()
+
+
+def test_trainable_networks_have_a_sentence_of_their_own() -> None:
+    base = synthetic.mini(60)
+    (task,) = list(base.tasks)[:1]
+    accuracies = base.tasks[task].copy()
+    accuracies[::4] = 10  # chance, of ten classes
+    failing = replace(base, tasks={task: accuracies}, inputs={task: base.inputs[task]}, seeds={}, groups={})
+    made = report(Judge([TabularScorer(failing)], (Task(0, task),)), parse("params"), ("test",))
+    at = failing.splits()["test"]
+    kept = at[accuracies[at] > 10]
+    params = failing.structure(failing.inputs[task].spec)["params"]
+    (found,) = [within for within in made.within if within.predictor == FORMULA]
+    assert (found.group, found.benchmark) == ("trainable", failing.name)
+    assert found.tau == pytest.approx(kendalltau(params[kept], accuracies[kept]).statistic)
+    assert made.row(FORMULA, "test").tau == pytest.approx(kendalltau(params[at], accuracies[at]).statistic)
+    assert verdict(made, "test")[-1].startswith(
+        f"Over the trainable networks of {failing.name} its mean τ on test is {found.tau:.3f}; that of "
+    )

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from scipy.stats import kendalltau
 
 from autoprox.bench_cache.benchmarks.groups import within_tau
+from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli import main
@@ -40,7 +42,7 @@ def test_rows_have_the_tau_within_each_grouping(tmp_path: Path) -> None:
         else:
             x = scores_on(scores.table, row.task)[row.proxy]
             y = scores.table.accuracies[row.task]
-            groups = scores.table.groups
+            groups = scores.table.groups[row.task]
             expected = {name: within_tau(x, y, labels).tau for name, labels in groups.items()}
             assert all(len(labels) == 50 for labels in groups.values())
         assert row.within == pytest.approx(expected)
@@ -65,3 +67,17 @@ def test_without_groups_the_files_have_no_such_column(tmp_path: Path) -> None:
     replace(BENCHMARK, groups={}).save(tmp_path / "plain.json")
     assert main(["rank", "--bench", str(tmp_path / "plain.json"), "--out", str(tmp_path / "run")]) == 0
     assert "within" not in (tmp_path / "run" / "rank.csv").read_text()
+
+
+def test_rows_have_the_tau_over_trainable_networks(tmp_path: Path) -> None:
+    """On micro-vit some networks of each task are at chance."""
+    plan = make_plan(load_benchmark("micro-vit"), sample=60, proxies=["sum(l1(weight))"])
+    scores = collect(plan, tmp_path / "run", workers=1)
+    rows = [row for row in rank_rows(scores.table) if row.proxy == "sum(l1(weight))"]
+    assert [row.task for row in rows] == ["digits", "fashion", "pines", "photos", "mean"]
+    for row in rows[:4]:
+        x, y = scores_on(scores.table, row.task)[row.proxy], scores.table.accuracies[row.task]
+        above = y >= 1.5 * 100 / plan.benchmark.inputs[row.task].spec.num_classes
+        assert 0 < np.count_nonzero(~above) < 30
+        assert row.within == {"trainable": pytest.approx(kendalltau(x[above], y[above]).statistic)}
+    assert rows[4].within["trainable"] == pytest.approx(np.mean([row.within["trainable"] for row in rows[:4]]))

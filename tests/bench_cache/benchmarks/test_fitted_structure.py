@@ -62,6 +62,15 @@ def test_finds_choices_that_are_no_numbers() -> None:
     assert tau(found) > 0.7
 
 
+def test_finds_a_number_of_which_only_0_matters() -> None:
+    """Without a skip connection a network fails, and half of one is as good as a whole one: no line fits that."""
+
+    def accuracy(genes, rng) -> float:
+        return 90 - 15 * genes["skip"].count(0.0) + rng.normal(0, 1)
+
+    assert tau(made("micro-vit", 300, accuracy)) > 0.8
+
+
 def test_finds_nothing_in_noise() -> None:
     taus = [tau(made("mini-vit", 300, lambda _genes, rng: rng.uniform(10, 90), seed)) for seed in range(5)]
     assert abs(np.mean(taus)) < 0.1

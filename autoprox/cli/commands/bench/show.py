@@ -9,6 +9,7 @@ import click
 from rich.table import Column, Table
 from rich.text import Text
 
+from autoprox.bench_cache.benchmarks.chance import TIMES_CHANCE
 from autoprox.bench_cache.benchmarks.describe import Description, describe
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
@@ -29,6 +30,7 @@ def command(benchmark: str, spaces: Sequence[str]) -> None:
     tables = (
         _accuracy_table,
         _missing_table,
+        _trainable_table,
         _reliability_table,
         _structure_table,
         _within_table,
@@ -69,6 +71,18 @@ def _missing_table(description: Description) -> Table:
     for facts in description.tasks:
         if facts.missing:
             table.add_row(facts.task, str(facts.missing), *(str(facts.splits[split]) for split in SPLITS))
+    return table
+
+
+def _trainable_table(description: Description) -> Table:
+    """Return how many networks are at chance; no rows where all do better, or chance is not known."""
+    title = f"networks at chance, an accuracy below {TIMES_CHANCE:g} times it, and trainable ones by split"
+    table = _table(title, "task", "chance", "at chance", *SPLITS, "halves, trainable")
+    for facts in description.tasks:
+        if (found := facts.trainable) is not None and found.untrainable:
+            sizes = (str(found.splits[split]) for split in SPLITS)
+            chance, halves = number(found.chance, PERCENT), number(found.halves, TAU)
+            table.add_row(facts.task, chance, str(found.untrainable), *sizes, halves)
     return table
 
 
