@@ -51,6 +51,7 @@ from autoprox.evolve.assembly import (
     assembled_grammar,
     assembled_judge,
     check_grammar,
+    check_joint,
     check_operations,
     check_sendable,
     held_out_judge,
@@ -117,7 +118,8 @@ def start_evolution(
     Raises:
         JournalError: the directory holds a run already.
         SettingsError: a setting has a value that cannot be, or the grammar does not use one of the operations.
-        BenchmarkError: a benchmark has none of the tasks, or does not go with the grammar.
+        BenchmarkError: a benchmark has none of the tasks, or does not go with the grammar or
+            the joint fitness.
     """
     evolved, benchmarks = benchmarks, [*benchmarks, *leave_out_benchmarks]
     names = [benchmark.name for benchmark in benchmarks]
@@ -128,6 +130,7 @@ def start_evolution(
     check_operations(settings, benchmarks, operations)
     chosen, held = leave_out(evolved, choose_tasks(evolved, tasks), leave_out_tasks)
     whole = choose_tasks(leave_out_benchmarks, ()) if leave_out_benchmarks else []
+    check_joint(settings, evolved, chosen)
     settings = replace(
         settings,
         benchmarks=tuple((benchmark.name, _digest(benchmark)) for benchmark in benchmarks),

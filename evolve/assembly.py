@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 
-from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.home import statistics_home
@@ -15,8 +15,9 @@ from autoprox.bench_cache.spaces.registry import LISTED
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
-from autoprox.evolve.fitness import Judge, Task
+from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular, terminals
+from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
@@ -46,6 +47,18 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
                 f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
                 "use --grammar tabular, which combines the columns of its table"
             )
+
+
+def check_joint(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], tasks: Sequence[Task]) -> None:
+    """Check that the joint fitness goes with the tasks.
+
+    Raises:
+        BenchmarkError: it is given structure, and none can be fitted to a task.
+    """
+    if COMBINATIONS[settings.joint].given_structure:
+        for task in tasks:
+            for split in SPLITS[:2]:
+                fitted_to(benchmarks[task.benchmark], task.name, split)
 
 
 def own_operations(operations: Vocabulary) -> tuple[str, ...]:

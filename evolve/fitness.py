@@ -11,19 +11,20 @@ import numpy as np
 from deap import base
 from scipy.stats import kendalltau
 
+from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure, held_out_structure
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import matching_tasks
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.together import estimates, scores_together
-from autoprox.evolve.joint import combined
+from autoprox.evolve.joint import COMBINATIONS, combined
 from autoprox.primitives.formula import Formula
 
 #: A formula that leaves more than this fraction of pairs of architectures tied has no fitness, because it would be
 #: judged by the few pairs that it tells apart.
+MAX_TIED = 0.1
 #: The different accuracies that each split of a task must have.
 FEWEST = 3
-MAX_TIED = 0.1
 
 #: A formula is dropped unjudged where its estimate is further than this below the fitness that enters the population.
 #: On ViT-Bench-101 this loses one in fifty of the formulas that would have entered; .01 would lose as many.
@@ -42,7 +43,7 @@ class Invalid:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A formula's Kendall tau-b on every task of one split, and the joint fitness made of them."""
+    """A formula's Kendall tau-b on every task of one split, and its joint fitness there."""
 
     taus: tuple[float, ...]
     joint: float
@@ -105,6 +106,37 @@ def kendalls(scores: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
     return taus
 
 
+def partial_tau(xy: float, xz: float, yz: float) -> float:
+    """Return Kendall's partial tau of x and y given z, 0 where z determines x or y.
+
+    It is (τ_xy − τ_xz τ_yz) / √((1 − τ_xz²)(1 − τ_yz²)).
+    """
+    left = (1 - xz * xz) * (1 - yz * yz)
+    return float((xy - xz * yz) / np.sqrt(left)) if left > 1e-12 else 0.0
+
+
+def fitted_to(benchmark: Benchmark, task: str, split: str) -> np.ndarray:
+    """Return what fitted structure says of the architectures of a split, NaN where one has no accuracy.
+
+    On evolve it is cross-fitted, because a fit knows the accuracies that it was fitted to. For the other splits it is
+    the model that was fitted on evolve.
+
+    Raises:
+        BenchmarkError: no structure varies, or there are too few accuracies to fit a model.
+    """
+    if split == "evolve":
+        predicted = held_out_structure(benchmark, task, split)
+    else:
+        fit = fitted_structure(benchmark, task)
+        predicted = None if fit is None else np.where(np.isnan(benchmark.tasks[task]), np.nan, fit.predicted)
+    if predicted is None:
+        raise BenchmarkError(
+            f"no fitness given structure on task '{task}' of {benchmark.name}: no structure of its architectures "
+            "varies, or accuracies are too few to fit one; use another --joint"
+        )
+    return predicted
+
+
 def tied_fraction(scores: np.ndarray) -> float:
     """Return the fraction of pairs with equal scores."""
     counts = np.unique(scores, return_counts=True)[1]
@@ -122,6 +154,7 @@ class Judge:
     def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
         self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
         self.weights = [task.weight for task in tasks]
+        self._structure: dict[tuple[Task, str], np.ndarray] = {}
         self._splits = [scorer.benchmark.splits() for scorer in scorers]
         names = list(dict.fromkeys(scorer.benchmark.name for scorer in scorers))
         self.places = [
@@ -201,7 +234,8 @@ class Judge:
     def _judged(self, formulas: Sequence[Formula], split: str) -> list[Outcome]:
         scores = self.scores(formulas, split)
         taus = self._taus(scores, split)
-        return [self._outcome([of_one[row] for of_one in scores], taus[:, row]) for row in range(len(formulas))]
+        joint = self._joint(scores, taus, split)
+        return [self._outcome([of_one[n] for of_one in scores], taus[:, n], joint[n]) for n in range(len(formulas))]
 
     def _estimated(self, formulas: Sequence[Formula], split: str) -> np.ndarray | None:
         """Return the joint fitness by estimated scores, −2 for none; None where exact scores take no longer."""
@@ -209,9 +243,7 @@ class Judge:
         scores = estimates(self.scorers, formulas, wanted) if formulas else None
         if scores is None:
             return None
-        taus = self._taus(scores, split)
-        joint = np.array([self._joint(column) for column in taus.T.tolist()])
-        return np.nan_to_num(joint, nan=-2.0)
+        return np.nan_to_num(self._joint(scores, self._taus(scores, split), split), nan=-2.0)
 
     def _taus(self, scores: Sequence[np.ndarray], split: str) -> np.ndarray:
         """Return the taus: tasks × formulas."""
@@ -222,10 +254,31 @@ class Judge:
             ]
         )
 
-    def _joint(self, taus: Sequence[float]) -> float:
-        return combined(taus, self.weights, self.combination)
+    def _joint(self, scores: Sequence[np.ndarray], taus: np.ndarray, split: str) -> np.ndarray:
+        """Return the joint fitness of each formula, whose taus are a column."""
+        if COMBINATIONS[self.combination].given_structure:
+            taus = self._partial(scores, taus, split)
+        return np.array([combined(column, self.weights, self.combination) for column in taus.T.tolist()])
 
-    def _outcome(self, scores: Sequence[np.ndarray], taus: np.ndarray) -> Outcome:
+    def _partial(self, scores: Sequence[np.ndarray], taus: np.ndarray, split: str) -> np.ndarray:
+        """Return Kendall's partial taus given fitted structure, tasks × formulas; NaN where the tau is."""
+        partial = np.full(taus.shape, np.nan)
+        for number, (place, task) in enumerate(zip(self.places, self.tasks, strict=True)):
+            structure = self.structure(task, split)
+            of_structure = float(np.nan_to_num(kendall(structure, self.accuracies(task, split))))
+            between = np.nan_to_num(kendalls(scores[place], structure))
+            for row in np.flatnonzero(~np.isnan(taus[number])):
+                partial[number, row] = partial_tau(taus[number, row], between[row], of_structure)
+        return partial
+
+    def structure(self, task: Task, split: str) -> np.ndarray:
+        """Return what fitted structure says of the split's architectures: see `fitted_to`."""
+        if (task, split) not in self._structure:
+            at = self.architectures(self.places[self.tasks.index(task)], split)
+            self._structure[task, split] = fitted_to(self.benchmark(task), task.name, split)[at]
+        return self._structure[task, split]
+
+    def _outcome(self, scores: Sequence[np.ndarray], taus: np.ndarray, joint: float) -> Outcome:
         for number, values in enumerate(scores):
             name, missing = self.scorers[number].benchmark.name, int(np.isnan(values).sum())
             if missing:
@@ -235,7 +288,7 @@ class Judge:
                 return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
         if np.isnan(taus).any():
             return Invalid("constant where a task has accuracies")
-        return Judgement(tuple(taus.tolist()), self._joint(taus.tolist()))
+        return Judgement(tuple(taus.tolist()), float(joint))
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:

@@ -14,11 +14,13 @@ class Combination:
 
     `function` takes the taus and the weights of the tasks, in one order. `meaning` completes the sentence "the joint
     fitness is …" for `--help`. `weighted` says whether the function uses the weights; if not, weights are refused.
+    With `given_structure` the taus that it takes are Kendall's partial taus given fitted structure.
     """
 
     function: Callable[[Sequence[float], Sequence[float]], float]
     meaning: str
     weighted: bool = True
+    given_structure: bool = False
 
 
 def weighted_mean(taus: Sequence[float], weights: Sequence[float]) -> float:
@@ -41,6 +43,11 @@ COMBINATIONS: dict[str, Combination] = {
     "mean": Combination(weighted_mean, "the weighted mean over the tasks"),
     "min": Combination(worst, "the worst task", weighted=False),
     "mean-spread": Combination(mean_minus_spread, "the weighted mean minus the standard deviation over the tasks"),
+    "given-structure": Combination(
+        weighted_mean,
+        "the weighted mean of the partial taus given fitted structure, so that a count of sizes earns nothing",
+        given_structure=True,
+    ),
 }
 
 

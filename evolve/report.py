@@ -11,7 +11,7 @@ from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
-from autoprox.evolve.fitness import Judge, kendall
+from autoprox.evolve.fitness import Judge, kendall, partial_tau
 from autoprox.primitives.formula import Formula
 
 #: What the formula's row is called.
@@ -112,15 +112,6 @@ class Report:
         The strongest is chosen on the split itself, which favours the baseline.
         """
         return min((lead for lead in self.leads if lead.split == split), key=lambda lead: lead.difference, default=None)
-
-
-def partial_tau(xy: float, xz: float, yz: float) -> float:
-    """Return Kendall's partial tau of x and y given z, 0 where z determines x or y.
-
-    It is (τ_xy − τ_xz τ_yz) / √((1 − τ_xz²)(1 − τ_yz²)).
-    """
-    left = (1 - xz * xz) * (1 - yz * yz)
-    return float((xy - xz * yz) / np.sqrt(left)) if left > 1e-12 else 0.0
 
 
 def report(judge: Judge, formula: Formula, splits: Sequence[str] = SPLITS, seed: int = 0) -> Report:

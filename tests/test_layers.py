@@ -52,7 +52,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "breeder": {"fitness", "grammar", "variation"},
         "strategies": {"breeder", "variation"},
         "settings": {"grammar", "joint", "strategies"},
-        "assembly": {"fitness", "grammar", "settings"},
+        "assembly": {"fitness", "grammar", "joint", "settings"},
         "report": {"fitness"},
         "verdict": {"report"},
         "loop": {"breeder", "fitness", "settings", "strategies", "variation"},

@@ -23,17 +23,23 @@ def test_whether_weights_matter_is_said(name: str) -> None:
 
 
 def test_a_row_of_ones_own_is_used_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match=r"^joint is 'median'; it must be one of mean, min, mean-spread$"):
+    with pytest.raises(
+        SettingsError, match=r"^joint is 'median'; it must be one of mean, min, mean-spread, given-structure$"
+    ):
         EvolutionSettings((), (), joint="median")
     monkeypatch.setitem(COMBINATIONS, "median", Combination(median, "the median task"))
     assert EvolutionSettings((), (), joint="median").joint == "median"
     assert combined(TAUS, WEIGHTS, "median") == 0.2
-    with pytest.raises(SettingsError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread, median$"):
+    with pytest.raises(
+        SettingsError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread, given-structure, median$"
+    ):
         EvolutionSettings((), (), joint="max")
 
 
 def test_a_name_without_a_row_is_never_the_mean() -> None:
-    with pytest.raises(ValueError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread$"):
+    with pytest.raises(
+        ValueError, match=r"^joint is 'max'; it must be one of mean, min, mean-spread, given-structure$"
+    ):
         combined(TAUS, WEIGHTS, "max")
 
 
@@ -47,7 +53,7 @@ raise SystemExit(main(["evolve", "--help"]))
 
 def test_a_row_of_ones_own_is_in_the_help() -> None:
     printed = subprocess.run([sys.executable, "-c", _HELP], capture_output=True, text=True, check=True).stdout
-    assert "[mean|min|mean-spread|median]" in "".join(printed.split())
+    assert "[mean|min|mean-spread|given-structure|median]" in "".join(printed.split())
     assert "median:themediantask." in "".join(printed.split())
 
 

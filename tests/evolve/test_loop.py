@@ -270,7 +270,7 @@ def test_no_valid_formula_at_all_is_one_clear_error(tmp_path: Path) -> None:
         ({"batch": 0}, "batch is 0; it must be a whole number of at least 1"),
         ({"grammar": "free"}, "grammar is 'free'; it must be one of typed, auto-prox"),
         ({"strategy": "none"}, "strategy is 'none'; it must be one of elitist, auto-prox"),
-        ({"joint": "max"}, "joint is 'max'; it must be one of mean, min, mean-spread"),
+        ({"joint": "max"}, "joint is 'max'; it must be one of mean, min, mean-spread, given-structure"),
     ],
 )
 def test_settings_that_cannot_be(choices: dict[str, Any], message: str) -> None:
