@@ -4,11 +4,15 @@
 """
 
 import os
+import signal
 
 import torch
 from hypothesis import HealthCheck, settings
 
 os.environ["COLUMNS"] = "120"  # else tables are as wide as where the suite runs: pytest-xdist's workers say 80
+
+# What a script starts in the background ignores SIGINT, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # the suite runs one process on each core
 
