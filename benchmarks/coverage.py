@@ -1,20 +1,27 @@
 """Coverage: which public models are read without a word from the user, and why others are not.
 
-    python benchmarks/coverage.py [LIBRARY | LIBRARY:FAMILY ...]
+    python benchmarks/coverage.py [--results FILE] [--again] [--seconds N] [--gigabytes N] [LIBRARY[:FAMILY] ...]
 
-Builds the smallest model of each family with random weights, and prints what is found and what five proxies say.
+Builds the smallest model of each family with random weights, one process a model, and prints what is found and what
+five proxies say, as Markdown. Results are kept in FILE: what is there is not measured again, unless `--again` is given.
 Needs timm, transformers and torchvision, which autoprox itself does not.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import math
+import json
+import multiprocessing
 import os
+import resource
 import sys
+import time
 import warnings
-from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,9 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from coverage_models import makers
 
-from autoprox.primitives import LayerError, parse
+from autoprox.primitives import LayerError, evaluate, parse, read_statistics, requirements
+from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.find_blocks.describe import find_layers
-from autoprox.scoring import ProxyError, formula_score
+from autoprox.scoring import ProxyError, formula_reads, formula_score, require
 
 #: Column → formula. The last needs softmax attention.
 FORMULAS = {
@@ -36,59 +44,177 @@ FORMULAS = {
     "attn": "mean(max(attn))",
 }
 
+#: What is loaded before the processes of the models start, so that these start at once.
+_LOADED = ("torch", "torchvision", "timm", "transformers", "autoprox.scoring")
 
-def main(wanted: list[str]) -> None:
-    """Print one line a family, then how many of each library each formula scores, and the reasons where it does not."""
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure the families that are wanted and not yet known, and print the tables of those that are wanted."""
+    given = _options(arguments)
+    known = _read(given.results)
+    keys = [f"{library}:{family}" for library, family, _, _ in makers()]
+    wanted = [k for k in keys if not given.families or k in given.families or k.partition(":")[0] in given.families]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_LOADED))
+    missing = [key for key in wanted if given.again or key not in known]
+    with ThreadPoolExecutor(given.jobs) as jobs, given.results.open("a", encoding="utf-8") as file:
+        for row in jobs.map(lambda key: _in_a_process(context, key, given.seconds, given.gigabytes), missing):
+            known[row["key"]] = row
+            print(json.dumps(row), file=file, flush=True)
+            print(_line(row), file=sys.stderr, flush=True)
+    print("\n".join(tables([known[key] for key in wanted])))
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("families", nargs="*", metavar="LIBRARY[:FAMILY]")
+    parser.add_argument("--results", type=Path, default=Path("coverage.jsonl"), help="where results are kept")
+    parser.add_argument("--again", action="store_true", help="measure what is in the file too")
+    parser.add_argument("--jobs", type=int, default=2, help="models at a time")
+    parser.add_argument("--seconds", type=float, default=600, help="time for one model")
+    parser.add_argument("--gigabytes", type=float, default=10, help="memory for one model")
+    return parser.parse_args(arguments)
+
+
+def _read(path: Path) -> dict[str, Row]:
+    """Return the newest row of each family in a file of results."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {row["key"]: row for row in map(json.loads, lines)}
+
+
+def _in_a_process(context: Any, key: str, seconds: float, gigabytes: float) -> Row:
+    """Return the row of a family, measured in a process of its own with a limit of time and memory."""
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure, args=(key, gigabytes, sender), daemon=True)
+    start = time.monotonic()
+    process.start()
+    sender.close()
+    row: Row = {"key": key, "failed": ""}
+    try:
+        row = row | receiver.recv() if receiver.poll(seconds) else row | {"failed": f"not done in {seconds:.0f} s"}
+    except EOFError:
+        process.join()
+        row["failed"] = f"its process ended with code {process.exitcode}"
+    process.kill()
+    process.join()
+    return row | {"seconds": round(time.monotonic() - start, 1)}
+
+
+def _measure(key: str, gigabytes: float, sender: Any) -> None:
+    """Send the row of a family."""
+    torch.set_num_threads(1)  # more would wait for one another where models are measured beside other work
+    resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
     warnings.filterwarnings("ignore")
-    scored: dict[str, Counter[str]] = {}
-    reasons = []
-    for library, family, name, make in makers():
-        if wanted and library not in wanted and f"{library}:{family}" not in wanted:
-            continue
-        torch.manual_seed(0)
-        with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
-            model, sample = make()
-        inputs = torch.cat([sample, sample.flip(0, 1) if sample.is_floating_point() else sample.flip(1)])
-        shown, why = scores(model, inputs)
-        line, has_softmax = found(model, inputs)
-        counted = scored.setdefault(library, Counter())
-        counted["families"] += 1
-        counted["with softmax"] += has_softmax
-        counted.update(column for column, value in shown.items() if not math.isnan(value))
-        cells = " ".join("   -   " if math.isnan(v) else f"{v:7.3g}" for v in shown.values())
-        print(f"{library:12} {family:17} {name:36.36} {line} {cells}", flush=True)
-        reasons += [f"{library}:{family} {column}: {reason}" for column, reason in why.items()]
-    for library, counted in scored.items():
-        print(library, dict(counted))
-    print("\n".join(reasons))
+    library, _, wanted = key.partition(":")
+    name, make = next((name, make) for owner, family, name, make in makers() if (owner, family) == (library, wanted))
+    torch.manual_seed(0)
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stderr(nothing):
+        model, sample = make()
+    inputs = torch.cat([sample, sample.flip(0, 1) if sample.is_floating_point() else sample.flip(1)])
+    shown, why = scores(model, inputs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    sender.send({"model": name, **found(model, inputs), "scores": shown, "why": why, "peak": round(peak, 2)})
 
 
-def scores(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[dict[str, float], dict[str, str]]:
-    """Column → score, NaN where there is none; and column → the reason."""
-    shown, why = {}, {}
+def scores(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return column → score, None where there is none; and column → the reason.
+
+    All formulas are scored from one reading. Where there is none, each is scored by itself, as a user would.
+    """
+    shown: dict[str, float | None] = {}
+    why = {}
     targets = torch.tensor([0, 1])
-    for column, text in FORMULAS.items():
+    formulas = {column: parse(text) for column, text in FORMULAS.items()}
+    try:
+        blocks = blocks_of(model, inputs)
+        softmax = any(block.softmax for block in blocks)
+        read = requirements([f for column, f in formulas.items() if softmax or column != "attn"])
+        reading = read_statistics(model, blocks, read, inputs, targets)
+    except Exception:
+        reading = None
+    for column, formula in formulas.items():
+        shown[column] = None
         try:
-            shown[column] = formula_score(parse(text), model, inputs, targets)
+            if reading is None or (column == "attn" and not softmax):
+                shown[column] = formula_score(formula, model, inputs, targets)
+            else:
+                require(model, reading, blocks, formula_reads(formula))
+                shown[column] = evaluate(formula, reading)
         except (LayerError, ProxyError) as error:
-            shown[column], why[column] = math.nan, str(error)
+            why[column] = str(error)
         except Exception as error:
-            shown[column], why[column] = math.nan, f"RAW {type(error).__name__}: {str(error)[:200]}"
+            why[column] = f"RAW {type(error).__name__}: {str(error)[:200]}"
     return shown, why
 
 
-def found(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[str, bool]:
-    """Blocks, of which with attention and MLP, and the share of linear weights in them; whether there is a softmax."""
+def found(model: torch.nn.Module, inputs: torch.Tensor) -> Row:
+    """Return the numbers of blocks, of those with each slot, and the share of linear weights that is in blocks."""
     try:
         finding = find_layers(model, inputs[:1])
-    except LayerError:
-        return "not found", False
+    except LayerError as error:
+        return {"blocks": 0, "softmax": 0, "covered": 0.0, "left_out": [str(error)]}
     blocks = finding.blocks
-    counts = [len(blocks)] + [sum(slot in b.linears for b in blocks) for slot in ("qkv", "proj", "fc2")]
-    softmax = sum(bool(b.softmax) for b in blocks)
-    return "{:3} blocks: qkv {:3} proj {:3} mlp {:3}".format(
-        *counts
-    ) + f" attn {softmax:3} {finding.covered:6.1%}", softmax > 0
+    left: dict[str, int] = {}
+    for item in finding.left_out:
+        left[item.reason] = left.get(item.reason, 0) + item.weights
+    return {
+        "blocks": len(blocks),
+        **{slot: sum(slot in b.linears for b in blocks) for slot in ("qkv", "proj", "fc1", "fc2")},
+        "softmax": sum(bool(b.softmax) for b in blocks),
+        "covered": round(finding.covered, 4),
+        "left_out": sorted(left, key=lambda reason: -left[reason])[:3],
+    }
+
+
+def tables(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of the table of families, of that of libraries, and of the reasons, in Markdown."""
+    heads = ("library", "family", "model", "blocks", "attention", "MLP", "softmax", "covered", *FORMULAS)
+    lines = [_cells(heads), _cells(["---"] * len(heads)), *(_cells(_shown(row)) for row in rows)]
+    counts = ("library", "families", *list(FORMULAS)[:-1], "with softmax attention", "attn")
+    lines += ["", _cells(counts), _cells(["---"] * len(counts))]
+    for library in dict.fromkeys(row["key"].partition(":")[0] for row in rows):
+        lines.append(_cells(_counted(library, [r for r in rows if r["key"].startswith(f"{library}:")])))
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for column, reason in ({"all": row["failed"]} if row["failed"] else row["why"]).items():
+            if column != "attn" or row["softmax"]:
+                reasons.setdefault(f"{row['key']}: {reason}", []).append(column)
+    return [*lines, "", *(f"- {', '.join(columns)}: {reason}" for reason, columns in reasons.items())]
+
+
+def _cells(values: Iterable[object]) -> str:
+    return "| " + " | ".join(map(str, values)) + " |"
+
+
+def _shown(row: Row) -> list[str]:
+    library, _, family = row["key"].partition(":")
+    if row["failed"]:
+        return [library, family, row["failed"], *[""] * (5 + len(FORMULAS))]
+    counts = [row["blocks"], row.get("qkv", 0), row.get("fc2", 0), row["softmax"], f"{row['covered']:.1%}"]
+    values = ["–" if value is None else f"{value:.3g}" for value in row["scores"].values()]
+    return [library, family, f"`{row['model']}`", *map(str, counts), *values]
+
+
+def _counted(library: str, rows: Sequence[Row]) -> list[str]:
+    """Return how many of a library's families each formula scores."""
+    done = [row for row in rows if not row["failed"]]
+    softmax = [row for row in done if row["softmax"]]
+
+    def share(column: str, among: Sequence[Row], total: int) -> str:
+        count = sum(row["scores"][column] is not None for row in among)
+        return f"{count} ({count / total:.0%})" if total else "0"
+
+    plain = [share(column, done, len(rows)) for column in list(FORMULAS)[:-1]]
+    return [library, str(len(rows)), *plain, str(len(softmax)), share("attn", softmax, len(softmax))]
+
+
+def _line(row: Row) -> str:
+    if row["failed"]:
+        return f"{row['key']}: {row['failed']}"
+    numbers = " ".join("-" if v is None else f"{v:.3g}" for v in row["scores"].values())
+    return f"{' '.join(_shown(row)[:8])} {numbers} {row['seconds']} s {row['peak']} GB"
 
 
 if __name__ == "__main__":

@@ -98,8 +98,10 @@ def _timm(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     import timm
 
     model = timm.create_model(name)
-    size = model.default_cfg["input_size"]
-    return model, torch.randn(1, *size)
+    channels, *size = model.default_cfg["input_size"]
+    if not model.default_cfg.get("fixed_input_size", False):
+        size = [min(side, 128) for side in size]
+    return model, torch.randn(1, channels, *size)
 
 
 def _transformers(model: str, config: str, changes: dict[str, Any]) -> tuple[torch.nn.Module, torch.Tensor]:

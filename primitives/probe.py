@@ -21,7 +21,7 @@ from autoprox.primitives.capture import Capture, Captured, unmasked
 from autoprox.primitives.errors import LayerError, backward_failed
 from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
-from autoprox.primitives.find_blocks.used import require_whole, used_entries, uses_parts
+from autoprox.primitives.find_blocks.used import read_from_outside, require_whole, used_params, uses_parts
 from autoprox.primitives.find_blocks.watch import layer_name
 from autoprox.primitives.kinds import ATTENTION_ROLE
 from autoprox.primitives.statistics import STATISTICS, Network
@@ -67,7 +67,7 @@ def read_statistics(
     )
     counts = "params" in names and uses_parts(model)
     if counts and inputs is None:
-        require_whole(model.named_modules())
+        require_whole(model, model.named_modules())
     runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
     _check_blocks(blocks, wanted, names)
     blocks = canonical_blocks(model, blocks)
@@ -81,8 +81,7 @@ def read_statistics(
         if shapes:
             network = _read_shapes(reading, network, x, seed, names)
         if counts:
-            entries, copied = used_entries(model, x, seed)
-            network = replace(network, used_params=copied + sum(int(mask.sum()) for mask in entries.values()))
+            network = replace(network, used_params=used_params(model, x, seed))
         _read_structure(reading, network, names)
         for probe, statistics in runs.items():
             if statistics:
@@ -166,8 +165,8 @@ def _reads_used_weights(model: torch.nn.Module, blocks: Sequence[Block], inputs:
     """
     layers = {name: attribute(model, name) for name in layer_names(blocks)}
     if inputs is not None:
-        return not all(_is_plain(layer) for layer in layers.values())
-    require_whole(layers.items())
+        return not all(map(_is_plain, layers.values())) or bool(layers.keys() & read_from_outside(model).keys())
+    require_whole(model, layers.items())
     return False
 
 

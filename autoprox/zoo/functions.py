@@ -355,7 +355,7 @@ def tvt_score(
     teacher: nn.Module, model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None
 ) -> float:
     """Return −MSE of attention maps + Σ ‖W‖₂ over the blocks' linears: `teacher_attention` plus the weights' norms."""
-    whole_weights(model)
+    whole_weights(model, inputs, seed)
     norms = 0.0
     for path in block_linears(network_blocks(model, inputs, layers)):
         norms += float(weight_of(model, path).double().norm())

@@ -77,7 +77,7 @@ def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, la
     Raises:
         ZooError: the model is a supernet, whose subnet uses parts of its weights.
     """
-    whole_weights(model)
+    whole_weights(model, inputs, seed)
     weights = detached(model)
     return sum(float(weights[name].double().norm()) for name in network_weights(model))
 
@@ -282,7 +282,7 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
     Raises:
         ZooError: the model is a supernet, whose subnet uses parts of its weights.
     """
-    whole_weights(model)
+    whole_weights(model, inputs, seed)
     with untouched(model):
         paths = block_linears(network_blocks(model, inputs, layers))
         names = [weight_name(model, path) for path in paths]

@@ -15,7 +15,7 @@ from autoprox.primitives.capture import Captured, captured_forward, forward
 from autoprox.primitives.errors import backward_failed
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.runs import canonical_blocks
-from autoprox.primitives.find_blocks.used import may_use_part
+from autoprox.primitives.find_blocks.used import may_use_part, used_in_part
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers, ProxyError, blocks_of, why_no_gradient
 from autoprox.zoo.shared_results import computed_once
@@ -57,18 +57,21 @@ def network_weights(model: nn.Module) -> list[str]:
     return list(found)
 
 
-def whole_weights(model: nn.Module) -> None:
+def whole_weights(model: nn.Module, inputs: Tensor, seed: int) -> None:
     """Check that the model's layers use their whole weights, for a proxy that reads these as they are declared.
 
     Raises:
         ZooError: a layer may use a part, as those of supernets do.
     """
+    fix = "and this proxy reads whole weights; score a network that has the subnet's own weights"
     for path, module in model.named_modules():
         if may_use_part(module):
             raise ZooError(
-                f"layer '{path}' is a {type(module).__name__}, which may use a part of its weight only, and this proxy "
-                "reads whole weights; score a network that has the subnet's own weights"
+                f"layer '{path}' is a {type(module).__name__}, which may use a part of its weight only, {fix}"
             )
+    with untouched(model), torch.no_grad():
+        for path in used_in_part(model, inputs, seed):
+            raise ZooError(f"the forward pass uses a part of the weight of layer '{path}' only, {fix}")
 
 
 def network_blocks(model: nn.Module, inputs: Tensor, layers: Layers = None) -> tuple[Block, ...]:

@@ -5,7 +5,8 @@ Uses torch and the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -21,23 +22,84 @@ def may_use_part(layer: object) -> bool:
     return isinstance(layer, torch.nn.Linear) and type(layer).forward is not torch.nn.Linear.forward
 
 
+def read_from_outside(model: torch.nn.Module) -> dict[str, str]:
+    """Return the layers whose weight a module above them reads, which may use a part of it: path → class above.
+
+    The code of a forward pass tells, as in `F.linear(x, self.fc.weight[:n])`. torch's own modules use whole weights.
+    """
+    found: dict[str, str] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        names = set() if type(module).__module__.startswith("torch.") else _names_in_forward(module)
+        if "weight" not in names:
+            continue
+        for below, layer in module.named_modules(remove_duplicate=False):
+            parts = below.split(".")
+            if below and isinstance(layer, _LAYERS) and all(part in names or part.isdecimal() for part in parts):
+                found[f"{path}.{below}".lstrip(".")] = type(module).__name__
+    return found
+
+
+_LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+def _names_in_forward(module: torch.nn.Module) -> set[str]:
+    """Return the names of attributes and functions in a module's `forward`, and in the methods that it names."""
+    found: set[str] = set()
+    waiting = {"forward"}
+    while waiting:
+        method = getattr(module, waiting.pop(), None)
+        function = getattr(method, "__func__", method)
+        if isinstance(function, FunctionType):
+            new = set(_names_in(function.__code__)) - found
+            found |= new
+            waiting |= {name for name in new if callable(getattr(type(module), name, None))}
+    return found
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):  # a function or a comprehension inside
+            yield from _names_in(constant)
+
+
 def uses_parts(model: torch.nn.Module) -> bool:
     """Return whether any layer of the model may use a part of its weight."""
-    return any(map(may_use_part, model.modules()))
+    return any(map(may_use_part, model.modules())) or bool(read_from_outside(model))
 
 
-def require_whole(layers: Iterable[tuple[str, object]]) -> None:
+def require_whole(model: torch.nn.Module, layers: Iterable[tuple[str, object]]) -> None:
     """Check that layers, given by path, use their whole weight, because there is no batch that would show what they do.
 
     Raises:
         LayerError: one of them may use a part.
     """
+    outside = read_from_outside(model)
     for path, layer in layers:
-        if may_use_part(layer):
+        if may_use_part(layer) or path in outside:
+            who = f"has its weight read by {outside[path]}" if path in outside else f"is a {type(layer).__name__}"
             raise LayerError(
-                f"layer '{path}' is a {type(layer).__name__}, which may use a part of its weight only; give a batch of "
+                f"layer '{path}' {who}, which may use a part of its weight only; give a batch of "
                 "inputs, so that a forward pass shows what it uses"
             )
+
+
+def used_params(model: torch.nn.Module, inputs: Tensor, seed: int) -> int | None:
+    """Return how many parameters a forward pass uses; None where no layer uses a part of its weight."""
+    entries, copied = used_entries(model, inputs, seed)
+    if not any(map(may_use_part, model.modules())) and not _used_in_part(model, entries):
+        return None
+    return copied + sum(int(mask.sum()) for mask in entries.values())
+
+
+def used_in_part(model: torch.nn.Module, inputs: Tensor, seed: int) -> list[str]:
+    """Return the layers whose weight a module above them reads, and of which a forward pass uses a part only."""
+    return _used_in_part(model, used_entries(model, inputs, seed)[0]) if read_from_outside(model) else []
+
+
+def _used_in_part(model: torch.nn.Module, entries: Mapping[str, Tensor]) -> list[str]:
+    masks = {path: entries[f"{path}.weight"] for path in read_from_outside(model) if f"{path}.weight" in entries}
+    return [path for path, mask in masks.items() if bool(mask.any()) and not bool(mask.all())]
 
 
 def used_entries(model: torch.nn.Module, inputs: Tensor, seed: int) -> tuple[dict[str, Tensor], int]:

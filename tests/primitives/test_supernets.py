@@ -44,6 +44,31 @@ class Copied(Sliced):
         self.part = self.weight[rows][:, :inputs], self.bias[:outputs]
 
 
+class SlicedMlp(nn.Module):
+    """An MLP of plain linears that slices their weights itself."""
+
+    def __init__(self, whole: nn.Module, used: int) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2, self.used = whole.fc1, whole.act, whole.fc2, used
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = functional.linear(x, self.fc1.weight[: self.used], self.fc1.bias[: self.used])
+        return self.narrowed(self.act(hidden))
+
+    def narrowed(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.fc2.weight[:, : self.used], self.fc2.bias)
+
+
+def sliced_by_parents(used: int) -> TinyVit:
+    """Return a network whose plain linears have their weights sliced by the modules above them."""
+    model = TinyVit(depth=DEPTH)
+    whole = Supernet(Sliced).state_dict()
+    model.load_state_dict({name: whole[name] for name in model.state_dict()})
+    for block in model.blocks:
+        block.mlp = SlicedMlp(block.mlp, used)
+    return model
+
+
 class Supernet(TinyVit):
     """A vision transformer that runs the first `DEPTH` of its blocks, with MLPs of `HIDDEN` neurons."""
 
@@ -91,6 +116,33 @@ def test_a_subnet_scores_as_the_network_of_its_own(formula: str, kind: type[Slic
             proxy.score(Supernet(kind), *batch())
         return
     assert proxy.score(Supernet(kind), *batch()) == pytest.approx(proxy.score(own, *batch()), rel=1e-5)
+
+
+@pytest.mark.parametrize("formula", ["params", *FORMULAS])
+def test_plain_layers_whose_weights_are_sliced_above_them_score_as_the_network_of_its_own(formula: str) -> None:
+    proxy, own = Proxy.from_formula(formula), subnet()
+    score = proxy.score(sliced_by_parents(HIDDEN), *batch())
+    assert score == pytest.approx(proxy.score(own, *batch()), rel=1e-5)
+
+
+def test_a_whole_slice_is_the_whole_layer() -> None:
+    """Parameters that no pass uses count then, as in every network that is no supernet."""
+    model = sliced_by_parents(9)
+    model.extra = nn.Linear(3, 3)
+    declared = sum(parameter.numel() for parameter in model.parameters())
+    assert Proxy.from_formula("params").score(model, *batch()) == declared
+    assert resolve("l2-norm-all").score(model, *batch()) > 0
+
+
+@pytest.mark.parametrize("formula", ["params", "sum(fan_out)", "sum(fro(weight))"])
+def test_without_a_batch_plain_layers_that_may_be_sliced_are_refused(formula: str) -> None:
+    with pytest.raises(LayerError, match=r"'blocks\.0\.mlp\.fc1' has its weight read by SlicedMlp, .*; give a batch"):
+        Proxy.from_formula(formula).score(sliced_by_parents(HIDDEN))
+
+
+def test_a_proxy_of_whole_weights_refuses_plain_layers_that_are_sliced() -> None:
+    with pytest.raises(ProxyError, match=r"uses a part of the weight of layer 'blocks\.0\.mlp\.fc1' only"):
+        resolve("l2-norm-all").score(sliced_by_parents(HIDDEN), *batch())
 
 
 def test_parameters_are_counted_as_they_are_used() -> None:
