@@ -187,9 +187,13 @@ def require(model: torch.nn.Module, reading: Reading, blocks: Sequence[Block], r
                 if wrong:
                     block = blocks[reading.places[slot][number] if reading.places else number]
                     path = ", ".join(block.linears.get(slot, block.softmaxes))
+                    cause = (
+                        "SynFlow's products over all layers exceed what float32 can hold"
+                        if probe == "synflow" and STATISTICS[name].gradient
+                        else "look at the model's initial weights and at the inputs"
+                    )
                     raise ProxyError(
-                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
-                        "look at the model's initial weights and at the inputs"
+                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; {cause}"
                     )
 
 

@@ -5,6 +5,7 @@ Needs these three packages, which autoprox itself does not.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,7 +101,10 @@ def _timm(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     model = timm.create_model(name)
     channels, *size = model.default_cfg["input_size"]
     if not model.default_cfg.get("fixed_input_size", False):
-        size = [min(side, 128) for side in size]
+        smaller = torch.randn(1, channels, *(min(side, 128) for side in size))
+        with torch.no_grad(), contextlib.suppress(AssertionError, RuntimeError):  # no multiple of what the model needs
+            model.eval()(smaller)
+            return model, smaller
     return model, torch.randn(1, channels, *size)
 
 

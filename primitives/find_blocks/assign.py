@@ -59,7 +59,7 @@ def assign(record: Record) -> Assignment:
     reasons: dict[int, str] = {}
     taken = {use.number for core in cores for use in (*core.reads, *core.proj, *core.members)}
     pairs = [pair for pair in _pairs(graph, taken) if not _is_head(graph, pair)]
-    blocks = _blocks(graph, usable, pairs, reasons)
+    blocks = _blocks(graph, usable, pairs, reasons) or _single(graph)
     used = {use.number for block in blocks for use in block.uses}
     for use in record.uses:
         if use.kind in ("linear", "convolution") and use.number not in used:
@@ -142,6 +142,19 @@ def _blocks(graph: Graph, cores: list[Core], pairs: list[Pair], reasons: dict[in
     for found in (*blocks.values(), *alone):
         found.slots = {slot: uses for slot, uses in found.slots.items() if uses}
     return [*blocks.values(), *alone]
+
+
+def _single(graph: Graph) -> list[Found]:
+    """Return the blocks of networks with one projection after each convolution that is a residual branch (ConvMixer).
+
+    They are looked for where there is neither attention nor MLP.
+    """
+    found = []
+    for use in graph.uses:
+        mixing = [m for m in graph.record.members(use.sources) if m.kind == "convolution"]
+        if mixing and graph.is_projection(use) and mixing[-1].sources == use.sources & ~mixing[-1].bit:
+            found.append(Found({"proj": mixing[-1:], "fc1": [use]}))
+    return found
 
 
 def _kernel(uses: Iterable[Use]) -> bool:

@@ -106,10 +106,15 @@ def _tell_everything(named: Sequence[Block], finding: Finding) -> bool:
 
 
 def _completed(block: Block, finding: Finding) -> Block:
-    """Return a named block with the softmax and the heads that the forward pass shows, where its names do not tell."""
+    """Return a named block with the softmax and the heads that the forward pass shows, where its names do not tell.
+
+    What is named as a softmax may stand in the place of one, or be idle, as where fused attention runs instead.
+    """
     names = set(layer_names([block]))
     seen = next((found for found in finding.blocks if names & set(layer_names([found]))), block)
-    return replace(block, softmax=block.softmax or seen.softmax, heads=block.heads or seen.heads)
+    idle = seen.softmaxes and not any(f"{name}.".startswith(f"{block.softmax}.") for name in seen.softmaxes)
+    softmax = seen.softmax if idle or not block.softmax else block.softmax
+    return replace(block, softmax=softmax, heads=block.heads or seen.heads)
 
 
 def _require_one_place(finding: Finding) -> None:

@@ -48,6 +48,34 @@ def test_names_are_taken_where_they_tell_everything() -> None:
     assert blocks_of(model, None) == find_blocks(model)
 
 
+class Fused(nn.Module):
+    """The attention of TinyVit as one fused function; its softmax is idle, as in timm's DaViT."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.num_heads, self.qkv, self.proj, self.softmax = plain.num_heads, plain.qkv, plain.proj, plain.softmax
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def test_a_softmax_that_is_there_and_does_not_run_is_not_read() -> None:
+    plain, fused = TinyVit(), TinyVit()
+    for block in fused.blocks:
+        block.attn = Fused(block.attn)
+    assert [block.softmax for block in blocks_of(fused, batch()[0])] == ["blocks.0.attn", "blocks.1.attn"]
+    expected = resolve("mean(max(attn))").score(plain, *batch())
+    assert resolve("mean(max(attn))").score(fused, *batch()) == pytest.approx(expected)
+
+
+def test_what_is_named_a_softmax_is_read_where_none_runs() -> None:
+    model = TinyVit()
+    for block in model.blocks:
+        block.attn.softmax = nn.ReLU()
+    assert [block.softmax for block in blocks_of(model, batch()[0])] == [f"blocks.{n}.attn.softmax" for n in (0, 1)]
+
+
 def test_without_inputs_a_model_of_other_names_is_refused() -> None:
     with pytest.raises(LayerError, match=r"found no transformer block of Encoder by name; give a batch of inputs"):
         blocks_of(Encoder(), None)

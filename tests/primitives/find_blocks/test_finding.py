@@ -209,6 +209,24 @@ def test_a_convolution_and_its_mlp_in_one_branch() -> None:
     ]
 
 
+class ConvMixer(nn.Module):
+    """A depth-wise convolution as a residual branch, then one projection."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.mix, self.point = nn.Conv2d(width, width, 3, 1, 1, groups=width), nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = x.mT.unflatten(-1, (4, 4))
+        return self.point(image + self.mix(image).relu()).relu().flatten(2).mT
+
+
+def test_a_convolution_and_one_projection() -> None:
+    assert [dict(b.linears) for b in find_layers(Net(ConvMixer(), ConvMixer()), X).blocks] == [
+        {"proj": (f"blocks.{n}.mix",), "fc1": (f"blocks.{n}.point",)} for n in (0, 1)
+    ]
+
+
 def test_torch_own_layers() -> None:
     model = Net(*(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=n > 0) for n in range(2)))
     blocks = find_layers(model, X).blocks
