@@ -193,7 +193,8 @@ def require(model: torch.nn.Module, reading: Reading, blocks: Sequence[Block], r
                         else "look at the model's initial weights and at the inputs"
                     )
                     raise ProxyError(
-                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; {cause}"
+                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
+                        f"{cause}"
                     )
 
 
