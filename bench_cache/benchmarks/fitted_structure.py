@@ -111,6 +111,65 @@ def held_out_structure(benchmark: Benchmark, task: str, split: str | None = None
     return predicted
 
 
+def fitted_to_other_tasks(benchmark: Benchmark, task: str) -> np.ndarray | None:
+    """Return what structure says of the architectures when this task is held out whole: no label of it is read.
+
+    The ridge of `fitted_structure` is fitted on the evolve split to the other tasks: to each architecture's mean over
+    them of rank / number of accuracies. Its strength has the least squared error when each architecture is left out in
+    turn. Returns float64, one for each architecture; None where there is no other task, or too little to fit to.
+    """
+    others = [name for name in benchmark.tasks if name != task]
+    evolve = benchmark.splits()["evolve"]
+    target = _mean_ranks(benchmark, others, evolve)
+    fitted = evolve[~np.isnan(target)]
+    return _predicted(ridge_features(benchmark, task), fitted, target[~np.isnan(target)])
+
+
+def fitted_to_other_benchmarks(benchmark: Benchmark, others: Sequence[Benchmark]) -> np.ndarray | None:
+    """Return what structure says of the architectures when this benchmark is held out whole: no label of it is read.
+
+    Spaces have genes of their own, so the ridge reads the `SIZES` only: log x and (log x − median)². It is fitted to
+    the evolve splits of all the other benchmarks together, to each architecture's mean over the tasks of rank / number
+    of accuracies. Returns float64, one for each architecture; None where a benchmark does not know all sizes, or there
+    is too little to fit to.
+    """
+    together = [*others, benchmark]
+    facts = [each.structure() for each in together]
+    if not others or any(size not in known for known in facts for size in SIZES):
+        return None
+    columns = [_of_numbers(np.concatenate([known[size] for known in facts])) for size in SIZES]
+    features = np.stack([column for pair in columns for column in pair], axis=1)
+    starts = np.cumsum([0, *(len(each) for each in together)])
+    evolve = [each.splits()["evolve"] for each in others]
+    targets = [_mean_ranks(each, list(each.tasks), at) for each, at in zip(others, evolve, strict=True)]
+    places = np.concatenate([start + at for start, at in zip(starts, evolve, strict=False)])
+    target = np.concatenate(targets)
+    known_there = ~np.isnan(target) & np.isfinite(features[places]).all(1)
+    predicted = _predicted(features, places[known_there], target[known_there])
+    return None if predicted is None else predicted[starts[-2] :]
+
+
+def _mean_ranks(benchmark: Benchmark, tasks: Sequence[str], among: np.ndarray) -> np.ndarray:
+    """Return each architecture's mean over the tasks of rank / number of accuracies; NaN without an accuracy."""
+    ranks = np.full((len(tasks), len(among)), np.nan)
+    for row, task in zip(ranks, tasks, strict=True):
+        there = ~np.isnan(benchmark.tasks[task][among])
+        row[there] = rankdata(benchmark.tasks[task][among][there]) / max(there.sum(), 1)
+    counts = (~np.isnan(ranks)).sum(0)
+    return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
+
+
+def _predicted(features: np.ndarray, fitted: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+    """Return the ridge's word on all rows of the features, fitted to the target at the rows `fitted`."""
+    if len(fitted) < 2 * FOLDS:
+        return None
+    z = _standardised(features, fitted)
+    if not z.shape[1]:
+        return None
+    ridge = _Ridge(z[fitted], target)
+    return z @ ridge.coefficients(min(STRENGTHS, key=ridge.error_left_out))
+
+
 class _Ridge:
     """The regression of `fitted_structure` on standardised features, at any strength."""
 
