@@ -56,7 +56,8 @@ class RankPlan:
     """All that a ranking's result depends on.
 
     `architectures` are indices of the benchmark, ascending. The networks run on `batch` samples. `seed` gives the
-    initial weights, the Gaussian samples where the benchmark has no images, and the sample of architectures.
+    initial weights, the Gaussian samples where the benchmark has no images, and the sample of architectures. `draw`
+    says which images are the batch: the first `batch` ones for 0, the next for 1, and after the last the first again.
     """
 
     benchmark: Benchmark
@@ -66,6 +67,7 @@ class RankPlan:
     split: str = ALL
     batch: int = 2
     seed: int = 0
+    draw: int = 0
 
     def record(self) -> dict[str, Any]:
         """Return all that the scores depend on, as JSON."""
@@ -78,6 +80,7 @@ class RankPlan:
             "split": self.split,
             "batch": self.batch,
             "seed": self.seed,
+            **({"draw": self.draw} if self.draw else {}),  # `autoprox rank` knows the first batch only
             "autoprox": __version__,
             "code": statistics_version(self.benchmark.space) if self.benchmark.space else "",
         }
@@ -245,9 +248,9 @@ def from_record(record: Mapping[str, Any], operations: Vocabulary = OPERATIONS) 
 def network_setups(plan: RankPlan) -> tuple[NetworkSetup, ...]:
     """Return what the networks are built for and run on: one set-up for each kind of network, all tasks together.
 
-    A task that comes with images has a network of its own, which runs on the first of them. All other tasks share a
-    network, which runs on Gaussian samples with random classes. These are not the samples of the probe `noise`, which
-    are drawn from another seed.
+    A task that comes with images has a network of its own, which runs on those of the plan's draw. All other tasks
+    share a network, which runs on Gaussian samples with random classes. These are not the samples of the probe `noise`,
+    which are drawn from another seed.
 
     Raises:
         RankError: the batch is larger than the number of images.
@@ -267,4 +270,5 @@ def _images(plan: RankPlan, given: TaskInput) -> tuple[np.ndarray, np.ndarray]:
         raise RankError(
             f"a batch of {plan.batch} images, but the benchmark has {len(given.images)}; use a smaller --batch"
         )
-    return given.images[: plan.batch].copy(), given.targets[: plan.batch].copy()
+    at = (np.arange(plan.batch) + plan.draw * plan.batch) % len(given.images)
+    return given.images[at], given.targets[at]

@@ -1,5 +1,6 @@
 """Rank: what is ranked, runs that go on to the same scores, failures counted."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,15 @@ def test_proxies_are_recorded_by_their_text() -> None:
     ]
     assert tuple(from_record(record) for record in records) == made
     assert isinstance(made[-1], MergedRanks)
+
+
+def test_each_draw_has_the_next_images_and_after_the_last_the_first_again() -> None:
+    benchmark = synthetic.mini(6)
+    given = benchmark.inputs["small"]
+    plan = make_plan(benchmark, tasks=["small"], proxies=["snip"], batch=3)
+    assert "draw" not in plan.record()
+    for draw, at in ((0, [0, 1, 2]), (1, [3, 0, 1]), (2, [2, 3, 0])):
+        drawn = dataclasses.replace(plan, draw=draw)
+        np.testing.assert_array_equal(network_setups(drawn)[0].inputs, given.images[at])
+        np.testing.assert_array_equal(network_setups(drawn)[0].targets, given.targets[at])
+    assert drawn.record()["draw"] == 2
