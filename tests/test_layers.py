@@ -68,7 +68,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "evolution": {"scoring", "zoo", "proxy"},
         "export": {"scoring", "zoo", "proxy", "pictures"},
         "rank": {"scoring", "zoo", "proxy", "pictures"},
-        "search": {"scoring", "zoo", "proxy"},
+        "search": {"scoring", "zoo", "proxy", "pictures"},
         "cli": {
             "scoring",
             "models",

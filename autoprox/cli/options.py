@@ -53,6 +53,26 @@ operations_option = click.option(
 )
 
 
+class NamesOptions(click.Command):
+    """A command whose errors name its options as they are typed: `--max-params` for the library's `max_params`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and rewrite the message of an error of autoprox."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            if type(error).__module__.startswith("autoprox.") and len(error.args) == 1:
+                error.args = (self.typed(str(error)),)
+            raise
+
+    def typed(self, message: str) -> str:
+        """Return a message with the options' own names in place of the parameters'."""
+        for option in self.params:
+            if "_" in (name := option.name or "") and option.opts[0].startswith("--"):
+                message = re.sub(rf"(?<![\w-]){name}(?!\w)", option.opts[0], message)
+        return message
+
+
 class Count(click.ParamType):
     """A large number: 6000000, 6e6, 6M; K, M and G (or B) are 10³, 10⁶ and 10⁹."""
 

@@ -102,6 +102,12 @@ def _remarks(result: SearchResult) -> Iterable[str]:
         yield f"{len(without)} of {len(result.candidates)} have no score; the first: {without[0].problem}"
     if result.exhausted:
         yield f"No more than these {len(result.candidates)} architectures were found within the limits."
+    tied = sum(entry.score == result.ranked[0].score for entry in scored)
+    if tied > 1:
+        yield (
+            f"{tied} of {len(result.candidates)} share the best score. "
+            "They are in the order of scoring: the score does not say which of them is better."
+        )
     taus = {fact: _tau(scored, fact) for fact in STRUCTURE} if len(scored) > 2 else {}
     shown = ", ".join(f"{fact} {number(tau, PERCENT)}" for fact, tau in taus.items() if not math.isnan(tau))
     if shown:

@@ -5,10 +5,8 @@ They need matplotlib, which the extra `plot` installs.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
-from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.pictures import check_matplotlib
@@ -30,19 +27,6 @@ _PROXY, _BASELINE, _LINE = "#4878a8", "#d98b3a", "#444444"
 _COLUMNS = 4
 #: Characters of a proxy's name that are shown.
 _LONGEST = 30
-
-
-def save_figure(figure: Figure, path: Path) -> list[str]:
-    """Write `path` as .png and .svg, and return the files' names. Equal figures give equal bytes."""
-    import matplotlib
-
-    settings: Any = {"svg.hashsalt": "autoprox", "svg.fonttype": "path"}
-    with matplotlib.rc_context(settings):
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            file = io.BytesIO()
-            figure.savefig(file, format=ending, dpi=150, metadata=metadata)
-            write_atomically(path.with_suffix(f".{ending}"), file.getvalue())
-    return [f"{path.name}.png", f"{path.name}.svg"]
 
 
 def tau_figure(rows: Sequence[Row], title: str) -> Figure:

@@ -28,13 +28,13 @@ from autoprox.cli.rank_output import collected, result_tables
 from autoprox.cli.terminal import correlation, make_console, make_table, numbers, say
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
-from autoprox.pictures import DrawingError
+from autoprox.pictures import DrawingError, save_figure
 from autoprox.primitives import Vocabulary
 from autoprox.rank.caption import caption
 from autoprox.rank.libra import LIBRA, ROLES, LibraChoice, choose, merged_table
 from autoprox.rank.output import flat
 from autoprox.rank.plan import RankError, RankPlan, make_plan, proxies_to_rank
-from autoprox.rank.plots import correlation_figure, save_figure
+from autoprox.rank.plots import correlation_figure
 from autoprox.rank.scores import Scores, load
 from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
 from autoprox.vocabulary import vocabulary

@@ -19,11 +19,11 @@ from autoprox.cli.options import (
 )
 from autoprox.cli.rank_output import collected, failure_tables, result_tables
 from autoprox.cli.terminal import make_console, say
-from autoprox.pictures import DrawingError
+from autoprox.pictures import DrawingError, save_figure
 from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, TEX, save_table
 from autoprox.rank.plan import OFFERS, RankPlan, make_plan
-from autoprox.rank.plots import correlation_figure, save_figure, tau_figure
+from autoprox.rank.plots import correlation_figure, tau_figure
 from autoprox.rank.scores import SCORES, begin
 from autoprox.rank.stats import correlations, rank_rows
 from autoprox.rank.verdict import verdict

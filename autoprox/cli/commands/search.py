@@ -11,7 +11,7 @@ import click
 
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space, pinned
-from autoprox.cli.options import Count, given_options, meanings, operations_option, workers_option
+from autoprox.cli.options import Count, NamesOptions, given_options, meanings, operations_option, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
 from autoprox.cli.terminal import make_console, say
@@ -30,7 +30,7 @@ _SIZES = tuple(f"{side}_{fact}" for fact in WORDS for side in ("max", "min"))
 _GENES = ("budget", "seed", "population", "tournament")
 
 
-@click.command("search")
+@click.command("search", cls=NamesOptions)
 @click.option(
     "--space",
     metavar="NAME|FILE.py:NAME",

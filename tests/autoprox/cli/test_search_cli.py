@@ -98,6 +98,14 @@ def test_the_best_are_printed_and_saved(tmp_path: Path, capsys) -> None:
     assert [json.loads(row["arch"]) for row in table[:4]] == [row["arch"] for row in saved["architectures"]]
 
 
+def test_ties_are_told(capsys) -> None:
+    run(*SPACE, "--proxy", "depth", "--max-params", "1M", "--budget", 40)
+    shown = capsys.readouterr().out
+    assert "of 40 share the best score." in shown
+    run(*SPACE, "--proxy", "params", "--max-params", "1M", "--budget", 40)
+    assert "share the best score" not in capsys.readouterr().out
+
+
 def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     run("search", "--space", "autoformer-tiny", "--proxy", "params", "--max-params", "6e6", "--max-flops", "1.4G",
@@ -119,14 +127,14 @@ def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch, capsys) -> 
         ("--proxy sum(l1(wieght)) --space pit-vb101", "unknown statistic 'wieght'"),
         ("--proxy params --bench nowhere", "unknown benchmark 'nowhere'"),
         ("--proxy params --space pit-vb101 --max-params 6X", "'6X' is no number such as"),
-        ("--proxy params --space pit-vb101 --max-params 100K", "the smallest has 186,312"),
+        ("--proxy params --space pit-vb101 --max-params 100K", "the smallest has 186,312; raise --max-params"),
         ("--proxy params --space pit-vb101 --max-flops 1M", "the smallest has 86,109,472"),
         ("--proxy params --space pit-vb101 --min-params 9G", "widen the limits"),
-        ("--proxy params --space pit-vb101 --min-params 9M --max-params 8M", "above max_params"),
+        ("--proxy params --space pit-vb101 --min-params 9M --max-params 8M", "above --max-params"),
         ("--proxy params --space pit-vb101 --budget 0", "budget is 0"),
         ("--proxy params --space pit-vb101 --workers 0", "workers is 0; it must be at least 1"),
         ("--proxy params --space pit-vb101 --tasks a", "tasks and split are a benchmark's"),
-        ("--proxy params --space autoformer-tiny --image-size 33", "not a multiple of patch_size"),
+        ("--proxy params --space autoformer-tiny --image-size 33", "not a multiple of --patch-size"),
         ("--proxy snip --space pit-vb101", "weight_grad[noise]"),
         ("--proxy synflow --space pit-vb101 --batch 0", "0 samples"),
         ("--proxy synflow --space pit-vb101 --batch 2 --batch-file FILE", "leave it out"),
