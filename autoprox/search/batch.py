@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.bench_cache.training.images import read_images
 from autoprox.scoring import gaussian_batch
 from autoprox.search.candidate import SearchError
 
@@ -51,6 +53,33 @@ class Batch:
                 f"targets must be {len(images)} class numbers, not {targets.dtype} of shape {targets.shape}"
             )
         object.__setattr__(self, "samples", len(images))
+
+    @classmethod
+    def from_images(cls, ref: str | Path, spec: InputSpec, samples: int = 2) -> Batch:
+        """Return images as networks built for `spec` read them: `samples` of a folder, or all of an .npz file.
+
+        `read_images` says what a folder and a file may hold, and how images are chosen and prepared.
+
+        Raises:
+            BenchmarkError: there are no images, or one cannot be read.
+            SearchError: the images have no classes.
+        """
+        count = samples if Path(ref).expanduser().is_dir() else None
+        found = read_images(ref, size=spec.image_size, count=count)
+        if found.targets is None:
+            raise SearchError(
+                f"{ref}: these images have no classes; use a folder with a folder for each class, or an .npz file with "
+                "targets"
+            )
+        return cls(images=found.images, targets=found.targets)
+
+    def to_bytes(self) -> bytes:
+        """Return images and targets as the bytes of an .npz file, which `from_bytes` reads."""
+        assert self.images is not None
+        assert self.targets is not None
+        file = io.BytesIO()
+        np.savez(file, images=self.images, targets=self.targets)
+        return file.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Batch:

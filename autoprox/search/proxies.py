@@ -88,7 +88,7 @@ def as_proxy(proxy: ProxyLike, batch: Batch) -> AnyProxy:
     if formula is not None and batch.images is None and "data" in found.probes:
         raise SearchError(
             "the formula reads images (the probe 'data'), which a search does not have. Use Gaussian noise instead: "
-            f"{_on_noise(formula)}; or give it a batch of images (--batch-file)"
+            f"{_on_noise(formula)}; or give it images of your own (--images)"
         )
     if found.halves_batch and batch.samples % 2:
         raise SearchError(f"weight_grad_batches halves the batch: it needs an even number, not {batch.samples}")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space, pinned
 from autoprox.cli.options import Count, NamesOptions, given_options, meanings, operations_option, workers_option
 from autoprox.cli.root import INTERRUPTED
@@ -17,9 +18,10 @@ from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
 from autoprox.cli.terminal import make_console, say
 from autoprox.primitives import Vocabulary
 from autoprox.proxy import resolve
+from autoprox.search.batch import Batch
 from autoprox.search.candidate import SearchError
 from autoprox.search.limits import WORDS, Limits
-from autoprox.search.on_benchmark import OFFERS
+from autoprox.search.on_benchmark import OFFERS, of_one_network
 from autoprox.search.region import describe_spec
 from autoprox.search.run import SearchPlan, read_plan, run_search, start_search
 from autoprox.search.strategies import STRATEGIES, SearchSettings
@@ -59,10 +61,11 @@ _GENES = ("budget", "seed", "population", "tournament")
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Part of the benchmark.")
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples of the probes.")
 @click.option(
+    "--images",
     "--batch-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE.npz",
-    help="Images (float32, N×C×H×W) and targets (N integers) for the probe data.",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FOLDER|FILE.npz",
+    help="Images for the probe data: a folder, with one for each class in it, or arrays images and targets.",
 )
 @click.option("--image-size", type=int, default=_SPEC.image_size, show_default=True, help="Pixels of a side.")
 @click.option("--classes", type=int, default=_SPEC.num_classes, show_default=True, help="Outputs of a network.")
@@ -116,10 +119,14 @@ def _plan(given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -
     on_bench, own = choices["bench"] is not None, _own_space(choices["space"])
     if (choices["space"] is not None) == on_bench and not own:
         raise click.UsageError(f"search where? Name either a --space ({', '.join(SPACES)}) or a --bench")
-    if {"batch", "batch_file"} <= given:
-        raise click.UsageError("--batch is for probes without images: leave it out, or --batch-file")
+    images: Path | None = choices["images"]
+    if images is not None and images.is_file() and "batch" in given:
+        raise click.UsageError(
+            f"--batch is for samples without images and for folders; {images} has its own number: leave it out"
+        )
     of_spec = {"image_size", "classes", "channels", "patch_size"}
     spec = InputSpec(choices["image_size"], choices["channels"], choices["classes"], choices["patch_size"])
+    benchmark, tasks = load_benchmarks([choices["bench"]], own)[0] if on_bench else None, _names(choices["tasks"])
     return SearchPlan(
         proxy=resolve(choices["proxy"], operations),
         settings=SearchSettings(
@@ -129,12 +136,19 @@ def _plan(given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -
         ),
         space=None if on_bench else choices["space"],
         spec=spec if not on_bench or given & of_spec else None,
-        benchmark=load_benchmarks([choices["bench"]], own)[0] if on_bench else None,
-        tasks=_names(choices["tasks"]),
+        benchmark=benchmark,
+        tasks=tasks,
         split=choices["split"],
         samples=choices["batch"],
-        batch_data=None if choices["batch_file"] is None else choices["batch_file"].read_bytes(),
+        batch_data=None if images is None else _images(images, spec, benchmark, tasks, choices["batch"]),
     )
+
+
+def _images(ref: Path, spec: InputSpec, benchmark: Benchmark | None, tasks: Sequence[str], samples: int) -> bytes:
+    """Return the images of a folder or file as the networks read them, which a benchmark says for its tasks."""
+    if benchmark is not None:
+        spec = of_one_network(benchmark, tasks).spec or spec
+    return Batch.from_images(ref, spec, samples).to_bytes()
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -151,7 +165,7 @@ def _resumed(out: Path, given: set[str], choices: Mapping[str, Any], operations:
     plan = read_plan(out, own, operations)
     stored = _stored_choices(plan)
     for name in sorted(given - ({"budget", "space"} if own and plan.benchmark is not None else {"budget"})):
-        if _comparable(name, choices[name], own, operations) != stored[name]:
+        if stored[name] is None or _comparable(name, choices[name], plan, own, operations) != stored[name]:
             option = "--" + name.replace("_", "-")
             raise SearchError(f"the search in {out} was started with another {option}; resume it without {option}")
     if "budget" not in given:
@@ -173,22 +187,30 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
         "tasks": plan.tasks,
         "split": plan.split,
         "batch": plan.samples,
-        "batch_file": record["batch"],
+        "images": record["batch"],
     }
 
 
-def _comparable(name: str, choice: Any, spaces: Sequence[str], operations: Vocabulary) -> Any:
+def _comparable(name: str, choice: Any, plan: SearchPlan, spaces: Sequence[str], operations: Vocabulary) -> Any:
     """Return an option's value in the form that `_stored_choices` gives it."""
     if name == "proxy":
         return resolve(choice, operations).text
     if name == "bench":
         benchmark = load_benchmarks([choice], spaces)[0]
         return [benchmark.name, hashlib.sha256(benchmark.to_bytes()).hexdigest()]
-    if name == "batch_file":
-        return hashlib.sha256(choice.read_bytes()).hexdigest()
+    if name == "images":
+        read = _images(choice, plan.spec or _SPEC, plan.benchmark, plan.tasks, plan.samples)
+        return hashlib.sha256(read).hexdigest()
     if name == "space":
         return pinned(choice)
     return _names(choice) if name == "tasks" else choice
+
+
+def _samples(batch: Batch) -> str:
+    if batch.images is None:
+        return f"{batch.samples} Gaussian samples with random classes"
+    shape = " × ".join(map(str, batch.images.shape[1:]))
+    return f"{batch.samples} {'image' if batch.samples == 1 else 'images'} of {shape} with their classes"
 
 
 def _heading(plan: SearchPlan, out: Path | None) -> str:
@@ -202,8 +224,7 @@ def _heading(plan: SearchPlan, out: Path | None) -> str:
         where = f"space {get_space(plan.space).name} ({describe_spec(plan.spec)})"
     named = plan.proxy.name not in ("", plan.proxy.text)
     name = f"{plan.proxy.name}: " if named else ""
-    gaussian = plan.proxy.as_formula is None and "data" in plan.proxy.probes and plan.batch.images is None
-    ran_on = f", on {plan.samples} Gaussian samples with random classes" if gaussian else ""
+    ran_on = f", on {_samples(plan.batch)}" if "data" in plan.proxy.probes else ""
     return (
         f"autoprox search{f' → {out}' if out else ''}\n"
         f"proxy {name}{plan.proxy.text}{ran_on}\n"

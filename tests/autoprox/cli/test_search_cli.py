@@ -138,7 +138,8 @@ def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch, capsys) -> 
         ("--proxy snip --space pit-vb101", "weight_grad[noise]"),
         ("--proxy synflow --space pit-vb101 --batch 0", "0 samples"),
         ("--proxy synflow --space pit-vb101 --batch 2 --batch-file FILE", "leave it out"),
-        ("--proxy synflow --space pit-vb101 --batch-file FILE", "no .npz file"),
+        ("--proxy synflow --space pit-vb101 --batch-file FILE", "not a readable .npz file"),
+        ("--proxy synflow --space pit-vb101 --images OUT", "does not exist"),
         ("--proxy params --space pit-vb101 --resume", "name it"),
         ("--out OUT --resume", "holds no search"),
     ],
@@ -235,7 +236,7 @@ def test_nothing_is_written_over(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     "other",
     ["--seed 1", "--proxy flops", "--space autoformer-tiny", "--max-params 7M", "--strategy random", "--batch 4",
-     "--image-size 32", "--tasks a", "--split test", "--population 9", "--bench BENCH", "--batch-file BENCH"],
+     "--image-size 32", "--tasks a", "--split test", "--population 9", "--bench BENCH", "--images BENCH"],
 )  # fmt: skip
 def test_a_search_cannot_change_half_way(tmp_path: Path, other: str, capsys) -> None:
     save_benchmark(tmp_path / "bench.json")
