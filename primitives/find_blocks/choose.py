@@ -64,7 +64,7 @@ def blocks_of(
             f"found no transformer block in {type(model).__name__}: {finding.why_none}; "
             "pass layers=[{'qkv': NAME, 'proj': NAME, 'fc1': NAME, 'fc2': NAME}, ...], one item a block"
         )
-    _require_one_place(finding)
+    require_one_place(finding)
     return finding.blocks
 
 
@@ -117,7 +117,7 @@ def _completed(block: Block, finding: Finding) -> Block:
     return replace(block, softmax=softmax, heads=block.heads or seen.heads)
 
 
-def _require_one_place(finding: Finding) -> None:
+def require_one_place(finding: Finding) -> None:
     """Raise LayerError for a layer that is in two places, with both."""
     places: dict[str, str] = {}
     for number, block in enumerate(finding.blocks):

@@ -12,6 +12,8 @@ from autoprox.bench_cache.runtime.local_pool import one_thread
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
 from autoprox.cli.terminal import make_console, make_table, names, say
 from autoprox.models import ModelError, build_model, first_output
+from autoprox.primitives import LayerError
+from autoprox.primitives.find_blocks.choose import require_one_place
 from autoprox.primitives.find_blocks.describe import Finding, find_layers, table
 from autoprox.scoring import gaussian_batch
 
@@ -53,4 +55,8 @@ def _print(model: str, network: torch.nn.Module, finding: Finding, shape: str) -
     console.print(found)
     say(console, "`*` stands for a number.")
     say(console, f"The blocks hold {finding.covered:.1%} of the weights of linear layers.")
+    try:
+        require_one_place(finding)
+    except LayerError as ambiguous:
+        say(console, f"Scores need a choice: {ambiguous}.")
     say(console, f"\nlayers={finding.draft}")

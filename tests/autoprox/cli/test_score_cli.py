@@ -186,6 +186,16 @@ def test_layers_are_shown_with_a_draft(capsys) -> None:
     assert [block.linears for block in given_blocks(model, draft)] == [block.linears for block in find_blocks(model)]
 
 
+def test_layers_tell_which_layer_has_two_places(tmp_path: Path, capsys) -> None:
+    (tmp_path / "twice.py").write_text(
+        "from tests.primitives.find_blocks.test_choose import TinyVit, TwoReaders\n\ndef twice():\n"
+        "    model = TinyVit()\n    model.blocks[0].attn = TwoReaders()\n    return model\n"
+    )
+    run("layers", f"{tmp_path / 'twice.py'}:twice", *SHAPE)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Scores need a choice: layer 'blocks.0.attn.query' may be 'qkv' of block 0 or 'qkv' of block 1:" in shown
+
+
 @pytest.mark.parametrize("command", [("layers",), ("score", "--proxy", "params")])
 @pytest.mark.parametrize(
     ("arguments", "reason"),

@@ -89,6 +89,38 @@ def test_names_that_leave_out_a_sibling_are_not_enough() -> None:
         blocks_of(model, None)
 
 
+class TwoReaders(nn.Module):
+    """Two attentions that read one query, each with keys, values and an output of its own."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.pairs = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(2))
+        self.outs = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query(x)
+        made = [functional.scaled_dot_product_attention(query, *pair(x).chunk(2, -1)) for pair in self.pairs]
+        return self.outs[0](made[0]) + self.outs[1](made[1])
+
+
+def test_a_layer_of_two_blocks_is_an_error_that_shows_both_places() -> None:
+    model = TinyVit()
+    for block in model.blocks:
+        block.attn = TwoReaders()
+    said = (
+        r"layer 'blocks\.0\.attn\.query' may be 'qkv' of block 0 or 'qkv' of block 1: name the blocks with "
+        r"layers=\[\.\.\.\]; `autoprox layers MODEL` prints a list to start from"
+    )
+    for name in ("l2-norm", "snip", "croze"):  # formulas and a function
+        with pytest.raises(ValueError, match=said):
+            resolve(name).score(model, *batch())
+    draft = eval(find_layers(model, batch()[0]).draft, {})
+    assert [item["qkv"][0] for item in draft[:2]] == ["blocks.0.attn.query"] * 2
+    chosen = [item | {"qkv": item["qkv"][1:]} if number % 2 else item for number, item in enumerate(draft)]
+    assert resolve("snip").score(model, *batch(), layers=chosen) > 0
+
+
 def test_blocks_that_run_twice_are_twice_as_many() -> None:
     once, twice, written_out = TinyVit(depth=2), Twice(depth=2), TinyVit(depth=4)
     again = {f"blocks.{n + 2}.{key}": v for n in (0, 1) for key, v in twice.blocks[n].state_dict().items()}
