@@ -7,6 +7,7 @@ from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.looks import LOOKS, add_look, count_looks, looks_so_far
 from autoprox.evolve.loop import check_generations, evolve, restore
+from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.report import DEPTH_WIDTH, FITTED, FORMULA, MEAN, Lead, Report, Row, report
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.evolve.strategies import STRATEGIES
@@ -20,6 +21,7 @@ __all__ = [
     "GRAMMARS",
     "LOOKS",
     "MEAN",
+    "REFINEMENTS",
     "STRATEGIES",
     "TABULAR",
     "Breeder",

@@ -18,6 +18,7 @@ from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular, terminals
 from autoprox.evolve.joint import COMBINATIONS
+from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
@@ -31,6 +32,10 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
             it reads tables, and these have no column in common.
         SettingsError: a setting is about running networks, and the grammar runs none.
     """
+    if REFINEMENTS[settings.refine].sums and settings.grammar not in (TABULAR, "typed"):
+        raise SettingsError(
+            f"the grammar {settings.grammar} has no weighted sums; leave out --refine {settings.refine}"
+        )
     if settings.grammar == TABULAR:
         common_statistics(benchmarks)
         if settings.costly or settings.batch != EvolutionSettings.batch:

@@ -49,7 +49,7 @@ class Breeder:
     def founder(self, rng: random.Random) -> Individual:
         """Return a random individual."""
         while True:
-            found = self._individual(grow(self.grammar, self.grammar.pset.ret, 2, 6, rng))
+            found = self.individual(grow(self.grammar, self.grammar.pset.ret, 2, 6, rng))
             if found is not None:
                 return found
 
@@ -72,12 +72,12 @@ class Breeder:
     def _varied(self, vary: Callable[[], Sequence[Any]], rng: random.Random) -> Individual:
         """Return the first of ten variations that is allowed and new; else a founder, so that no run is stuck."""
         for _ in range(TRIES):
-            found = self._individual(vary())
+            found = self.individual(vary())
             if found is not None and found.canonical.text not in self.memo:
                 return found
         return self.founder(rng)
 
-    def _individual(self, tree: Sequence[Any]) -> Individual | None:
+    def individual(self, tree: Sequence[Any]) -> Individual | None:
         """Return the tree as an individual; None where it is too large, or no complete formula."""
         if len(tree) > MAX_NODES or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
             return None

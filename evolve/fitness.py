@@ -243,6 +243,10 @@ class Judge:
         scores = estimates(self.scorers, formulas, wanted) if formulas else None
         if scores is None:
             return None
+        return self.joint(scores, split)
+
+    def joint(self, scores: Sequence[np.ndarray], split: str = "evolve") -> np.ndarray:
+        """Return the joint fitness of scores as `scores` returns them, for each formula; −2 for none."""
         return np.nan_to_num(self._joint(scores, self._taus(scores, split), split), nan=-2.0)
 
     def _taus(self, scores: Sequence[np.ndarray], split: str) -> np.ndarray:

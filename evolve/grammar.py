@@ -43,6 +43,9 @@ CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 MAX_HEIGHT = 9
 MAX_NODES = 40
 
+#: The name of the type that constants have.
+_CONSTANT_TYPE = "Constant"
+
 #: How many subformulas a grammar remembers. When one node of a tree changes, the others are not built again.
 REMEMBERED = 100_000
 
@@ -74,9 +77,35 @@ class Grammar:
             args = [stack.pop() for _ in range(node.arity)]
             key = (node.name, *args)
             if key not in self._built:  # most of a tree is its parent's
-                self._built[key] = self.builders[node.name](*args)
+                build = self.builders.get(node.name)
+                self._built[key] = build(*args) if build else constant(float(node.name))
             stack.append(self._built[key])
         return stack.pop()
+
+    def node(self, name: str) -> gp.Primitive | gp.Terminal:
+        """Return the node of a name; the name of a number that the primitive set lacks is a constant of its own.
+
+        Raises:
+            FormulaError: the grammar has no such node.
+        """
+        if name in self.pset.mapping:
+            return self.pset.mapping[name]
+        kind = next((kind for kind in self.heights if kind.__name__ == _CONSTANT_TYPE), None)
+        try:
+            text = constant(float(name)).text
+        except ValueError:  # FormulaError is one
+            text = ""
+        if kind is None or text != name:
+            raise FormulaError(f"grammar {self.name} has no node '{name[:60]}'")
+        return gp.Terminal(name, True, kind)
+
+    def number(self, value: float) -> gp.Terminal:
+        """Return the node of a constant.
+
+        Raises:
+            FormulaError: the grammar has no constants, or the number is out of range.
+        """
+        return self.node(constant(value).text)
 
     def lowest(self, primitive: gp.Primitive) -> int:
         """Return the height of the lowest tree with this primitive at its root."""
@@ -92,10 +121,7 @@ class Grammar:
         Raises:
             FormulaError: the names are not those of one complete tree of this grammar.
         """
-        unknown = [name for name in names if name not in self.pset.mapping]
-        if unknown:
-            raise FormulaError(f"grammar {self.name} has no node '{unknown[0][:60]}'")
-        nodes = [self.pset.mapping[name] for name in names]
+        nodes = [self.node(name) for name in names]
         open_types = [self.pset.ret]
         for node in nodes:
             if not open_types or open_types.pop() is not node.ret:
@@ -186,7 +212,7 @@ def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
 
 def _add_constants(build: _Builder) -> None:
     for value in CONSTANTS:
-        build.terminal(constant(value).text, "Constant", constant(value))
+        build.terminal(constant(value).text, _CONSTANT_TYPE, constant(value))
 
 
 def _add_operations(build: _Builder, first: Iterable[Kind], operations: Mapping[str, Operation]) -> None:
@@ -223,7 +249,7 @@ _CONSTANT = Kind("constant")
 
 
 def _type_name(kind: Kind) -> str:
-    return "Constant" if kind == _CONSTANT else str(kind)
+    return _CONSTANT_TYPE if kind == _CONSTANT else str(kind)
 
 
 def _stand_in(kind: Kind) -> Formula:

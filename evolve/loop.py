@@ -9,6 +9,7 @@ from typing import Any
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
 from autoprox.evolve.fitness import Invalid, Judgement
+from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.evolve.strategies import STRATEGIES
 from autoprox.evolve.variation import generator
@@ -38,18 +39,19 @@ def evolve(
     ::
 
         population ← random founders                                (generation 0)
-        for each generation: population ← strategy(population);  write the journal
+        for each generation: population ← refine(strategy(population));  write the journal
 
     Every generation draws from a random generator of its own, which is seeded by the run's seed and the generation's
     number. So a resumed run gives what an uninterrupted one gives.
     """
-    population, strategy = restore(breeder, journal.records), STRATEGIES[settings.strategy].function
+    population = restore(breeder, journal.records)
+    strategy, refine = STRATEGIES[settings.strategy].function, REFINEMENTS[settings.refine].function
     for generation in range(len(journal.records), settings.generations + 1):
         rng = generator(settings.seed, generation)
         if generation == 0:
             population = found(breeder, settings.population, rng)
         else:
-            population = strategy(population, breeder, settings.retries, rng)
+            population = refine(strategy(population, breeder, settings.retries, rng), breeder, rng)
         record = _record(generation, population, breeder)
         journal.append(record)
         on_generation(record)

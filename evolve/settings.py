@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from autoprox.evolve.grammar import GRAMMARS, TABULAR
 from autoprox.evolve.joint import COMBINATIONS
+from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.strategies import STRATEGIES
 
 
@@ -23,7 +24,7 @@ class EvolutionSettings:
     how often a rejected child is varied again, and `batch` how many samples the probes have. `costly` admits operations
     that are cubic in the width (singular values, Gram matrices). `own_operations` names the vocabulary's operations
     that are not built in. `held_out` are further tasks, `benchmark:task`, on which the result alone is judged, at the
-    end; `benchmarks` has theirs too.
+    end; `benchmarks` has theirs too. `refine` names what is tried on a population after each generation.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -43,6 +44,7 @@ class EvolutionSettings:
     weights: tuple[float, ...] = ()
     own_operations: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
+    refine: str = "none"
 
     def __post_init__(self) -> None:
         for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):
@@ -53,6 +55,7 @@ class EvolutionSettings:
             ("grammar", (*GRAMMARS, TABULAR)),
             ("strategy", tuple(STRATEGIES)),
             ("joint", tuple(COMBINATIONS)),
+            ("refine", tuple(REFINEMENTS)),
         ):
             if getattr(self, name) not in known:
                 raise SettingsError(f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(known)}")

@@ -78,8 +78,60 @@ def auto_prox(population: list[Individual], breeder: Breeder, retries: int, rng:
     return population
 
 
+#: How many of each family `niches` keeps, as long as these are no more than half of the population.
+KEPT_OF_A_FAMILY = 2
+
+
+def family(individual: Individual) -> frozenset[str]:
+    """Return the names of the matrices that a formula reads; none for a formula of sizes alone."""
+    terminals = individual.canonical.terminals()
+    return frozenset(terminal.statistic.name for terminal in terminals if terminal.statistic.level == "matrix")
+
+
+def niches(population: list[Individual], breeder: Breeder, retries: int, rng: random.Random) -> list[Individual]:
+    """Make a generation in which families of formulas, by the statistics that they read, do not die out at once.
+
+    ::
+
+        parents ← as many as the population, each by a tournament of 3 within a random family
+        repeat 1 + retries times:
+            children ← a variation of each parent;  evaluate them together
+            parents ← the parents of those that would not survive
+        population ← the survivors of population and children
+
+    Survivors are the best 2 of each family, best families first, up to half of the population, and the best others.
+    """
+    size, found = len(population), list(population)
+    families: dict[frozenset[str], list[Individual]] = {}
+    for individual in population:
+        families.setdefault(family(individual), []).append(individual)
+    parents = [tournament(rng.choice(list(families.values())), 1, 3, rng)[0] for _ in range(size)]
+    for _ in range(1 + retries):
+        children = [breeder.child(parent, population, rng) for parent in parents]
+        breeder.evaluate(children)
+        found = survivors([*found, *children], size)
+        parents = [p for p, child in zip(parents, children, strict=True) if not any(child is each for each in found)]
+        if not parents:
+            break
+    return found
+
+
+def survivors(individuals: list[Individual], size: int) -> list[Individual]:
+    """Return the `size` individuals that `niches` keeps, best first."""
+    ordered, kept = best_distinct(individuals, len(individuals)), []
+    families: dict[frozenset[str], list[Individual]] = {}
+    for individual in ordered:
+        families.setdefault(family(individual), []).append(individual)
+    for of_family in families.values():  # the families with the best formulas come first
+        kept += of_family[:KEPT_OF_A_FAMILY]
+    kept = kept[: size // 2]
+    kept += [each for each in ordered if not any(each is other for other in kept)][: size - len(kept)]
+    return best_distinct(kept, size)
+
+
 #: The strategies by name.
 STRATEGIES: dict[str, Strategy] = {
     "elitist": Strategy(elitist, "keep the best of the population and its children"),
     "auto-prox": Strategy(auto_prox, "let one mutant at a time replace the worst formula, as in Auto-Prox"),
+    "niches": Strategy(niches, "as elitist, but the best of each family, by the statistics read, are kept too"),
 }

@@ -130,7 +130,7 @@ def other_role(tree: Sequence[Any], grammar: Grammar, rng: random.Random) -> gp.
     others = [other for other in ROLES if other != role and len(ROLES[other]) == len(ROLES[role])]
     if others:
         other = rng.choice(others)
-        child[span] = [grammar.pset.mapping[_with_role(node.name, role, other)] for node in child[span]]
+        child[span] = [grammar.node(_with_role(node.name, role, other)) for node in child[span]]
     return child
 
 

@@ -196,9 +196,9 @@ def test_what_is_too_large_or_too_high_is_no_individual() -> None:
     full = ["params"]
     for _ in range(5):
         full = ["add: Net, Net", *full, *full]
-    assert breeder._individual(made.read(full)) is None  # 63 nodes, 5 levels
-    assert breeder._individual(made.read(["tanh: Net"] * (MAX_HEIGHT + 1) + ["params"])) is None
-    assert breeder._individual(made.read(["tanh: Net"] * MAX_HEIGHT + ["params"])) is not None
+    assert breeder.individual(made.read(full)) is None  # 63 nodes, 5 levels
+    assert breeder.individual(made.read(["tanh: Net"] * (MAX_HEIGHT + 1) + ["params"])) is None
+    assert breeder.individual(made.read(["tanh: Net"] * MAX_HEIGHT + ["params"])) is not None
 
 
 def test_another_role_changes_the_layers_that_are_read_and_nothing_else(rng: random.Random) -> None:

@@ -28,7 +28,7 @@ from autoprox.cli.options import (
 from autoprox.cli.root import INTERRUPTED
 from autoprox.cli.terminal import make_console, say
 from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution, stored_benchmarks
-from autoprox.evolve import COMBINATIONS, GRAMMARS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
+from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
 from autoprox.vocabulary import as_options, vocabulary
 
 _DEFAULTS = EvolutionSettings((), ())
@@ -89,6 +89,13 @@ _DEFAULTS = EvolutionSettings((), ())
     default=_DEFAULTS.joint,
     show_default=True,
     help=f"What the fitness is, of the taus of all tasks. {meanings(COMBINATIONS)}",
+)
+@click.option(
+    "--refine",
+    type=click.Choice(list(REFINEMENTS)),
+    default=_DEFAULTS.refine,
+    show_default=True,
+    help=f"What is tried on the population after each generation. {meanings(REFINEMENTS)}",
 )
 @click.option(
     "--retries",
@@ -193,13 +200,14 @@ def _last_run() -> Path:
 
 
 def _heading(settings: EvolutionSettings, out: Path, generations: int | None) -> str:
+    refine = "" if settings.refine == "none" else f"refine {settings.refine}, "
     held_out = f"held out whole: {', '.join(settings.held_out)}\n" if settings.held_out else ""
     return (
         f" → {out}\n"
         f"tasks {', '.join(weighted_tasks(settings))}\n"
         f"{held_out}"
         f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
-        f"population {settings.population}, "
+        f"{refine}population {settings.population}, "
         f"generations {settings.generations if generations is None else generations}, "
         f"seed {settings.seed}"
     )

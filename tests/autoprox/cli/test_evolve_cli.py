@@ -20,7 +20,7 @@ from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli.evolve_output import why_chosen
 from autoprox.cli.root import FAILED, INTERRUPTED, main
 from autoprox.evolution import JOURNAL, EvolutionResult
-from autoprox.evolve import COMBINATIONS, FORMULA, STRATEGIES, Journal, Report
+from autoprox.evolve import COMBINATIONS, FORMULA, REFINEMENTS, STRATEGIES, Journal, Report
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
 
 BENCHMARK = synthetic.benchmark(24)
@@ -199,7 +199,7 @@ def test_a_task_that_is_held_out_has_its_own_table(tmp_path: Path, capsys: pytes
 def test_the_help_says_what_the_choices_mean(capsys: pytest.CaptureFixture[str]) -> None:
     assert evolve("--help") == 0
     printed = "".join(capsys.readouterr().out.split())
-    for name, record in [*STRATEGIES.items(), *COMBINATIONS.items()]:
+    for name, record in [*STRATEGIES.items(), *COMBINATIONS.items(), *REFINEMENTS.items()]:
         assert f"{name}: {record.meaning}".replace(" ", "") in printed
 
 

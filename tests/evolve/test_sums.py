@@ -1,0 +1,122 @@
+"""Weighted sums and the search of numbers: rated as judged, written and read back, and one seed is one result."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
+from autoprox.evolution import JOURNAL, EvolutionWatcher, run_evolution, start_evolution
+from autoprox.evolve import TABULAR, Breeder, EvolutionSettings, Judgement, SettingsError, grammar
+from autoprox.evolve.assembly import assembled_grammar, assembled_judge
+from autoprox.evolve.loop import found
+from autoprox.evolve.sums import renumbered, weighted_sum
+from autoprox.evolve.variation import generator
+from autoprox.primitives import FormulaError
+
+SIZES = {"generations": 5, "population": 6, "grammar": TABULAR}
+
+
+def table(count: int = 80) -> Benchmark:
+    """Make a table whose accuracies are a weighted sum of two columns, one of them 300 times as large."""
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(size=count), 300 * rng.normal(size=count)
+    rows = tuple(TabularArchitecture((("number", number),)) for number in range(count))
+    accuracy = 50 + 5 * small - 3 * large / 300
+    return Benchmark("table", None, None, "made up", rows, {"oa": accuracy}, {"small": small, "large": large})
+
+
+def breeder() -> Breeder:
+    settings = EvolutionSettings((("table", ""),), ("table:oa",), **SIZES)
+    return Breeder(assembled_grammar(settings, [table()]), assembled_judge(settings, [table()], None))
+
+
+def test_the_best_weight_is_found_whatever_the_scales() -> None:
+    breeding = breeder()
+    of_one = {n: breeding.individual(breeding.grammar.read([f"column[{n}]"])) for n in ("small", "large")}
+    small, large = of_one["small"], of_one["large"]
+    assert small is not None
+    assert large is not None
+    sums = [weighted_sum(small, [large], breeding, random.Random(seed)) for seed in range(12)]
+    made = [each for each in sums if each is not None]
+    breeding.evaluate([*made, small])
+    assert isinstance(small.outcome, Judgement)
+    best = max(each.outcome.joint for each in made if isinstance(each.outcome, Judgement))
+    assert best > 0.9 > 0.7 > small.outcome.joint
+
+
+def test_a_sum_is_rated_as_it_is_judged() -> None:
+    breeding = breeder()
+    population = found(breeding, 12, generator(0))
+    rated: list[float] = []
+    joint = breeding.judge.joint
+
+    def watched(scores: Any, split: str = "evolve") -> np.ndarray:
+        rated.append(float(joint(scores, split).max()))
+        return joint(scores, split)
+
+    breeding.judge.joint = watched  # type: ignore[method-assign]
+    sums = [each for seed in range(10) if (each := weighted_sum(population[0], population, breeding, generator(seed)))]
+    breeding.judge.joint = joint  # type: ignore[method-assign]
+    breeding.evaluate(sums)
+    judged = [each.outcome.joint for each in sums if isinstance(each.outcome, Judgement)]
+    assert len(judged) > 5
+    assert np.mean([rating == pytest.approx(value) for rating, value in zip(rated, judged, strict=False)]) > 0.7
+
+
+def test_numbers_are_written_and_read_back() -> None:
+    breeding = breeder()
+    tree = breeding.grammar.read(["add: Net, Net", "column[small]", "mul: Net, Constant", "column[large]", "-0.013"])
+    individual = breeding.individual(tree)
+    assert individual is not None
+    assert individual.formula.text == "column[small] + column[large] * -0.013"
+    assert [node.name for node in breeding.grammar.read([node.name for node in tree])] == [node.name for node in tree]
+    changed = {each.formula.text for each in renumbered(individual, breeding)}
+    assert {
+        f"column[small] + column[large] * {n}" for n in ("-0.0065", "-0.01", "-0.016", "-0.026", "0.013")
+    } == changed
+
+
+@pytest.mark.parametrize("name", ["0.50", "1e400", "nan", "x", "1_0"])
+def test_what_is_no_number_as_we_write_it_is_no_node(name: str) -> None:
+    with pytest.raises(FormulaError, match=r"^grammar tabular has no node '"):
+        breeder().grammar.read([name])
+
+
+def test_a_grammar_without_constants_has_no_numbers() -> None:
+    with pytest.raises(FormulaError, match=r"^grammar auto-prox has no node '0\.3'$"):
+        grammar("auto-prox").number(0.3)
+
+
+def test_sums_find_what_the_default_does_not(tmp_path: Path) -> None:
+    best = {}
+    for refine in ("none", "sums"):
+        start_evolution([table()], [], tmp_path / refine, refine=refine, **{**SIZES, "generations": 15})
+        result = run_evolution(tmp_path / refine)
+        best[refine] = result.report.row("formula", "evolve").tau
+    assert best["sums"] > best["none"]
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_run_gone_on_with_is_the_run_in_one_go(tmp_path: Path, at: int) -> None:
+    def interrupt(record: Mapping[str, Any]) -> None:
+        if record["generation"] == at:
+            raise KeyboardInterrupt
+
+    for name in ("one", "two"):
+        start_evolution([table()], [], tmp_path / name, refine="sums", strategy="niches", **SIZES)
+    run_evolution(tmp_path / "one")
+    assert not run_evolution(tmp_path / "two", watch=EvolutionWatcher(generation=interrupt)).finished
+    run_evolution(tmp_path / "two")
+    assert (tmp_path / "two" / JOURNAL).read_bytes() == (tmp_path / "one" / JOURNAL).read_bytes()
+
+
+def test_a_grammar_without_sums_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^the grammar auto-prox has no weighted sums; leave out --refine sums$"):
+        start_evolution([table()], [], tmp_path / "run", refine="sums", grammar="auto-prox")
+    with pytest.raises(SettingsError, match=r"^refine is 'sum'; it must be one of none, sums$"):
+        EvolutionSettings((), (), refine="sum")
