@@ -15,7 +15,6 @@ from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benc
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
-from autoprox.cli.evolve_output import EvolutionScreen, networks_read, print_result, resume_command, weighted_tasks
 from autoprox.cli.options import (
     given_options,
     meanings,
@@ -26,7 +25,8 @@ from autoprox.cli.options import (
     workers_option,
 )
 from autoprox.cli.root import INTERRUPTED
-from autoprox.cli.terminal import make_console, say
+from autoprox.display.evolution import EvolutionScreen, networks_read, print_result, resume_command, weighted_tasks
+from autoprox.display.terminal import make_console, say
 from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution, stored_benchmarks
 from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
 from autoprox.vocabulary import as_options, vocabulary

@@ -10,7 +10,7 @@ import torch
 
 from autoprox.bench_cache.runtime.local_pool import one_thread
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
-from autoprox.cli.terminal import make_console, make_table, names, say
+from autoprox.display.terminal import make_console, make_table, names, say
 from autoprox.models import ModelError, build_model, first_output
 from autoprox.primitives import LayerError
 from autoprox.primitives.find_blocks.choose import require_one_place

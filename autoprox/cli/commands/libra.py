@@ -24,8 +24,8 @@ from autoprox.cli.options import (
     tasks_option,
     workers_option,
 )
-from autoprox.cli.rank_output import collected, result_tables
-from autoprox.cli.terminal import correlation, make_console, make_table, numbers, say
+from autoprox.display.ranking import collected, result_tables
+from autoprox.display.terminal import correlation, make_console, make_table, numbers, say
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.pictures import DrawingError, save_figure

@@ -7,7 +7,7 @@ from rich.table import Column
 from rich.text import Text
 
 from autoprox.bench_cache.runtime import plug_ins
-from autoprox.cli.terminal import make_console, make_table, names
+from autoprox.display.terminal import make_console, make_table, names
 from autoprox.primitives import FormulaError
 from autoprox.proxy import ProxyError, resolve
 from autoprox.zoo import ZOO

@@ -17,8 +17,8 @@ from autoprox.cli.options import (
     tasks_option,
     workers_option,
 )
-from autoprox.cli.rank_output import collected, failure_tables, result_tables
-from autoprox.cli.terminal import make_console, say
+from autoprox.display.ranking import collected, failure_tables, result_tables
+from autoprox.display.terminal import make_console, say
 from autoprox.pictures import DrawingError, save_figure
 from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, TEX, save_table

@@ -20,7 +20,7 @@ from autoprox.bench_cache.training.images import ImageBatch, read_images
 from autoprox.cli.devices import DEVICES, chosen_device, whole_float32
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
 from autoprox.cli.options import given_options, operations_option
-from autoprox.cli.terminal import make_console, make_table, number, numbers, say, size
+from autoprox.display.terminal import make_console, make_table, number, numbers, say, size
 from autoprox.models import ModelError, build_model, class_count, first_output
 from autoprox.primitives import LayerError, read_statistics
 from autoprox.proxy import resolve

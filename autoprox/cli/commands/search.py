@@ -14,8 +14,8 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space, pinned
 from autoprox.cli.options import Count, NamesOptions, given_options, meanings, operations_option, workers_option
 from autoprox.cli.root import INTERRUPTED
-from autoprox.cli.search_output import SearchScreen, going_on, print_outcome
-from autoprox.cli.terminal import make_console, say
+from autoprox.display.search import SearchScreen, going_on, print_outcome
+from autoprox.display.terminal import make_console, say
 from autoprox.primitives import Vocabulary
 from autoprox.proxy import resolve
 from autoprox.search.batch import Batch

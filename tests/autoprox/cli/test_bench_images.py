@@ -12,8 +12,8 @@ from PIL import Image
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import MAX_BYTES
-from autoprox.cli.evolve_output import networks_read
 from autoprox.cli.root import FAILED, main
+from autoprox.display.evolution import networks_read
 from autoprox.evolve import EvolutionSettings
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.plan import make_plan, network_setups

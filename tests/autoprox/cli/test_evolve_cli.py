@@ -17,8 +17,8 @@ import synthetic
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
-from autoprox.cli.evolve_output import why_chosen
 from autoprox.cli.root import FAILED, INTERRUPTED, main
+from autoprox.display.evolution import why_chosen
 from autoprox.evolution import JOURNAL, EvolutionResult
 from autoprox.evolve import COMBINATIONS, FORMULA, REFINEMENTS, STRATEGIES, Journal, Report
 from autoprox.proxy import PROXY_FILE, Proxy, resolve

@@ -17,7 +17,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.cli.root import INTERRUPTED, main
-from autoprox.cli.search_output import SearchScreen
+from autoprox.display.search import SearchScreen
 from autoprox.proxy import Proxy
 from autoprox.search.run import JOURNAL
 

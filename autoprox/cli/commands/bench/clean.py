@@ -6,7 +6,7 @@ import click
 
 from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.statistics.store import clear
-from autoprox.cli.terminal import make_console, say
+from autoprox.display.terminal import make_console, say
 
 
 @click.command("clean")

@@ -8,7 +8,7 @@ from rich.progress import TaskID
 from autoprox.bench_cache.benchmarks.catalogue import RAW_GITHUB, PublicFile
 from autoprox.bench_cache.benchmarks.download import download, get_source
 from autoprox.bench_cache.benchmarks.library import benchmarks_dir
-from autoprox.cli.terminal import download_bars, make_console, say, summary
+from autoprox.display.terminal import download_bars, make_console, say, summary
 
 
 @click.command("download")

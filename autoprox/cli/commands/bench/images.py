@@ -13,7 +13,7 @@ from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.training.benchmark_images import with_images
 from autoprox.bench_cache.training.run import PROBE_IMAGES
 from autoprox.cli.options import spaces_option
-from autoprox.cli.terminal import make_console, say
+from autoprox.display.terminal import make_console, say
 
 
 @click.command("images")

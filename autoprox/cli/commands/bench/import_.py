@@ -16,7 +16,7 @@ from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, pinned
 from autoprox.cli.options import given_options
-from autoprox.cli.terminal import make_console, say, summary
+from autoprox.display.terminal import make_console, say, summary
 from autoprox.evolve.fitness import FEWEST
 
 _SPEC = InputSpec()

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE
 from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR, Installed, benchmarks_dir, installed
-from autoprox.cli.terminal import make_console, make_table, names, say
+from autoprox.display.terminal import make_console, make_table, names, say
 
 
 @click.command("list")

@@ -14,7 +14,7 @@ from autoprox.bench_cache.benchmarks.describe import Description, describe
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
 from autoprox.cli.options import spaces_option
-from autoprox.cli.terminal import UNDEFINED, make_console, make_table, names, number, numbers, say
+from autoprox.display.terminal import UNDEFINED, make_console, make_table, names, number, numbers, say
 
 TAU, PERCENT = "+.3f", ".2f"
 

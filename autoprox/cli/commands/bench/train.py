@@ -23,7 +23,7 @@ from autoprox.bench_cache.training.run import (
 )
 from autoprox.bench_cache.training.trainer import Recipe
 from autoprox.cli.options import workers_option
-from autoprox.cli.terminal import make_console, progress_bar, say, summary
+from autoprox.display.terminal import make_console, progress_bar, say, summary
 
 _RECIPE = Recipe()
 

@@ -1,4 +1,4 @@
-"""What `autoprox search` shows: the progress of a search, what it found, and how good that is on a benchmark."""
+"""What is shown of a search: the progress of a search, what it found, and how good that is on a benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
-from autoprox.cli.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
+from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
 from autoprox.evolve import kendall
 from autoprox.search.candidate import Candidate
 from autoprox.search.loop import SearchProgress, SearchResult

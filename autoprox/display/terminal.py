@@ -1,4 +1,4 @@
-"""What the commands print with: consoles, tables, progress bars, and the formats of numbers."""
+"""What is printed with: consoles, tables, progress bars, and the formats of numbers."""
 
 from __future__ import annotations
 

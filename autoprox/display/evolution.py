@@ -1,4 +1,4 @@
-"""What `autoprox evolve` shows: the progress of a run, and what came out of it."""
+"""What is shown of an evolution: the progress of a run, and what came out of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from autoprox.bench_cache.benchmarks.library import file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
-from autoprox.cli.terminal import duration, make_table, number, numbers, progress_bar, say
+from autoprox.display.terminal import duration, make_table, number, numbers, progress_bar, say
 from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of

@@ -1,4 +1,4 @@
-"""What `autoprox rank` and `autoprox libra` show: the progress of the scoring, and the tables of results."""
+"""What is shown of a ranking: the progress of the scoring, and the tables of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
-from autoprox.cli.terminal import UNDEFINED, correlation, make_table, number, numbers, progress_bar, say
+from autoprox.display.terminal import UNDEFINED, correlation, make_table, number, numbers, progress_bar, say
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.rank.plan import RankPlan

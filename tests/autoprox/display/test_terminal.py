@@ -6,7 +6,7 @@ from math import inf, nan
 import pytest
 from rich.console import Console
 
-from autoprox.cli.terminal import (
+from autoprox.display.terminal import (
     WIDTH,
     correlation,
     duration,
