@@ -16,16 +16,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from micro_vit import trainable
 
 from autoprox import __version__
+from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED, draws, interval, partial_tau, resampled_taus
 from autoprox.rank.plan import RankPlan, make_plan
-from autoprox.rank.scores import Scores, begin, collect, load
-from autoprox.rank.stats import UNDEFINED, Estimate, ScoreTable, predictors, rank_rows, scores_on
+from autoprox.rank.scores import begin, collect, load
+from autoprox.rank.stats import UNDEFINED, Estimate, Row, ScoreTable, predictors, rank_rows, scores_on
+from autoprox.rank.verdict import verdict
 from autoprox.zoo import ZOO
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
@@ -40,8 +41,7 @@ CHEAP = tuple(name for name, proxy in ZOO.items() if proxy.cost in ("structure",
 class Measurement:
     """One ranking: which architectures of which benchmark, by which proxies, on how many samples.
 
-    `source` is a name, or a file below DATA. With `learnt`, networks at chance level are left out of each task too, as
-    a column of its own.
+    `source` is a name, or a file below DATA. `sample` draws so many of the architectures at random, 0 none.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Measurement:
     proxies: tuple[str, ...] = ("all",)
     split: str = "all"
     batch: int = 2
-    learnt: bool = False
+    sample: int = 0
 
     def benchmark(self, data: Path) -> Benchmark:
         """Return the benchmark, of a file below DATA where there is one."""
@@ -60,7 +60,12 @@ class Measurement:
     def plan(self, data: Path) -> RankPlan:
         """Return the plan that `command` describes."""
         return make_plan(
-            self.benchmark(data), tasks=self.tasks, proxies=self.proxies, split=self.split, batch=self.batch
+            self.benchmark(data),
+            tasks=self.tasks,
+            proxies=self.proxies,
+            split=self.split,
+            sample=self.sample or None,
+            batch=self.batch,
         )
 
     def command(self) -> str:
@@ -69,6 +74,7 @@ class Measurement:
         parts = [f"autoprox rank --bench {source}"]
         parts += [f"--tasks '{','.join(self.tasks)}'"] if self.tasks else []
         parts += [f"--proxies {','.join(self.proxies)}"] if self.proxies != ("all",) else []
+        parts += [f"--sample {self.sample}"] if self.sample else []
         return " ".join([*parts, f"--split {self.split} --batch {self.batch} --out RUNS/{self.name}"])
 
 
@@ -76,15 +82,17 @@ KD = ("*_kd",)
 EVERYTHING = ("all", *FEW_STEP)
 MEASUREMENTS = (
     Measurement("mini-vit", "mini-vit", "mini-vit", proxies=EVERYTHING, split="test", batch=16),
-    Measurement("micro-vit", "micro-vit", "micro-vit", proxies=EVERYTHING, split="test", batch=16, learnt=True),
-    Measurement("vb101-pit", "ViT-Bench-101 PiT, kd", "vit-bench-101/gt_pit.pth", KD, batch=4),
-    Measurement("vb101-autoformer", "ViT-Bench-101 AutoFormer, kd", "vit-bench-101/gt_autoformer.pth", KD, batch=4),
-    Measurement("ood-tiny", "OoD-ViT-NAS tiny", "ood-vit-nas/tiny.json", ("imagenet",), CHEAP),
-    Measurement("ood-small", "OoD-ViT-NAS small", "ood-vit-nas/small.json", ("imagenet",), CHEAP),
+    Measurement("micro-vit", "micro-vit", "micro-vit", proxies=EVERYTHING, split="test", batch=16),
+    Measurement("vb101-pit", "ViT-Bench-101 PiT, kd", "vit-bench-101/gt_pit.pth", KD, split="test"),
+    Measurement(
+        "vb101-autoformer", "ViT-Bench-101 AutoFormer, kd", "vit-bench-101/gt_autoformer.pth", KD, split="test"
+    ),
+    Measurement("ood-tiny", "OoD-ViT-NAS tiny", "ood-vit-nas/tiny.json", ("imagenet",), CHEAP, sample=300),
+    Measurement("ood-small", "OoD-ViT-NAS small", "ood-vit-nas/small.json", ("imagenet",), CHEAP, sample=300),
 )
 #: Tables of proxies that others computed.
 TABULAR = tuple(
-    Measurement(f"hytas-{name}", name.title() if name != "ksc" else "KSC", f"hytas/{name}.csv")
+    Measurement(f"hytas-{name}", name.title() if name != "ksc" else "KSC", f"hytas/{name}.csv", sample=300)
     for name in ("indian", "houston", "ksc")
 )
 
@@ -109,14 +117,14 @@ class Column:
     table: ScoreTable
 
     @cached_property
-    def taus(self) -> dict[str, Estimate]:
-        """The mean taus, as `autoprox rank` computes them."""
-        return {row.proxy: row.tau for row in rank_rows(self.table) if row.task == MEAN}
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of `autoprox rank`."""
+        return rank_rows(self.table)
 
     @cached_property
-    def scored(self) -> dict[str, int]:
-        """Of how many of its labelled architectures each proxy has a score, on the task with the fewest."""
-        return {row.proxy: row.n for row in rank_rows(self.table) if row.task == MEAN}
+    def means(self) -> dict[str, Row]:
+        """Each proxy's row of means over the tasks."""
+        return {row.proxy: row for row in self.rows if row.task == MEAN}
 
     @cached_property
     def given_fitted(self) -> dict[str, Estimate]:
@@ -126,7 +134,7 @@ class Column:
         for name in predictors(self.table):
             values = [_partial(self.table, task, name, counts) for task in self.table.accuracies]
             means = np.mean(values, axis=0)
-            known = name != FITTED and not math.isnan(self.taus[name].value)
+            known = name != FITTED and not math.isnan(self.means[name].tau.value)
             found[name] = Estimate(float(means[0]), *interval(means[1:])) if known else UNDEFINED
         return found
 
@@ -140,38 +148,34 @@ def _partial(table: ScoreTable, task: str, name: str, counts: np.ndarray) -> np.
     return np.array([partial_tau(*each) for each in zip(*pairs, strict=True)])
 
 
-def columns(measurement: Measurement, scores: Scores, benchmark: Benchmark, plan: RankPlan) -> Iterator[Column]:
-    """Yield the columns of a measurement; the second one leaves out the networks that did not learn."""
-    count = len(plan.architectures)
+def columns(measurement: Measurement, plan: RankPlan, found: ScoreTable) -> Iterator[Column]:
+    """Yield the columns of a measurement: over all networks and, where some are at chance, over the trainable ones."""
     tasks = f"{len(plan.tasks)} tasks" if len(plan.tasks) > 1 else "1 task"
     split = "" if plan.split == "all" else f"{plan.split}, "
-    yield Column(f"{measurement.title}<br>{split}n = {count}, {tasks}", scores.table)
-    if measurement.learnt:
-        at = list(plan.architectures)
-        learnt = {task: trainable(benchmark, task)[at] for task in plan.tasks}
-        kept = {task: np.where(learnt[task], values, np.nan) for task, values in scores.table.accuracies.items()}
-        numbers = sorted(int(each.sum()) for each in learnt.values())
-        title = f"{measurement.title}, trainable<br>{split}n = {numbers[0]}–{numbers[-1]}, {tasks}"
-        yield Column(title, replace(scores.table, accuracies=kept))
+    yield Column(f"{measurement.title}<br>{split}n = {len(plan.architectures)}, {tasks}", found)
+    if all(TRAINABLE in groups for groups in found.groups.values()):
+        learnt = {task: groups[TRAINABLE] == TRAINABLE for task, groups in found.groups.items()}
+        kept = {task: np.where(learnt[task], values, np.nan) for task, values in found.accuracies.items()}
+        sizes = sorted(int(mask.sum()) for mask in learnt.values())
+        title = f"{measurement.title}, trainable<br>{split}n = {sizes[0]}–{sizes[-1]}, {tasks}"
+        yield Column(title, replace(found, accuracies=kept))
 
 
 # --- the page ---
 
 
 def table(data: Path, runs: Path) -> None:
-    """Write the tables and their commands between the marks of the page; other sections stay as they are."""
-    main, ranked = [], []
-    for measurement in MEASUREMENTS:
-        found = finished(measurement, data, runs)
-        ranked += [measurement] if found else []
-        main += found
+    """Write tables, verdicts and commands between the marks of the page; other sections stay as they are."""
+    found = {each: finished(each, data, runs) for each in (*MEASUREMENTS, *TABULAR)}
+    main, tabular = ([column for each in kind for column in found[each]] for kind in (MEASUREMENTS, TABULAR))
     parts = [*markdown(main, "proxy"), ""]
-    tabular = [column for measurement in TABULAR for column in finished(measurement, data, runs)]
     if tabular:
         parts += ["Columns of HyTAS, which its authors computed:", "", *markdown(tabular, "column"), ""]
-    ranked += [measurement for measurement in TABULAR if tabular]
-    parts += [f"autoprox {__version__}, seed 0 everywhere. The measurements:", ""]
-    parts += [f"    {measurement.command()}" for measurement in ranked]
+    parts += ["What `autoprox rank` says of each:", ""]
+    for column in (*main, *tabular):
+        parts.append(f"- {column.title.replace('<br>', ': ')}. {verdict(column.table, column.rows)}")
+    parts += ["", f"The measurements, with autoprox {__version__} and the seed 0:", ""]
+    parts += [f"    {each.command()}" for each, own in found.items() if own]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n\n{END}{after}")
@@ -185,7 +189,7 @@ def finished(measurement: Measurement, data: Path, runs: Path) -> list[Column]:
     except (ValueError, OSError) as error:
         print(f"left out: {measurement.name}: {error}")
         return []
-    return list(columns(measurement, scores, benchmark, plan))
+    return list(columns(measurement, plan, scores.table))
 
 
 def markdown(found: Sequence[Column], head: str) -> Iterator[str]:
@@ -201,20 +205,19 @@ def markdown(found: Sequence[Column], head: str) -> Iterator[str]:
 
 
 def _mean_tau(found: Sequence[Column], name: str) -> float:
-    taus = [column.taus[name].value for column in found if name in column.taus]
+    taus = [column.means[name].tau.value for column in found if name in column.means]
     known = [tau for tau in taus if not math.isnan(tau)]
     return float(np.mean(known)) if known else -math.inf
 
 
 def _cell(column: Column, name: str) -> str:
-    tau = column.taus.get(name, UNDEFINED)
-    if math.isnan(tau.value):
+    row = column.means.get(name)
+    if row is None or math.isnan(row.tau.value):
         return "–"
-    scored, most = column.scored[name], max(column.scored.values())
-    missing = f" (n = {scored})" if scored < most else ""
+    missing = f" (n = {row.n})" if row.unscored else ""
     given = column.given_fitted[name]
     second = "" if math.isnan(given.value) else f"<br>{_estimate(given)}"
-    return f"{_estimate(tau)}{missing}{second}"
+    return f"{_estimate(row.tau)}{missing}{second}"
 
 
 def _estimate(estimate: Estimate) -> str:
