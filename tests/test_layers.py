@@ -71,7 +71,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "export": {"scoring", "zoo", "proxy", "pictures"},
         "rank": {"scoring", "zoo", "proxy", "pictures"},
         "search": {"scoring", "zoo", "proxy", "pictures"},
-        "display": {"scoring", "vocabulary", "zoo", "proxy", "evolution", "rank", "search"},
+        "display": {"pictures", "scoring", "vocabulary", "zoo", "proxy", "evolution", "rank", "search"},
         "cli": {
             "display",
             "scoring",

@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.display.front import front_table, latency, save_front
 from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
 from autoprox.evolve import kendall
+from autoprox.pictures import DrawingError
 from autoprox.search.candidate import Candidate
 from autoprox.search.loop import SearchProgress, SearchResult
 from autoprox.search.on_benchmark import Choice, Verdict
@@ -56,8 +58,8 @@ class SearchScreen:
 def print_outcome(
     console: Console, plan: SearchPlan, outcome: SearchOutcome, out: Path | None, top: int, own: str = ""
 ) -> None:
-    result = outcome.result
-    console.print(_table(result, top))
+    result, objectives = outcome.result, plan.settings.objectives
+    console.print(front_table(result, objectives, top) if plan.of_several else _table(result, top))
     for line in _remarks(result):
         say(console, line)
     if plan.benchmark is not None:
@@ -68,7 +70,13 @@ def print_outcome(
         done = f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
         say(console, f"{done} {going_on(out, own)}")
     if out is not None:
-        say(console, f"Saved in {out}: architectures.json, architectures.csv, journal.jsonl")
+        saved = ["architectures.json", "architectures.csv", "journal.jsonl"]
+        if plan.of_several and result.front(objectives):
+            try:
+                saved += save_front(result, objectives, out)
+            except DrawingError as error:
+                say(console, f"No picture of the front: {error}")
+        say(console, f"Saved in {out}: {', '.join(saved)}")
 
 
 def going_on(out: Path | None, own: str = "") -> str:
@@ -81,13 +89,15 @@ def going_on(out: Path | None, own: str = "") -> str:
 def _table(result: SearchResult, top: int) -> Table:
     scored = len(result.candidates)
     title = f"The best {min(top, scored)} of {scored} architectures"
-    heads = ("rank", "score", "params", "FLOPs", "activations", "depth", "width")
+    timed = ["latency"] if any(entry.latency is not None for entry in result.candidates) else []
+    heads = ("rank", "score", "params", "FLOPs", "activations", *timed, "depth", "width")
     table = make_table(title, *numbers(*heads), "architecture")
     for rank, entry in enumerate(result.ranked[:top], 1):
         depth, width = (number(mean, ".4g") for mean in (entry.depth, entry.width))
         genes = Text(entry.key.partition(":")[2].replace("|", " | "))  # lines break at spaces
         sizes = (size(count) for count in (entry.params, entry.flops, entry.activations))
-        table.add_row(str(rank), _score(entry), *sizes, depth, width, genes)
+        times = [latency(entry.latency)] if timed else []
+        table.add_row(str(rank), _score(entry), *sizes, *times, depth, width, genes)
     return table
 
 

@@ -18,7 +18,8 @@ class Candidate:
     """An architecture with its size (NaN where a table lacks a number) and its score.
 
     `key` is the space's line of text for the architecture. `score` is None before the candidate is scored. It stays
-    None where the proxy has no score for the architecture; `problem` then says why.
+    None where the proxy has no score for the architecture; `problem` then says why. `latency` are the seconds of a
+    forward pass, where a search measures them.
     """
 
     arch: Any
@@ -30,6 +31,7 @@ class Candidate:
     width: float
     score: float | None = None
     problem: str = ""
+    latency: float | None = None
 
     @property
     def fitness(self) -> float:

@@ -15,9 +15,10 @@ WORDS = MappingProxyType({"params": "parameters", "flops": "FLOPs", "activations
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on an architecture's parameters, and on the multiply-adds and activations of one forward pass.
+    """Bounds on an architecture's parameters, and on the multiply-adds, activations and seconds of one forward pass.
 
-    None is no bound. Activations are the output elements of convolutions and linears.
+    None is no bound. Activations are the output elements of convolutions and linears. All but `max_latency` are known
+    before a network is built, so nothing outside them is proposed. The latency is measured before a network is scored.
 
     Raises:
         SearchError: a bound is no positive number, or a lower bound is above the upper one.
@@ -29,22 +30,22 @@ class Limits:
     max_flops: float | None = None
     min_activations: float | None = None
     max_activations: float | None = None
+    max_latency: float | None = None
 
     def __post_init__(self) -> None:
         for fact, low, high in self.bounds():
-            for side, bound in (("min", low), ("max", high)):
-                number = isinstance(bound, int | float) and not isinstance(bound, bool) and math.isfinite(bound)
-                if bound is not None and not (number and bound > 0):
-                    raise SearchError(f"{side}_{fact} is {bound!r}; it must be a positive number")
+            _check_bound(f"min_{fact}", low)
+            _check_bound(f"max_{fact}", high)
             if low is not None and high is not None and low > high:
                 raise SearchError(f"min_{fact} {low:,.0f} is above max_{fact} {high:,.0f}; no architecture is both")
+        _check_bound("max_latency", self.max_latency)
 
     def bounds(self) -> tuple[tuple[str, float | None, float | None], ...]:
         """Return (size, lower bound, upper bound) for each size of `WORDS`."""
         return tuple((fact, getattr(self, f"min_{fact}"), getattr(self, f"max_{fact}")) for fact in WORDS)
 
     def violation(self, candidate: Candidate) -> float:
-        """Return how far an architecture is outside the limits: the sum of relative excesses, 0 inside.
+        """Return how far an architecture is outside the limits on its size: the sum of relative excesses, 0 inside.
 
         An architecture whose size is unknown (NaN) is infinitely far outside any bound on that size.
         """
@@ -79,4 +80,12 @@ class Limits:
             elif low is not None or high is not None:
                 sign, bound = ("≤", high) if low is None else ("≥", low)
                 shown.append(f"{WORDS[fact]} {sign} {bound:,.0f}")
+        if self.max_latency is not None:
+            shown.append(f"latency ≤ {1e3 * self.max_latency:.4g} ms")
         return ", ".join(shown) or "no limits"
+
+
+def _check_bound(name: str, bound: object) -> None:
+    if bound is None or (isinstance(bound, int | float) and not isinstance(bound, bool) and 0 < bound < math.inf):
+        return
+    raise SearchError(f"{name} is {bound!r}; it must be a positive number")

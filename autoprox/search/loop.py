@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from autoprox.search.candidate import Candidate, SearchError
+from autoprox.search.pareto import pareto_front
 from autoprox.search.scorer import CandidateScorer
 
 
@@ -16,6 +17,7 @@ class StoredScore:
     key: str
     score: float | None
     problem: str = ""
+    latency: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class SearchResult:
     def ranked(self) -> tuple[Candidate, ...]:
         """The candidates, best first; equal scores in the order of scoring; those without a score last."""
         return tuple(sorted(self.candidates, key=lambda candidate: -candidate.fitness))
+
+    def front(self, objectives: Sequence[str]) -> tuple[Candidate, ...]:
+        """The candidates that no other one beats in all objectives, the best in the first objective first."""
+        return pareto_front(self.candidates, objectives)
 
 
 def score_proposals(
@@ -92,4 +98,6 @@ def _recalled(proposals: Sequence[Candidate], stored: Sequence[StoredScore], bef
                 f"architecture {number} of the stored history is not what this search would score; "
                 "was it written with other settings or by another version of autoprox? Start a new search"
             )
-    return [replace(proposal, score=known.score, problem=known.problem) for proposal, known in pairs]
+    return [
+        replace(proposal, score=known.score, problem=known.problem, latency=known.latency) for proposal, known in pairs
+    ]

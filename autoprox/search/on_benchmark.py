@@ -16,10 +16,11 @@ from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate, SearchError
+from autoprox.search.latency import Clock, LatencySetup, timed_scorer
 from autoprox.search.limits import Limits
 from autoprox.search.loop import SearchProgress, SearchResult, StoredScore, score_proposals
 from autoprox.search.proxies import ProxyLike, as_proxy, reads_columns, reads_structure_only
-from autoprox.search.scorer import ArchitectureScorer, table_scorer
+from autoprox.search.scorer import ArchitectureScorer, CandidateScorer, table_scorer
 from autoprox.search.strategies import DRAWN_TOGETHER, SearchSettings
 
 #: Which architectures of a benchmark a search may look at: all, or those of a split.
@@ -98,6 +99,7 @@ def search_benchmark(
     split: str = "all",
     batch: Batch | None = None,
     workers: int = 1,
+    latency: LatencySetup | None = None,
     stored: Sequence[StoredScore] = (),
     on_scored: Callable[[Candidate], None] = lambda candidate: None,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
@@ -122,12 +124,19 @@ def search_benchmark(
         return order[len(history) : len(history) + DRAWN_TOGETHER]
 
     budget, found = min(settings.budget, len(order)), as_proxy(proxy, batch)
-    if found.as_formula is not None and reads_columns(found):
-        from_table = table_scorer(benchmark, found.as_formula)
-        return score_proposals(propose, from_table, budget, stored, on_scored, on_progress)
     space = None if benchmark.space is None else get_space(benchmark.space)
+
+    def timed(scorer: CandidateScorer) -> CandidateScorer:
+        if not settings.measures_latency or space is None or benchmark.spec is None:
+            return scorer
+        clock = Clock(space, benchmark.spec, latency or LatencySetup())
+        return timed_scorer(scorer, clock, settings.limits.max_latency)
+
+    if found.as_formula is not None and reads_columns(found):
+        from_table = timed(table_scorer(benchmark, found.as_formula))
+        return score_proposals(propose, from_table, budget, stored, on_scored, on_progress)
     with ArchitectureScorer(found, space, benchmark.spec, batch, workers) as scorer:
-        return score_proposals(propose, scorer, budget, stored, on_scored, on_progress)
+        return score_proposals(propose, timed(scorer), budget, stored, on_scored, on_progress)
 
 
 def check_benchmark(
@@ -137,9 +146,23 @@ def check_benchmark(
     if settings.strategy != "random":
         raise SearchError(f"on a benchmark the strategy is random, not {settings.strategy}: mutants are not in it")
     _check_computable(benchmark, as_proxy(proxy, batch))
+    _check_objectives(benchmark, settings)
     if benchmark.spec is not None:
         batch.check(benchmark.spec)
     return offered(benchmark, split, settings.limits)
+
+
+def _check_objectives(benchmark: Benchmark, settings: SearchSettings) -> None:
+    """Check that the benchmark has what the objectives need.
+
+    Raises:
+        SearchError: it has no networks whose latency could be measured, or does not say a size.
+    """
+    if settings.measures_latency and benchmark.space is None:
+        raise SearchError(f"benchmark {benchmark.name} is tabular: it has no networks whose latency could be measured")
+    for name in settings.objectives:
+        if name in STRUCTURE and name not in benchmark.structure():
+            raise SearchError(f"benchmark {benchmark.name} does not say the {name} of its architectures: no objective")
 
 
 def _check_computable(benchmark: Benchmark, proxy: AnyProxy) -> None:

@@ -8,10 +8,11 @@ from random import Random
 from autoprox.bench_cache.spaces.registry import InputSpec, Space, get_space
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
+from autoprox.search.latency import Clock, LatencySetup, timed_scorer
 from autoprox.search.loop import SearchProgress, SearchResult, StoredScore, score_proposals
 from autoprox.search.proxies import ProxyLike, as_proxy
 from autoprox.search.region import Region
-from autoprox.search.scorer import ArchitectureScorer
+from autoprox.search.scorer import ArchitectureScorer, CandidateScorer
 from autoprox.search.strategies import STRATEGIES, SearchSettings
 
 
@@ -23,6 +24,7 @@ def search(
     spec: InputSpec | None = None,
     batch: Batch | None = None,
     workers: int = 1,
+    latency: LatencySetup | None = None,
     stored: Sequence[StoredScore] = (),
     on_scored: Callable[[Candidate], None] = lambda candidate: None,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
@@ -32,7 +34,8 @@ def search(
     `proxy` is a proxy, a formula, a text or path that `resolve` understands, or a function of an untrained network in
     training mode that returns a number; higher is better. Networks are built for `spec`, with weights that follow
     from the architecture alone, and run on `batch`. The result is the same for any number of `workers`; with several,
-    a function must be importable by name.
+    a function must be importable by name. Where the settings name latencies, `latency` says what they are measured
+    with.
 
     `stored` is what an earlier search with the same arguments scored, in its order. It is not scored again: with a
     larger budget, the search goes on from there. `on_scored` is told every candidate scored now, `on_progress` how far
@@ -54,7 +57,11 @@ def search(
         return strategy(history, region, settings)
 
     with ArchitectureScorer(as_proxy(proxy, batch), space, spec, batch, workers) as scorer:
-        return score_proposals(propose, scorer, settings.budget, stored, on_scored, on_progress)
+        chosen: CandidateScorer = scorer
+        if settings.measures_latency:
+            clock = Clock(space, spec, latency or LatencySetup())
+            chosen = timed_scorer(scorer, clock, settings.limits.max_latency)
+        return score_proposals(propose, chosen, settings.budget, stored, on_scored, on_progress)
 
 
 def check_space(space: Space, proxy: ProxyLike, settings: SearchSettings, spec: InputSpec, batch: Batch) -> None:

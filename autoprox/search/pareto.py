@@ -36,6 +36,7 @@ OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
         "params": Objective(lambda found: found.params, "parameters, few"),
         "flops": Objective(lambda found: found.flops, "multiply-adds of one image, few"),
         "activations": Objective(lambda found: found.activations, "outputs of convolutions and linears, few"),
+        "latency": Objective(lambda found: found.latency, "of a forward pass on this machine, low"),
     }
 )
 

@@ -33,6 +33,7 @@ from autoprox.proxy import PROXY_FILE, Proxy, named_proxy
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate, SearchError
+from autoprox.search.latency import LatencySetup
 from autoprox.search.limits import Limits
 from autoprox.search.loop import SearchProgress, SearchResult, StoredScore
 from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, of_one_network, search_benchmark
@@ -68,6 +69,7 @@ class SearchPlan:
 
     `tasks` (patterns) and `split` belong to a benchmark. `batch_data` are the bytes of a file of images (see
     `Batch.from_bytes`). Without them, the networks run on `samples` images of the benchmark, or Gaussian samples.
+    `latency` says what latencies are measured with, where the settings name them; else it is None.
 
     Raises:
         SearchError: both or neither of space and benchmark are given, or `search` or `search_benchmark` would raise
@@ -85,10 +87,13 @@ class SearchPlan:
     split: str = "all"
     samples: int = 2
     batch_data: bytes | None = field(default=None, repr=False)
+    latency: LatencySetup | None = None
 
     def __post_init__(self) -> None:
         if (self.space is None) == (self.benchmark is None):
             raise SearchError("a search is of a space or of a benchmark: name one of them")
+        measured = (self.latency or LatencySetup()) if self.settings.measures_latency else None
+        object.__setattr__(self, "latency", measured)
         if self.space is not None:
             if self.tasks or self.split != "all":
                 raise SearchError("tasks and split are a benchmark's, and a space has none")
@@ -105,6 +110,11 @@ class SearchPlan:
     def with_budget(self, budget: int) -> SearchPlan:
         """Return the plan of the same search with another budget."""
         return replace(self, settings=replace(self.settings, budget=budget))
+
+    @property
+    def of_several(self) -> bool:
+        """Whether there are several objectives, and so a front."""
+        return len(self.settings.objectives) > 1
 
     @property
     def batch(self) -> Batch:
@@ -130,6 +140,7 @@ class SearchPlan:
             "samples": self.samples,
             "batch": None if self.batch_data is None else _sha256(self.batch_data),
             "settings": asdict(self.settings),
+            **({} if self.latency is None else {"latency": asdict(self.latency)}),
         }
 
 
@@ -185,6 +196,7 @@ def read_plan(out: Path, spaces: Sequence[str] = (), operations: Vocabulary = OP
             split=stored["split"],
             samples=stored["samples"],
             batch_data=None if batch is None else (out / BATCH_FILE).read_bytes(),
+            latency=LatencySetup(**stored["latency"]) if "latency" in stored else None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise JournalError(f"{out / JOURNAL}: the plan on line 1 cannot be read ({error!r:.80})") from None
@@ -229,7 +241,8 @@ def run_search(
             raise SearchError(f"budget is {plan.settings.budget}, but the search in {out} has scored {len(stored)}")
 
         def append(candidate: Candidate) -> None:
-            journal.append(asdict(StoredScore(candidate.key, candidate.score, candidate.problem)))
+            latency = {} if candidate.latency is None else {"latency": candidate.latency}
+            journal.append({"key": candidate.key, "score": candidate.score, "problem": candidate.problem, **latency})
 
         outcome = _carry_on(plan, workers, stored, append, on_progress)
         write_results(plan, outcome, out, top)
@@ -252,6 +265,7 @@ def _carry_on(
             split=plan.split,
             batch=plan.batch,
             workers=workers,
+            latency=plan.latency,
             stored=stored,
             on_scored=on_scored,
             on_progress=on_progress,
@@ -266,6 +280,7 @@ def _carry_on(
         spec=plan.spec,
         batch=plan.batch,
         workers=workers,
+        latency=plan.latency,
         stored=stored,
         on_scored=on_scored,
         on_progress=on_progress,
@@ -287,12 +302,21 @@ def _stored_scores(journal: SearchJournal) -> tuple[StoredScore, ...]:
 
 
 def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int) -> None:
-    """Write the `top` best, with plan and verdicts, in `architectures.json`, and all scored in `architectures.csv`."""
+    """Write the `top` best, with plan and verdicts, in `architectures.json`, and all scored in `architectures.csv`.
+
+    With several objectives, the architectures of the front are the best: they come first, and all of them are written.
+    """
     name = plan.space if plan.benchmark is None else plan.benchmark.space
+    front = outcome.result.front(plan.settings.objectives) if plan.of_several else ()
+    first = {found.key for found in front}
     rows = []
-    for rank, found in enumerate(outcome.result.ranked, 1):
+    for rank, found in enumerate((*front, *(each for each in outcome.result.ranked if each.key not in first)), 1):
         arch = dict(found.arch) if name is None else get_space(name).to_json(found.arch)
         facts = {fact: _plain(getattr(found, fact)) for fact in STRUCTURE}
+        if plan.latency is not None:
+            facts["latency"] = found.latency
+        if plan.of_several:
+            facts["front"] = rank <= len(front)
         rows.append({"rank": rank, "score": found.score, **facts, "arch": arch, "problem": found.problem})
     record = {
         "format": RESULTS_FORMAT,
@@ -302,7 +326,9 @@ def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int)
         "provenance": dict(plan.proxy.provenance),
         "finished": outcome.result.finished,
         "scored": len(rows),
-        "architectures": [{key: row[key] for key in row if key != "problem" or row[key]} for row in rows[:top]],
+        "architectures": [
+            {key: row[key] for key in row if key != "problem" or row[key]} for row in rows[: len(front) or top]
+        ],
         "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
     }
     data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

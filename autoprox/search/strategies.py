@@ -43,6 +43,11 @@ class SearchSettings:
     crossover: float = 0.25
     objectives: tuple[str, ...] = ("score",)
 
+    @property
+    def measures_latency(self) -> bool:
+        """Whether the result depends on latencies."""
+        return "latency" in self.objectives or self.limits.max_latency is not None
+
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             close = suggestion(self.strategy, STRATEGIES)

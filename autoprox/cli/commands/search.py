@@ -12,6 +12,7 @@ import click
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space, pinned
+from autoprox.cli.front_options import chosen_latency, chosen_objectives, front_options, stored_front_choices
 from autoprox.cli.options import Count, NamesOptions, given_options, meanings, operations_option, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.display.search import SearchScreen, going_on, print_outcome
@@ -29,7 +30,9 @@ from autoprox.vocabulary import as_options, vocabulary
 
 _DEFAULTS, _SPEC = SearchSettings(), InputSpec()
 _SIZES = tuple(f"{side}_{fact}" for fact in WORDS for side in ("max", "min"))
-_GENES = ("budget", "seed", "population", "tournament")
+_GENES = ("budget", "seed", "tournament")
+#: The default population of NSGA-II: a small one comes closer to the front with a few hundred architectures.
+_OF_NSGA2 = 20
 
 
 @click.command("search", cls=NamesOptions)
@@ -46,15 +49,16 @@ _GENES = ("budget", "seed", "population", "tournament")
 @click.option("--min-flops", type=Count(), help="Multiply-adds of one image, such as 0.8G.")
 @click.option("--max-activations", type=Count(), help="Outputs of convolutions and linears for one image, such as 9M.")
 @click.option("--min-activations", type=Count(), help="Outputs of convolutions and linears for one image, such as 6M.")
+@front_options
 @click.option("--budget", type=int, default=_DEFAULTS.budget, show_default=True, help="Architectures to score.")
 @click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
 @click.option(
     "--strategy",
     type=click.Choice(list(STRATEGIES)),
-    show_default="evolution; random on a benchmark",
+    show_default="evolution; nsga2 for several objectives; random on a benchmark",
     help=f"How the next architectures are chosen. {meanings(STRATEGIES)}",
 )
-@click.option("--population", type=int, default=_DEFAULTS.population, show_default=True, help="Size, in evolution.")
+@click.option("--population", type=int, show_default=f"{_DEFAULTS.population}; {_OF_NSGA2} in nsga2", help="Its size.")
 @click.option("--tournament", type=int, default=_DEFAULTS.tournament, show_default=True, help="Size, in evolution.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Architectures to print and save.")
 @click.option("--tasks", default="", metavar="A,B,...", help="Tasks of the benchmark, `*` allowed.  [default: all]")
@@ -129,11 +133,8 @@ def _plan(given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -
     benchmark, tasks = load_benchmarks([choices["bench"]], own)[0] if on_bench else None, _names(choices["tasks"])
     return SearchPlan(
         proxy=resolve(choices["proxy"], operations),
-        settings=SearchSettings(
-            strategy=choices["strategy"] or ("random" if on_bench else "evolution"),
-            limits=Limits(**{name: choices[name] for name in _SIZES}),
-            **{name: choices[name] for name in _GENES},
-        ),
+        settings=_settings(choices, on_bench),
+        latency=chosen_latency(choices),
         space=None if on_bench else choices["space"],
         spec=spec if not on_bench or given & of_spec else None,
         benchmark=benchmark,
@@ -141,6 +142,20 @@ def _plan(given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -
         split=choices["split"],
         samples=choices["batch"],
         batch_data=None if images is None else _images(images, spec, benchmark, tasks, choices["batch"]),
+    )
+
+
+def _settings(choices: Mapping[str, Any], on_bench: bool) -> SearchSettings:
+    objectives = chosen_objectives(choices)
+    strategy = choices["strategy"] or ("random" if on_bench else "nsga2" if len(objectives) > 1 else "evolution")
+    if choices["population"] is None:
+        choices = {**choices, "population": _OF_NSGA2 if strategy == "nsga2" else _DEFAULTS.population}
+    return SearchSettings(
+        strategy=strategy,
+        limits=Limits(**{name: choices[name] for name in (*_SIZES, "max_latency")}),
+        objectives=objectives,
+        population=choices["population"],
+        **{name: choices[name] for name in _GENES},
     )
 
 
@@ -179,6 +194,7 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
     shape = (spec.image_size, spec.in_channels, spec.num_classes, spec.patch_size) if spec else (None,) * 4
     return {
         **record["settings"],
+        **stored_front_choices(plan),
         **record["settings"]["limits"],
         **dict(zip(("image_size", "channels", "classes", "patch_size"), shape, strict=True)),
         "space": plan.space,
@@ -230,4 +246,6 @@ def _heading(plan: SearchPlan, out: Path | None) -> str:
         f"proxy {name}{plan.proxy.text}{ran_on}\n"
         f"{where}, {settings.limits}\n"
         f"strategy {settings.strategy}, budget {settings.budget}, seed {settings.seed}"
+        + (f"\nobjectives {', '.join(settings.objectives)}" if plan.of_several else "")
+        + (f"\nlatency is {plan.latency}" if plan.latency else "")
     )
