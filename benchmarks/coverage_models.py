@@ -76,6 +76,10 @@ TRANSFORMERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "focalnet": ("FocalNetForImageClassification", "FocalNetConfig", {"image_size": 64, "embed_dim": 24, "depths": [1, 1, 2, 1]}),
     "convnext": ("ConvNextForImageClassification", "ConvNextConfig", {"hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 2, 1]}),
     "convnextv2": ("ConvNextV2ForImageClassification", "ConvNextV2Config", {"hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 2, 1]}),
+    "timesformer": ("TimesformerForVideoClassification", "TimesformerConfig", _VISION | {"num_frames": 2}),
+    "videomae": ("VideoMAEForVideoClassification", "VideoMAEConfig", _VISION | {"num_frames": 4}),
+    "vivit": ("VivitForVideoClassification", "VivitConfig", _VISION | {"num_frames": 4, "tubelet_size": [2, 16, 16]}),
+    "vjepa2": ("VJEPA2ForVideoClassification", "VJEPA2Config", {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "crop_size": 64, "frames_per_clip": 4, "pred_hidden_size": 64, "pred_num_hidden_layers": 2, "pred_num_attention_heads": 4, "num_pooler_layers": 1}),
     "perceiver": ("PerceiverForImageClassificationLearned", "PerceiverConfig", {"num_latents": 16, "d_latents": 64, "num_self_attends_per_block": 2, "num_self_attention_heads": 4, "num_cross_attention_heads": 1, "image_size": 56}),
 }  # fmt: skip
 
@@ -101,10 +105,11 @@ def _timm(name: str) -> tuple[torch.nn.Module, torch.Tensor]:
     model = timm.create_model(name)
     channels, *size = model.default_cfg["input_size"]
     if not model.default_cfg.get("fixed_input_size", False):
-        smaller = torch.randn(1, channels, *(min(side, 128) for side in size))
-        with torch.no_grad(), contextlib.suppress(AssertionError, RuntimeError):  # no multiple of what the model needs
-            model.eval()(smaller)
-            return model, smaller
+        for side in (128, 112):
+            smaller = torch.randn(1, channels, *(min(side, each) for each in size))
+            with torch.no_grad(), contextlib.suppress(AssertionError, RuntimeError):  # no multiple of what it needs
+                model.eval()(smaller)
+                return model, smaller
     return model, torch.randn(1, channels, *size)
 
 
@@ -117,7 +122,9 @@ def _transformers(model: str, config: str, changes: dict[str, Any]) -> tuple[tor
         return network, torch.randint(0, 512, (1, 64))
     size = getattr(made, "image_size", None) or getattr(getattr(made, "vision_config", None), "image_size", None) or 224
     size = size if isinstance(size, int) else size[0]
-    return network, torch.randn(1, 3, size, size)
+    frames = getattr(made, "num_frames", None) or getattr(made, "frames_per_clip", None)
+    size = getattr(made, "crop_size", size)
+    return network, torch.randn(1, frames, 3, size, size) if frames else torch.randn(1, 3, size, size)
 
 
 def _torchvision(name: str) -> tuple[torch.nn.Module, torch.Tensor]:

@@ -175,10 +175,17 @@ def _attention_before(graph: Graph, free: list[Core], pair: Pair, ends: int) -> 
         if use.kind == "convolution":
             recent |= _since(use.sources, ends)
     for core in free:
-        exits = core.last.bit if core.proj else core.mask
+        exits = core.last.bit | _spread(graph, core.last) if core.proj else core.mask
         if recent & exits or (core.stream == stream and core.members[0].number < pair.fc2.number):
             return core
     return None
+
+
+def _spread(graph: Graph, last: Use) -> int:
+    """Return the products by which states that attention gathered are given back to the tokens (state space)."""
+    near = [use for use in graph.readers[last.number] if last.bit in use.sides]
+    after = [use for reader in near for use in graph.readers[reader.number] if reader.bit in use.sides]
+    return sum({use.bit for use in (*near, *after) if use.kind == "product"})
 
 
 def _mixer(graph: Graph, pair: Pair, ends: int) -> dict[str, list[Use]]:
@@ -187,7 +194,7 @@ def _mixer(graph: Graph, pair: Pair, ends: int) -> dict[str, list[Use]]:
     for last in reversed(list(graph.record.members(_since(stream, ends)))):
         together = [u for u in graph.record.members(stream) if graph.is_mixing(u) and u.sources == last.sources]
         direct = stream == sum(u.bit for u in together)
-        if last.kind in ("input", "recurrent") or last.bit & ends or last.rows <= graph.record.samples < pair.fc2.rows:
+        if last.kind in ("input", "recurrent", "product") or last.bit & ends or last.rows <= graph.record.samples < pair.fc2.rows:
             continue
         if not graph.is_residual(last.sources, pair.fc2 if direct else last):
             entries, reached = _entries(graph, last, stream)

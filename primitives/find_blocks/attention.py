@@ -115,6 +115,9 @@ def _read(graph: Graph, core: Core) -> None:
     inside = core.mask
     sides = [side & ~inside for product in core.products for side in product.sides]
     by_side = {side: graph.projections_behind(side, inside)[0] for side in sides if graph.few(side)}
+    read = {use.sources for uses in by_side.values() for use in uses}
+    # a sum that is projected for another side is the residual stream, which meets what is made of it
+    by_side = {side: uses for side, uses in by_side.items() if side.bit_count() == 1 or side not in read}
     near = sum({use.bit for uses in by_side.values() for use in uses})
     # what reads only what is read here is a table of relative positions
     direct = {u.number: u for uses in by_side.values() for u in uses if not _reads_only(graph, u, near)}

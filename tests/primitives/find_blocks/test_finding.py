@@ -124,6 +124,20 @@ class Tokens(nn.Module):
         return self.mix(x.mT).mT
 
 
+class StateSpace(nn.Module):
+    """The residual stream itself meets probabilities over tokens, which one projection of it makes (EfficientViM)."""
+
+    def __init__(self, width: int = 8, states: int = 3) -> None:
+        super().__init__()
+        self.all, self.dw = nn.Conv1d(width, 2 * states, 1), nn.Conv1d(2 * states, 2 * states, 3, 1, 1, groups=6)
+        self.before, self.out = nn.Conv1d(width, width, 3, 1, 1, groups=width), nn.Conv1d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mT + self.before(x.mT)
+        weights, spread = self.dw(self.all(x)).chunk(2, 1)
+        return (self.out(x @ weights.softmax(-1).mT) @ spread).mT
+
+
 class Depthwise(nn.Module):
     """ConvNeXt: one residual branch of a depth-wise convolution and an MLP."""
 
@@ -180,6 +194,7 @@ FOUND: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], dict[st
     "gated MLP": (
         Windows, Gated, {"qkv": ("0.all",), "proj": ("0.out",), "fc1": ("1.gate", "1.up"), "fc2": ("1.down",)}, "0",
     ),
+    "state space": (StateSpace, mlp, {"qkv": ("0.all",), "proj": ("0.out",), **FC}, "0"),
     "MLP-Mixer": (Tokens, mlp, {"qkv": ("0.mix.0.0",), "proj": ("0.mix.0.2",), **FC}, ""),
     "ResMLP": (lambda: Tokens(single=True), mlp, {"proj": ("0.mix",), **FC}, ""),
 }  # fmt: skip
