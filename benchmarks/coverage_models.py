@@ -122,9 +122,10 @@ def _transformers(model: str, config: str, changes: dict[str, Any]) -> tuple[tor
         return network, torch.randint(0, 512, (1, 64))
     size = getattr(made, "image_size", None) or getattr(getattr(made, "vision_config", None), "image_size", None) or 224
     size = size if isinstance(size, int) else size[0]
-    frames = getattr(made, "num_frames", None) or getattr(made, "frames_per_clip", None)
-    size = getattr(made, "crop_size", size)
-    return network, torch.randn(1, frames, 3, size, size) if frames else torch.randn(1, 3, size, size)
+    if not model.endswith("VideoClassification"):
+        return network, torch.randn(1, 3, size, size)
+    frames, size = getattr(made, "num_frames", 4), getattr(made, "crop_size", size)
+    return network, torch.randn(1, frames, 3, size, size)
 
 
 def _torchvision(name: str) -> tuple[torch.nn.Module, torch.Tensor]:

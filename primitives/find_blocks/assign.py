@@ -194,7 +194,11 @@ def _mixer(graph: Graph, pair: Pair, ends: int) -> dict[str, list[Use]]:
     for last in reversed(list(graph.record.members(_since(stream, ends)))):
         together = [u for u in graph.record.members(stream) if graph.is_mixing(u) and u.sources == last.sources]
         direct = stream == sum(u.bit for u in together)
-        if last.kind in ("input", "recurrent", "product") or last.bit & ends or last.rows <= graph.record.samples < pair.fc2.rows:
+        if (
+            last.kind in ("input", "recurrent", "product")
+            or last.bit & ends
+            or last.rows <= graph.record.samples < pair.fc2.rows
+        ):
             continue
         if not graph.is_residual(last.sources, pair.fc2 if direct else last):
             entries, reached = _entries(graph, last, stream)
