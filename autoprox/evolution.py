@@ -87,7 +87,7 @@ class EvolutionResult:
     `report` has no test split where the run was interrupted. `fittest` is the best formula on the evolve split; the
     validation split may have chosen another of the `FINALISTS`, which is the formula of `proxy`. `looks` says how often
     test was looked at over the run's life. `held_out` is the report on the test split of the tasks that were left out,
-    None where none was, or the run was interrupted.
+    None where none was, or the run was interrupted. `history` has a line for each generation (`generation_lines`).
     """
 
     proxy: Proxy
@@ -97,6 +97,7 @@ class EvolutionResult:
     fittest: str
     looks: str = ""
     held_out: Report | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
 
 
 def start_evolution(
@@ -277,7 +278,8 @@ def _carry_on(
     save_report(out, settings, chosen, verdict, left_out)
     looks = add_look(out, "evolve", _names(settings), chosen.text) if finished else looks_so_far(out)
     fittest = records[-1]["best"]["formula"]
-    return EvolutionResult(proxy, verdict, finished, len(records) - 1, fittest, looks, left_out)
+    history = tuple(generation_lines(records))
+    return EvolutionResult(proxy, verdict, finished, len(records) - 1, fittest, looks, left_out, history)
 
 
 def _names(settings: EvolutionSettings) -> list[str]:
@@ -382,8 +384,12 @@ def save_report(
     write_csv(out / "report.csv", rows)
 
 
+def generation_lines(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a line for each generation of the journal: its number, formulas tried until then, the best formula."""
+    return [{"generation": r["generation"], "unique": r["unique"], **r["best"]} for r in records]
+
+
 def write_generations(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write `generations.csv`: one line for each generation of the journal."""
-    rows = [{"generation": r["generation"], "unique": r["unique"], **r["best"]} for r in records]
-    if rows:
+    if rows := generation_lines(records):
         write_csv(out / "generations.csv", rows)

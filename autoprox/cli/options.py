@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import click
@@ -102,26 +101,3 @@ def given_options(context: click.Context) -> set[str]:
     """Return the names of the options that stand on the command line, of which some may have their default value."""
     source = click.core.ParameterSource.COMMANDLINE
     return {name for name in context.params if context.get_parameter_source(name) is source}
-
-
-def split_outside_brackets(text: str) -> list[str]:
-    """Return the parts between commas; a comma inside brackets belongs to a formula and splits nothing."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "([") - (character in ")]")
-        if character == "," and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts if part.strip()]
-
-
-def numbered_directories(under: Path) -> list[Path]:
-    """Return the folders whose names are numbers, in the order of the numbers."""
-    return sorted((path for path in under.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
-
-
-def next_directory(under: Path) -> Path:
-    """Return the folder with the next free number: `under/001` where there is none yet."""
-    taken = numbered_directories(under)
-    return under / f"{int(taken[-1].name) + 1 if taken else 1:03d}"

@@ -17,7 +17,7 @@ from rich.text import Text
 from autoprox.bench_cache.benchmarks.library import file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
-from autoprox.display.terminal import duration, make_table, number, numbers, progress_bar, say
+from autoprox.display.terminal import duration, make_table, number, numbers, progress_bar, redraws, say
 from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
@@ -87,7 +87,7 @@ class EvolutionScreen:
             self.bar = progress_bar(self.console, "building statistics")
             self.bar.start()
             self.bar.add_task("", total=of)
-            if not self.console.is_terminal:
+            if not redraws(self.console):
                 say(self.console, f"building statistics of {of} networks")
         self.bar.update(self.bar.task_ids[0], completed=done, total=of)
         if done == of:
@@ -109,7 +109,7 @@ class EvolutionScreen:
         done = record["generation"] - first
         left = elapsed / done * (self.generations - record["generation"]) if done else float("nan")
         self.records.append((record, rate, left))
-        if not self.console.is_terminal:
+        if not redraws(self.console):
             say(self.console, _line(*self.records[-1]))
             return
         if self.live is None:
@@ -155,37 +155,52 @@ def why_chosen(result: EvolutionResult) -> list[str]:
     ]
 
 
-def print_result(
-    console: Console,
+def heading(settings: EvolutionSettings, out: Path, generations: int) -> Text:
+    """Return what a run evolves on and how, up to which generation."""
+    held_out = f"held out whole: {', '.join(settings.held_out)}\n" if settings.held_out else ""
+    refine = "" if settings.refine == "none" else f"refine {settings.refine}, "
+    return Text.assemble(
+        ("autoprox evolve", "bold"),
+        f" → {out}\n"
+        f"tasks {', '.join(weighted_tasks(settings))}\n"
+        f"{held_out}"
+        f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
+        f"{refine}population {settings.population}, generations {generations}, seed {settings.seed}",
+    )
+
+
+def result_parts(result: EvolutionResult, settings: EvolutionSettings) -> Iterator[str | Text | Table]:
+    """Yield the formula, why it was chosen, its report and the verdict, as texts and tables."""
+    yield Text.assemble("\n", ("formula", "bold"), f"  {result.proxy.formula.text}")
+    yield from why_chosen(result)
+    for split in dict.fromkeys(row.split for row in result.report.rows):
+        yield _report_table(result.report, split, _title(split, settings))
+    yield from verdict(result.report, "test" if result.finished else "validation")
+    if result.held_out is not None:
+        title = "Kendall τ-b on the test split of the tasks that were held out whole"
+        yield _report_table(result.held_out, "test", title)
+        yield f"Held out whole: {' '.join(verdict(result.held_out, 'test'))}"
+        yield f"There {FITTED} was fitted to the evolve split of the very task, which evolution never saw."
+    yield result.looks
+    if not result.finished:
+        yield f"Interrupted after generation {result.generations}: the test split was not looked at."
+
+
+def next_steps(
     result: EvolutionResult,
     settings: EvolutionSettings,
     out: Path,
     spaces: Sequence[str] = (),
     operations: Sequence[str] = (),
-) -> None:
-    """Print the formula, why it was chosen, its report, the verdict, and what to do next.
+) -> Iterator[str]:
+    """Yield how to go on with an interrupted run, what was saved, and a command that uses the formula.
 
     `spaces` and `operations` are the user's own, which commands have to name again.
     """
-    say(console, Text.assemble("\n", ("formula", "bold"), f"  {result.proxy.formula.text}"))
-    for line in why_chosen(result):
-        say(console, line)
-    for split in dict.fromkeys(row.split for row in result.report.rows):
-        console.print(_report_table(result.report, split, _title(split, settings)))
-    split = "test" if result.finished else "validation"
-    for line in verdict(result.report, split):
-        say(console, line)
-    if result.held_out is not None:
-        title = "Kendall τ-b on the test split of the tasks that were held out whole"
-        console.print(_report_table(result.held_out, "test", title))
-        say(console, f"Held out whole: {' '.join(verdict(result.held_out, 'test'))}")
-        say(console, f"There {FITTED} was fitted to the evolve split of the very task, which evolution never saw.")
-    say(console, result.looks)
     if not result.finished:
-        say(console, f"Interrupted after generation {result.generations}: the test split was not looked at.")
-        say(console, f"Go on with: {resume_command(out, as_options(spaces, operations))}")
-    say(console, f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl")
-    say(console, f"Next: {_next_command(result, settings, out, spaces, operations)}")
+        yield f"Go on with: {resume_command(out, as_options(spaces, operations))}"
+    yield f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl"
+    yield f"Next: {_next_command(result, settings, out, spaces, operations)}"
 
 
 def _next_command(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -29,15 +31,64 @@ WIDTH = 120
 UNDEFINED = "–"
 
 
-def make_console() -> Console:
-    """Return a console that prints names and paths as they are and never reads them as markup."""
-    known = Console().is_terminal or "COLUMNS" in os.environ
+#: How a notebook shows what would be printed.
+_HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+def make_console(*, silent: bool = False) -> Console:
+    """Return a console that prints names and paths as they are and never reads them as markup; nothing if `silent`."""
+    if silent:
+        return Console(file=io.StringIO(), quiet=True, force_terminal=False, force_jupyter=False)
+    there = Console()
+    known = there.is_terminal or there.is_jupyter or "COLUMNS" in os.environ
     return Console(width=None if known else WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def redraws(console: Console) -> bool:
+    """Return whether progress can be drawn in place: on a terminal, and in a notebook that has ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def say(console: Console, text: str | Text, style: str = "") -> None:
     """Print text without breaking its lines, so that a command or a path in it can be copied."""
     console.print(text, style=style, soft_wrap=True)
+
+
+def show(console: Console, parts: Iterable[str | Text | Table]) -> None:
+    """Print texts and tables; lines of text are not broken."""
+    for part in parts:
+        if isinstance(part, Table):
+            console.print(part)
+        else:
+            say(console, part)
+
+
+class Parts:
+    """Texts and tables as one thing that rich prints on any console; nothing in them is read as markup."""
+
+    def __init__(self, parts: Iterable[str | Text | Table]) -> None:
+        self.parts = tuple(parts)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Return the parts, one below the other."""
+        plain = options.update(markup=False, highlight=False)
+        for part in self.parts:
+            yield from console.render(part, plain)
+
+
+def as_text(shown: RenderableType) -> str:
+    """Return what is printed, as plain text."""
+    console = Console(width=WIDTH, file=io.StringIO(), force_terminal=False, force_jupyter=False)
+    with console.capture() as captured:
+        console.print(shown)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+
+
+def as_html(shown: RenderableType) -> str:
+    """Return what is printed, as HTML with its colours."""
+    console = Console(width=WIDTH, file=io.StringIO(), record=True, force_jupyter=False)
+    console.print(shown)
+    return console.export_html(inline_styles=True, code_format=_HTML)
 
 
 def summary(benchmark: Benchmark) -> str:
@@ -79,14 +130,14 @@ def numbers(*heads: str, style: str = "") -> list[Column]:
 
 
 def progress_bar(console: Console, what: str, *fields: str) -> Progress:
-    """Return a bar that counts, with the time that has passed and the time that is left; nothing without a terminal.
+    """Return a bar that counts, with the time that has passed and that is left; nothing where it cannot be redrawn.
 
     `fields` are the names of the task's fields that stand behind the count, each as "name value".
     """
     shown: Iterable[ProgressColumn] = (TextColumn(f"{name} {{task.fields[{name}]}}") for name in fields)
     counted = (TextColumn(what), BarColumn(), MofNCompleteColumn(), *shown)
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    return Progress(*counted, *times, console=console, disable=not console.is_terminal)
+    return Progress(*counted, *times, console=console, disable=not redraws(console))
 
 
 def download_bars(console: Console) -> Progress:

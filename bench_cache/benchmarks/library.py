@@ -60,15 +60,17 @@ def installed(folder: Path | None = None) -> tuple[Installed, ...]:
     return tuple(found)
 
 
-def load_benchmarks(refs: Sequence[str | os.PathLike[str]], spaces: Sequence[str] = ()) -> list[Benchmark]:
+def load_benchmarks(refs: Sequence[Benchmark | str | os.PathLike[str]], spaces: Sequence[str] = ()) -> list[Benchmark]:
     """Return the benchmarks that `load_benchmark` returns, and check that each of the `spaces` is one of theirs.
+
+    A benchmark that is given as it is stays as it is.
 
     Raises:
         BenchmarkError: as `load_benchmark` does, or no benchmark is of a space that is named.
         ArchitectureError: a space that is named cannot be loaded.
     """
     named = [pinned(space) for space in spaces]
-    found = [load_benchmark(ref, named) for ref in refs]
+    found = [ref if isinstance(ref, Benchmark) else load_benchmark(ref, named) for ref in refs]
     for space in named:
         if all(benchmark.space != space for benchmark in found):
             others = ", ".join(f"{each.name} is of {each.space_name or 'no space'}" for each in found)

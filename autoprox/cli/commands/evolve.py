@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.text import Text
 
-from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benchmarks
+from autoprox.api.evolving import check_resumed, evolve, run_directory
+from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
-from autoprox.bench_cache.runtime.files import advising
 from autoprox.bench_cache.runtime.local_pool import close_pool
 from autoprox.cli.options import (
     given_options,
     meanings,
-    next_directory,
-    numbered_directories,
     operations_option,
     spaces_option,
     workers_option,
 )
 from autoprox.cli.root import INTERRUPTED
-from autoprox.display.evolution import EvolutionScreen, networks_read, print_result, resume_command, weighted_tasks
-from autoprox.display.terminal import make_console, say
-from autoprox.evolution import JOURNAL, read_settings, run_evolution, start_evolution, stored_benchmarks
+from autoprox.display.evolution import next_steps, resume_command
+from autoprox.display.terminal import make_console, say, show
+from autoprox.evolution import JOURNAL, read_settings
 from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
-from autoprox.vocabulary import as_options, vocabulary
+from autoprox.vocabulary import as_options
 
 _DEFAULTS = EvolutionSettings((), ())
 
@@ -121,43 +117,31 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
     finalists. The test split is used once, at the end. Ctrl-C ends early with the best so far.
     """
-    console, known, own = make_console(), vocabulary(operations), as_options(spaces, operations)
+    given = {name: choices[name] for name in given_options(context) & choices.keys()}
+    folder, own = run_directory(out, resume), as_options(spaces, operations)
     if resume:
-        out = out or _last_run()
-        generations = _agreed(context, out, [*benches, tasks, *leave_out_tasks, *leave_out_benches], choices)
-        executor = _cluster(context, dask, read_settings(out).grammar)
-    else:
-        executor = _cluster(context, dask, choices["grammar"])  # before there is a run
-        out = out or next_directory(Path("runs"))
-        benches = benches or [DEFAULT_BENCHMARK]
-        benchmarks = load_benchmarks([*benches, *leave_out_benches], spaces)
-        evolved, held_out = benchmarks[: len(benches)], benchmarks[len(benches) :]
-        patterns = [name for part in tasks.split(",") if (name := part.strip())]
-        with advising("the run needs a folder that can be written and has room; or choose another --out"):
-            start_evolution(evolved, patterns, out, known, leave_out_tasks, held_out, **choices)
-        generations = None
-    settings = read_settings(out)
-    say(console, Text.assemble(("autoprox evolve", "bold"), _heading(settings, out, generations)))
-    for line in networks_read(settings, stored_benchmarks(out, settings, spaces)):
-        say(console, line)
+        check_resumed(folder, given, [*benches, tasks, *leave_out_tasks, *leave_out_benches])
+    grammar = read_settings(folder).grammar if resume else choices["grammar"]
+    console = make_console()
     try:
-        with (
-            advising(f"nothing that was finished is lost; when this is mended, go on with {resume_command(out, own)}"),
-            EvolutionScreen(console, settings.generations if generations is None else generations) as screen,
-        ):
-            result = run_evolution(
-                out,
-                operations=known,
-                spaces=spaces,
-                generations=generations,
-                workers=workers,
-                executor=executor,
-                watch=screen.watch(),
-            )
+        result = evolve(
+            benches,
+            tasks=tasks,
+            leave_out_tasks=leave_out_tasks,
+            leave_out_benchmarks=leave_out_benches,
+            operations=operations,
+            space=spaces,
+            workers=workers,
+            executor=_cluster(context, dask, grammar),
+            out=folder,
+            resume=resume,
+            **given,
+        )
     except KeyboardInterrupt:
-        say(console, f"Nothing that was finished is lost. Go on with: {resume_command(out, own)}")
+        if (folder / JOURNAL).exists():
+            say(console, f"Nothing that was finished is lost. Go on with: {resume_command(folder, own)}")
         raise
-    print_result(console, result, settings, out, spaces, operations)
+    show(console, (*result.parts(), *next_steps(result, result.settings, folder, spaces, operations)))
     return 0 if result.finished else INTERRUPTED
 
 
@@ -172,42 +156,3 @@ def _cluster(context: click.Context, address: str | None, grammar: str) -> Execu
     pool = DaskPool(address)
     context.call_on_close(lambda: close_pool(pool))
     return pool
-
-
-def _agreed(context: click.Context, out: Path, judged_on: Sequence[str], choices: Mapping[str, Any]) -> int:
-    """Return the generation to resume to; refuse options that would change the run's result half-way.
-
-    `judged_on` has the values of the options that name benchmarks and tasks.
-    """
-    stored = asdict(read_settings(out))
-    given = given_options(context) & choices.keys()
-    for name in sorted(given - {"generations"}):
-        if choices[name] != stored[name]:
-            raise SettingsError(f"the run in {out} has --{name} {stored[name]}; resume it without --{name}")
-    if any(judged_on):
-        raise SettingsError(
-            f"the run in {out} has its benchmarks and tasks; resume it without --bench and --tasks, and without "
-            "--leave-out-task and --leave-out-bench"
-        )
-    return choices["generations"] if "generations" in given else stored["generations"]
-
-
-def _last_run() -> Path:
-    runs = [path for path in numbered_directories(Path("runs")) if (path / JOURNAL).exists()]
-    if not runs:
-        raise SettingsError("there is no run in runs/ to resume; name its directory with --out")
-    return runs[-1]
-
-
-def _heading(settings: EvolutionSettings, out: Path, generations: int | None) -> str:
-    refine = "" if settings.refine == "none" else f"refine {settings.refine}, "
-    held_out = f"held out whole: {', '.join(settings.held_out)}\n" if settings.held_out else ""
-    return (
-        f" → {out}\n"
-        f"tasks {', '.join(weighted_tasks(settings))}\n"
-        f"{held_out}"
-        f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
-        f"{refine}population {settings.population}, "
-        f"generations {settings.generations if generations is None else generations}, "
-        f"seed {settings.seed}"
-    )

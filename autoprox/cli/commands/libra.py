@@ -11,16 +11,15 @@ import numpy as np
 import orjson
 from rich.table import Table
 
+from autoprox.api.arguments import next_directory, split_outside_brackets
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.cli.options import (
     given_options,
-    next_directory,
     operations_option,
     spaces_option,
-    split_outside_brackets,
     tasks_option,
     workers_option,
 )

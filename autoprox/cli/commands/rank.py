@@ -7,13 +7,12 @@ from pathlib import Path
 
 import click
 
+from autoprox.api.arguments import next_directory, split_outside_brackets
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.cli.options import (
     Count,
-    next_directory,
     operations_option,
     spaces_option,
-    split_outside_brackets,
     tasks_option,
     workers_option,
 )

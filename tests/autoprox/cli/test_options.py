@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 import pytest
 
-from autoprox.cli.options import Count, next_directory, split_outside_brackets
+from autoprox.api.arguments import next_directory, split_outside_brackets
+from autoprox.cli.options import Count
 
 
 @pytest.mark.parametrize(
