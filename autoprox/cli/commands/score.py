@@ -21,7 +21,8 @@ from autoprox.cli.devices import DEVICES, chosen_device, whole_float32
 from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
 from autoprox.cli.options import given_options, operations_option
 from autoprox.display.terminal import make_console, make_table, number, numbers, say, size
-from autoprox.models import ModelError, build_model, class_count, first_output
+from autoprox.models import FORMS, ModelError, build_model, class_count, first_output
+from autoprox.own_layers import LayersFunction, layers_function
 from autoprox.primitives import LayerError, read_statistics
 from autoprox.proxy import resolve
 from autoprox.rank.caption import made_inputs
@@ -83,22 +84,21 @@ class _Samples:
     "score",
     help=f"""Score untrained models by proxies and rank them, best first.
 
-    Name each proxy with --proxy, before or after the models. Every score is higher for better models.
+    A MODEL has a colon. What has none is a PROXY, which --proxy names too. Every score is higher for better models.
 
     \b
-    autoprox score timm:vit_tiny_patch16_224 timm:deit_small_patch16_224 --proxy snip --proxy 'sum(fro(weight))'
+    autoprox score snip 'sum(fro(weight))' timm:vit_tiny_patch16_224 timm:deit_small_patch16_224
     autoprox score my_models.py:small my_models.py:large --proxy runs/001 --images photos/
     autoprox score my_models.py:backbone --proxy snip --readout last_hidden_state --device cpu
 
     {MODELS_HELP}
     """,
 )
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("names", nargs=-1, metavar="PROXY... MODEL...")
 @click.option(
     "--proxy",
     "proxies",
     multiple=True,
-    required=True,
     metavar="PROXY",
     help="Run directory, proxy file, shipped name, or formula; may be repeated.",
 )
@@ -116,21 +116,28 @@ class _Samples:
     metavar="NAME",
     help="What stands for class scores in the output of a model without a head, such as last_hidden_state.",
 )
+@click.option(
+    "--layers",
+    metavar="FILE.py:FUNCTION",
+    help="Function of a model that names its layers, [{'qkv': NAME, ...}, ...].  [default: they are found]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @operations_option
 @click.pass_context
 def command(
     context: click.Context,
-    models: Sequence[str],
+    names: Sequence[str],
     proxies: Sequence[str],
     settings: Sequence[tuple[str, Any]],
     readout: str | None,
+    layers: str | None,
     device: str,
     as_json: bool,
     operations: Sequence[str],
     **shape: Any,
 ) -> None:
     """Print a table for each proxy: the models, best first, with their size and the seconds that each score took."""
+    models, proxies = _told_apart(names, proxies)
     samples = _samples(given_options(context), **shape)
     known = vocabulary(operations)
     chosen = [resolve(proxy, known) for proxy in dict.fromkeys(proxies)]
@@ -138,10 +145,10 @@ def command(
     if odd:
         raise click.UsageError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")
     scored = []
-    where = chosen_device(device)
+    where, listed = chosen_device(device), None if layers is None else layers_function(layers)
     with one_thread(), whole_float32():
         for model in dict.fromkeys(models):
-            scored.append(_score(_Model(model, dict(settings), readout, where), chosen, samples))
+            scored.append(_score(_Model(model, dict(settings), readout, where, listed), chosen, samples))
             give_back_memory()
     if not any(score.value is not None for found in scored for score in found.scores):
         raise ModelError(
@@ -151,6 +158,17 @@ def command(
         click.echo(_json(scored, chosen, samples))
     else:
         _print(make_console(), scored, chosen, samples)
+
+
+def _told_apart(names: Sequence[str], proxies: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the models and the proxies. With --proxy all names are models; else those that have a colon."""
+    models = [name for name in names if proxies or ":" in name]
+    proxies = [*proxies, *(name for name in names if name not in models)]
+    if not models:
+        raise click.UsageError(f"score which model? Name a MODEL: {FORMS}")
+    if not proxies:
+        raise click.UsageError("score with what? Name a PROXY: `autoprox proxies` lists the shipped ones")
+    return models, proxies
 
 
 def _samples(
@@ -172,12 +190,13 @@ def _samples(
 
 @dataclass(frozen=True)
 class _Model:
-    """A model as the command line names it: what builds it, what is read of its output, and where it runs."""
+    """A model as the command line names it: what builds it, what is read of it, and where it runs."""
 
     name: str
     settings: Mapping[str, Any]
     readout: str | None
     device: torch.device
+    layers: LayersFunction | None
 
     def built(self, samples: _Samples) -> torch.nn.Module:
         """Return the network. Its weights are drawn on the CPU, so that they are the same on every device."""
@@ -197,7 +216,9 @@ def _score(model: _Model, proxies: Sequence[AnyProxy], samples: _Samples) -> _Sc
     except LayerError:
         counted = {}
     with sharing_results() as shared:
-        scores = [function_score(proxy, network, inputs, targets, samples.seed, shared) for proxy in proxies]
+        scores = [
+            function_score(proxy, network, inputs, targets, samples.seed, shared, model.layers) for proxy in proxies
+        ]
     return _Scored(model.name, params, counted.get("flops"), counted.get("activations"), tuple(scores))
 
 
