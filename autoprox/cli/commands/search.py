@@ -13,6 +13,7 @@ from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, get_space, pinned
 from autoprox.cli.front_options import chosen_latency, chosen_objectives, front_options, stored_front_choices
+from autoprox.cli.model_options import input_spec, patch_size_option
 from autoprox.cli.options import Count, NamesOptions, given_options, meanings, operations_option, workers_option
 from autoprox.cli.root import INTERRUPTED
 from autoprox.display.search import SearchScreen, going_on, print_outcome
@@ -74,7 +75,7 @@ _OF_NSGA2 = 20
 @click.option("--image-size", type=int, default=_SPEC.image_size, show_default=True, help="Pixels of a side.")
 @click.option("--classes", type=int, default=_SPEC.num_classes, show_default=True, help="Outputs of a network.")
 @click.option("--channels", type=int, default=_SPEC.in_channels, show_default=True, help="Channels of an image.")
-@click.option("--patch-size", type=int, default=_SPEC.patch_size, show_default=True, help="Pixels of a patch's side.")
+@patch_size_option("Pixels of a patch's side.")
 @operations_option
 @workers_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep journal and results here.")
@@ -129,7 +130,7 @@ def _plan(given: set[str], choices: Mapping[str, Any], operations: Vocabulary) -
             f"--batch is for samples without images and for folders; {images} has its own number: leave it out"
         )
     of_spec = {"image_size", "classes", "channels", "patch_size"}
-    spec = InputSpec(choices["image_size"], choices["channels"], choices["classes"], choices["patch_size"])
+    spec = input_spec(choices["image_size"], choices["channels"], choices["classes"], choices["patch_size"])
     benchmark, tasks = load_benchmarks([choices["bench"]], own)[0] if on_bench else None, _names(choices["tasks"])
     return SearchPlan(
         proxy=resolve(choices["proxy"], operations),

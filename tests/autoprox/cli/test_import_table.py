@@ -63,3 +63,103 @@ def test_names_with_commas_stand_in_quotes() -> None:
     Path("odd.csv").write_text('name,"acc, clean",p\na,50,1\nb,60,2\n')
     assert main(["bench", "import", "odd.csv", "--accuracy", '"acc, clean"', "--leave-out", "p", "--name", "n"]) == 0
     assert list(load_benchmark("n").tasks) == ["acc_clean"]
+
+
+SPACE = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, width, heads, ratios):
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 4, 4)
+        layers = zip(heads, ratios, strict=True)
+        blocks = [nn.TransformerEncoderLayer(width, h, r * width, 0.0, batch_first=True) for h, r in layers]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, images):
+        return self.head(self.blocks(self.patches(images).flatten(2).transpose(1, 2)).mean(1))
+
+
+class Mine:
+    choices = {"width": [8, 12, 16, 20], "depth": [1, 2, 3], "heads[depth]": [2, 4], "ratio[depth]": [1, 2]}
+
+    def build(self, arch):
+        return Net(arch.width, arch.heads, arch.ratio)
+"""
+SIZES = ("--image-size", "8", "--channels", "1", "--classes", "10")
+
+
+def table_of_space(count: int = 40) -> list[dict[str, object]]:
+    """Architectures of the space, each once, with an accuracy that follows from their structure."""
+    rng, rows = Random(0), {}
+    while len(rows) < count:
+        depth, width = rng.randint(1, 3), rng.choice([8, 12, 16, 20])
+        heads, ratios = ([rng.choice(values) for _ in range(depth)] for values in ([2, 4], [1, 2]))
+        accuracy = 40 + 6 * depth + width / 3 + sum(ratios) + sum(heads) / 7 + rng.uniform(0, 0.5)
+        rows[str((width, heads, ratios))] = {
+            "w": width,
+            "depth": depth,
+            "heads": heads,
+            "ratio": ratios,
+            "acc": accuracy,
+        }
+    return list(rows.values())
+
+
+def as_lists(rows: list[dict[str, object]]) -> str:
+    """One cell for each gene: `[2, 4]`."""
+    lines = [f'{r["w"]},{r["depth"]},"{r["heads"]}","{r["ratio"]}",{r["acc"]}' for r in rows]
+    return "\n".join(["w,depth,heads,ratio,acc", *lines])
+
+
+def as_columns(rows: list[dict[str, object]]) -> str:
+    """One column for each block; those that an architecture does not have are empty."""
+    heads = [f"{gene}_{place}" for gene in ("h", "r") for place in (1, 2, 3)]
+    lines = []
+    for r in rows:
+        genes = [[*r[gene], "", "", ""][:3] for gene in ("heads", "ratio")]  # type: ignore[misc]
+        lines.append(",".join(map(str, [r["w"], r["depth"], *genes[0], *genes[1], r["acc"]])))
+    return "\n".join([",".join(["w", "depth", *heads, "acc"]), *lines])
+
+
+def test_lists_of_genes_are_read_from_a_cell_or_from_a_column_for_each_block() -> None:
+    rows = table_of_space()
+    Path("space.py").write_text(SPACE)
+    Path("lists.csv").write_text(as_lists(rows))
+    Path("columns.csv").write_text(as_columns(rows))
+    own = ("--accuracy", "acc", "--space", "space.py:Mine", *SIZES)
+    assert main(["bench", "import", "lists.csv", *own, "--genes", "width=w"]) == 0
+    assert main(["bench", "import", "columns.csv", *own, "--genes", "width=w,heads=h,ratio=r"]) == 0
+    lists, columns = (load_benchmark(name, ["space.py:Mine"]) for name in ("lists", "columns"))
+    assert lists.architectures == columns.architectures
+    assert [list(arch["heads"]) for arch in lists.architectures] == [row["heads"] for row in rows]
+    assert lists.tasks["acc"].tolist() == columns.tasks["acc"].tolist() == [row["acc"] for row in rows]
+
+
+def test_an_imported_table_of_an_own_space_evolves_and_ranks(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("space.py").write_text(SPACE)
+    Path("columns.csv").write_text(as_columns(table_of_space()))
+    own = ("--space", "space.py:Mine")
+    genes = ("--genes", "width=w", "--genes", "heads=h", "--genes", "ratio=r")
+    assert main(["bench", "import", "columns.csv", "--accuracy", "acc", *genes, *own, *SIZES]) == 0
+    small = ("--workers", "1", "--out")
+    bench = ("--bench", "columns", *own)
+    assert main(["evolve", *bench, "--generations", "1", "--population", "8", *small, "run"]) == 0
+    assert main(["rank", *bench, "--proxies", "run,snip", *small, "ranked"]) == 0
+    assert "depth" in capsys.readouterr().out
+    assert main(["rank", "--bench", "columns", "--proxies", "run", *small, "none"]) == FAILED
+    assert "add --space space.py:Mine" in capsys.readouterr().err
+
+
+def test_a_wrong_gene_is_told_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("space.py").write_text(SPACE)
+    own = ("--accuracy", "acc", "--space", "space.py:Mine", *SIZES, "--genes", "width=w")
+    for cell, told in (("[2, 3]", "heads"), ("[2]", "heads"), ("2|4", "heads")):
+        Path("wrong.csv").write_text(f'w,depth,heads,ratio,acc\n8,2,"[2, 4]","[1, 1]",50\n8,2,"{cell}","[1, 1]",51\n')
+        assert main(["bench", "import", "wrong.csv", *own]) == FAILED
+        error = capsys.readouterr().err
+        assert error.startswith("error: wrong.csv: line 3")
+        assert told in error
+        assert len(error.splitlines()) == 1

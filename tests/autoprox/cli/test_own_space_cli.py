@@ -83,6 +83,27 @@ def test_it_evolves_with_own_operations_and_searches(capsys: pytest.CaptureFixtu
     assert run("export sum(soft(l1(weight))) --operations ops.py --to python --out proxy.py") == 0
 
 
+def test_the_command_that_training_tells_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    train = (
+        "bench train --space own.py:Tiny --dataset set.npz --archs 5 --epochs 1 --seeds 1 --workers 1 --patch-size 4"
+    )
+    assert run(f"{train} --out five.json") == 0
+    *_, few, told = capsys.readouterr().out.splitlines()
+    assert few.endswith("there are 5 architectures; train more: a larger --archs, and another --out")
+    assert told == "Next: autoprox bench show five.json --space own.py:Tiny"
+    assert run(told.removeprefix("Next: autoprox ")) == 0
+
+
+def test_a_small_image_is_one_patch_where_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    search = (
+        "search --space own.py:Tiny --proxy snip --images set8.npz --channels 1 --classes 10 --workers 1 --budget 2"
+    )
+    np.savez("set8.npz", images=np.ones((2, 8, 8), np.float32), targets=np.array([0, 1]))
+    assert run(f"{search} --population 2 --tournament 2 --image-size 8") == 0
+    assert run(f"{search} --image-size 8 --patch-size 16") == 2
+    assert "larger than" in capsys.readouterr().err
+
+
 def test_it_is_ranked_and_searched_as_a_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     own = "--bench own.json --space own.py:Tiny --workers 1"
     assert run(f"rank {own} --proxies snip,grasp --sample 5 --out ranked") == 0

@@ -15,9 +15,10 @@ from autoprox.bench_cache.benchmarks.own_table import TableColumns, clean, read_
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, pinned
+from autoprox.cli.model_options import input_spec, patch_size_option
 from autoprox.cli.options import given_options
+from autoprox.display.benchmark import too_few
 from autoprox.display.terminal import make_console, say, summary
-from autoprox.evolve.fitness import FEWEST
 
 _SPEC = InputSpec()
 _OF_SPACE = ("image_size", "channels", "classes", "patch_size")
@@ -35,7 +36,7 @@ _OF_TABLE = ("space", "genes", "name_column", "leave_out", "unit", *_OF_SPACE)
 @click.option("--image-size", type=int, default=_SPEC.image_size, show_default=True, help="Pixels; with --space.")
 @click.option("--channels", type=int, default=_SPEC.in_channels, show_default=True, help="Of an image; with --space.")
 @click.option("--classes", type=int, default=_SPEC.num_classes, show_default=True, help="Of a network; with --space.")
-@click.option("--patch-size", type=int, default=_SPEC.patch_size, show_default=True, help="Pixels; with --space.")
+@patch_size_option("Pixels; with --space.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
 @click.option("--name", help="Name to give it, in place of the file's own or the public benchmark's.")
 @click.pass_context
@@ -91,7 +92,7 @@ def _meant(context: click.Context, *, accuracy: Sequence[str], space: str | None
     for part in _parts(genes):
         gene, separator, column = part.partition("=")
         mapping[gene] = column if separator else gene
-    spec = InputSpec(*(sizes[name] for name in _OF_SPACE))
+    spec = input_spec(*(sizes[name] for name in _OF_SPACE))
     return TableColumns(tasks, mapping, space, spec, name_column, tuple(_parts(leave_out)), unit or "")
 
 
@@ -110,10 +111,4 @@ def _how_read(benchmark: Benchmark, unused: Sequence[str]) -> Iterator[str]:
         missing = int(np.isnan(accuracy).sum())
         if missing:
             yield f"{task}: {missing} of {len(accuracy)} accuracies are missing"
-        for split, rows in benchmark.splits().items():
-            distinct = len(np.unique(accuracy[rows][~np.isnan(accuracy[rows])]))
-            if distinct < FEWEST:
-                yield (
-                    f"{task}: too few to evolve on: {distinct} different accuracies in the {split} split, and {FEWEST} "
-                    f"are needed in each split; the table has {len(accuracy)} architectures"
-                )
+    yield from too_few(benchmark)

@@ -23,7 +23,9 @@ from autoprox.bench_cache.training.run import (
 )
 from autoprox.bench_cache.training.trainer import Recipe
 from autoprox.cli.options import workers_option
+from autoprox.display.benchmark import too_few
 from autoprox.display.terminal import make_console, progress_bar, say, summary
+from autoprox.vocabulary import as_options
 
 _RECIPE = Recipe()
 
@@ -93,11 +95,11 @@ def command(
     trained = _trained(console, plan, out.with_name(out.name + ".journal"), workers)
     benchmark = make_benchmark(trained, name, _typed())
     benchmark.save(out)
-    say(
-        console,
-        f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}\n"
-        f"Next: autoprox bench show {shlex.quote(str(out))}",
-    )
+    say(console, f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}")
+    for line in too_few(benchmark):
+        say(console, f"{line}; train more: a larger --archs, and another --out")
+    own = as_options([space] if ":" in space else [], ())
+    say(console, f"Next: autoprox bench show {shlex.quote(str(out))}{own}")
 
 
 def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: int) -> TrainingResult:
