@@ -2,7 +2,7 @@
 
 A run directory holds `journal.jsonl` (everything the result depends on), `benchmarks/` (copies, so that the run stands
 alone), `proxy.json` (the best formula so far, rewritten every generation), `generations.csv`, and at the end
-`report.json` and `report.csv`, and `looks.jsonl`, which counts the looks at the test split.
+`report.json`, `report.csv` and `scores.csv`, and `looks.jsonl`, which counts the looks at the test split.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ from autoprox.evolve.assembly import (
     kept_statistics,
     own_operations,
 )
+from autoprox.evolve.predictions import predictions
 from autoprox.primitives import OPERATIONS, Formula, Vocabulary
 from autoprox.proxy import PROXY_FILE, Proxy
 
-JOURNAL = "journal.jsonl"
+JOURNAL, SCORES = "journal.jsonl", "scores.csv"
 #: How many of the last population, by fitness, are compared on the validation split.
 FINALISTS = 10
 
@@ -276,6 +277,7 @@ def _carry_on(
     proxy = _proxy(settings, chosen, verdict, len(records) - 1)
     proxy.save(out / PROXY_FILE)
     save_report(out, settings, chosen, verdict, left_out)
+    write_csv(out / SCORES, list(predictions(judge, chosen, SPLITS if finished else SPLITS[:2])))
     looks = add_look(out, "evolve", _names(settings), chosen.text) if finished else looks_so_far(out)
     fittest = records[-1]["best"]["formula"]
     history = tuple(generation_lines(records))

@@ -57,6 +57,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "assembly": {"fitness", "grammar", "joint", "refinements", "settings"},
         "report": {"fitness"},
         "verdict": {"report"},
+        "predictions": {"fitness", "report"},
         "loop": {"breeder", "fitness", "refinements", "settings", "strategies", "variation"},
     },
     "autoprox": {
@@ -72,6 +73,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "export": {"scoring", "zoo", "proxy", "pictures"},
         "rank": {"scoring", "zoo", "proxy", "pictures"},
         "search": {"scoring", "zoo", "proxy", "pictures"},
+        "report": {"scoring", "zoo", "proxy", "evolution", "export", "rank", "search", "pictures"},
         "display": {"pictures", "scoring", "vocabulary", "zoo", "proxy", "evolution", "rank", "search"},
         "api": {
             "display",
@@ -100,6 +102,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "export",
             "rank",
             "search",
+            "report",
             "pictures",
         },
         "__main__": {"cli"},

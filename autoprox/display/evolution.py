@@ -199,7 +199,8 @@ def next_steps(
     """
     if not result.finished:
         yield f"Go on with: {resume_command(out, as_options(spaces, operations))}"
-    yield f"Saved in {out}: proxy.json, report.json, report.csv, generations.csv, journal.jsonl"
+    yield f"Saved in {out}: proxy.json, report.json, report.csv, scores.csv, generations.csv, journal.jsonl"
+    yield f"As a page with pictures: autoprox report {shlex.quote(str(out))}"
     yield f"Next: {_next_command(result, settings, out, spaces, operations)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def print_outcome(
             except DrawingError as error:
                 say(console, f"No picture of the front: {error}")
         say(console, f"Saved in {out}: {', '.join(saved)}")
+        say(console, f"As a page with pictures: autoprox report {shlex.quote(str(out))}")
 
 
 def going_on(out: Path | None, own: str = "") -> str:

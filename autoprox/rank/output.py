@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.evolve import MEAN
 from autoprox.rank.plan import RankPlan
 from autoprox.rank.scores import Scores
-from autoprox.rank.stats import TOPS, Correlations, Estimate, Row
+from autoprox.rank.stats import TOPS, Correlations, Estimate, Row, ScoreTable, scores_on
 
-CSV, JSON, TEX = "rank.csv", "rank.json", "rank.tex"
+CSV, JSON, TEX, POINTS = "rank.csv", "rank.json", "rank.tex", "scores.csv"
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _TEX |= {character: f"\\{character}" for character in "&%$#_{}"}
@@ -37,12 +37,15 @@ def flat(row: Row, seconds: float) -> dict[str, Any]:
     return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields.items()}
 
 
-def save_table(out: Path, plan: RankPlan, scores: Scores, rows: Sequence[Row], between: Correlations) -> None:
-    """Write rank.csv, rank.json and rank.tex."""
+def save_table(
+    out: Path, plan: RankPlan, scores: Scores, rows: Sequence[Row], between: Correlations, words: Sequence[str] = ()
+) -> None:
+    """Write rank.csv, rank.json, rank.tex, and every proxy's scores in scores.csv. `words` say what the table means."""
     lines = [flat(row, scores.seconds[row.proxy]) for row in rows]
     write_csv(out / CSV, lines)
     record = {
         "settings": plan.record(),
+        "words": list(words),
         "rows": lines,
         "failures": [asdict(failure) for failure in scores.failures],
         "correlations": {
@@ -54,6 +57,18 @@ def save_table(out: Path, plan: RankPlan, scores: Scores, rows: Sequence[Row], b
     data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     write_atomically(out / JSON, data)
     write_atomically(out / TEX, to_latex(plan, rows, scores.seconds).encode())
+    write_csv(out / POINTS, list(_points(plan, scores.table)))
+
+
+def _points(plan: RankPlan, table: ScoreTable) -> Iterator[dict[str, Any]]:
+    """Yield a row for each task and each of its architectures that has an accuracy; None where a proxy has no score."""
+    for task, accuracies in table.accuracies.items():
+        predicted = scores_on(table, task)
+        for row in np.flatnonzero(~np.isnan(accuracies)):
+            size = {} if table.params is None else {"size": float(table.params[row])}
+            scores = {name: None if np.isnan(values[row]) else float(values[row]) for name, values in predicted.items()}
+            head = {"task": task, "architecture": plan.architectures[row], "accuracy": float(accuracies[row])}
+            yield {**head, **size, **scores}
 
 
 def _nulled(matrix: np.ndarray) -> list[list[float | None]]:

@@ -5,9 +5,8 @@ They need matplotlib, which the extra `plot` installs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.cluster.hierarchy import leaves_list, linkage
@@ -16,17 +15,11 @@ from scipy.spatial.distance import squareform
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
-from autoprox.pictures import check_matplotlib
+from autoprox.pictures import LINE, Bar, check_matplotlib, shortened, tau_bars
 from autoprox.rank.stats import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_PROXY, _BASELINE, _LINE = "#4878a8", "#d98b3a", "#444444"
-#: Panels side by side.
-_COLUMNS = 4
-#: Characters of a proxy's name that are shown.
-_LONGEST = 30
 
 
 def tau_figure(rows: Sequence[Row], title: str) -> Figure:
@@ -37,54 +30,18 @@ def tau_figure(rows: Sequence[Row], title: str) -> Figure:
     Raises:
         DrawingError: matplotlib is not installed.
     """
-    check_matplotlib()
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
     tasks = list(dict.fromkeys(row.task for row in rows))
     if len(tasks) == 2:  # one task, which is its own mean
         tasks.remove(MEAN)
     names = [row.proxy for row in rows if row.task == MEAN]
-    columns = min(len(tasks), _COLUMNS)
-    lines = math.ceil(len(tasks) / columns)
-    height = 0.2 * len(names) + 0.9
-    figure = Figure(figsize=(2.4 + 2.9 * columns, lines * height + 0.8), layout="constrained")
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    figure.suptitle(title, fontsize=11)
-    for task, axes in zip(tasks, panels, strict=False):
-        of_task = {row.proxy: row for row in rows if row.task == task}
-        _tau_panel(axes, [of_task[name] for name in names])
-        axes.set_title("mean over tasks" if task == MEAN else task, fontsize=10)
-    for axes in panels[len(tasks) :]:
-        axes.set_axis_off()
-    colours = {"proxies": _PROXY, "structure alone": _BASELINE}
-    handles: list[Any] = [Patch(color=colour, label=label) for label, colour in colours.items()]
-    handles.append(Line2D([], [], color=_BASELINE, linestyle="--", linewidth=1, label="params"))
-    figure.legend(handles=handles, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
-    return figure
-
-
-def _tau_panel(axes: Any, rows: Sequence[Row]) -> None:
-    for place, row in enumerate(rows):
-        tau = row.tau
-        if math.isnan(tau.value):
-            axes.text(0, place, " no tau", fontsize=7, va="center", color=_LINE)
-            continue
-        axes.barh(
-            place, tau.value, height=0.72, color=_BASELINE if row.proxy in (*STRUCTURE, FITTED) else _PROXY, zorder=2
-        )
-        axes.plot([tau.low, tau.high], [place, place], color=_LINE, linewidth=1.1, zorder=3)
-        if row.proxy == "params":
-            axes.axvline(tau.value, color=_BASELINE, linewidth=1, linestyle="--", zorder=1)
-    axes.axvline(0, color=_LINE, linewidth=0.8, zorder=2)
-    axes.set_yticks(range(len(rows)), [_shortened(row.proxy) for row in rows], fontsize=8)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)
-    axes.set_xlabel("Kendall τ-b, 95 % interval", fontsize=8)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    panels = {}
+    for task in tasks:
+        of_task = {row.proxy: row.tau for row in rows if row.task == task}
+        panels["mean over tasks" if task == MEAN else task] = [
+            Bar(name, of_task[name].value, of_task[name].low, of_task[name].high, name in (*STRUCTURE, FITTED))
+            for name in names
+        ]
+    return tau_bars(panels, title)
 
 
 def correlation_figure(names: Sequence[str], matrix: np.ndarray, title: str, label: str) -> Figure:
@@ -104,7 +61,7 @@ def correlation_figure(names: Sequence[str], matrix: np.ndarray, title: str, lab
     axes = figure.subplots()
     colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad="#bbbbbb")
     image = axes.imshow(np.ma.masked_invalid(shown), cmap=colours, vmin=-1, vmax=1)
-    labels = [_shortened(names[i]) for i in order]
+    labels = [shortened(names[i]) for i in order]
     axes.set_xticks(range(size), labels, rotation=90, fontsize=8)
     axes.set_yticks(range(size), labels, fontsize=8)
     axes.tick_params(length=0)
@@ -116,7 +73,7 @@ def correlation_figure(names: Sequence[str], matrix: np.ndarray, title: str, lab
     for i, j in zip(*np.nonzero(~np.isnan(shown)), strict=True):
         value = shown[i, j]
         text = f"{value:.2f}".replace("0.", ".", 1).replace("-.00", ".00")
-        axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color="white" if abs(value) > 0.6 else _LINE)
+        axes.text(j, i, text, ha="center", va="center", fontsize=5.5, color="white" if abs(value) > 0.6 else LINE)
     bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
@@ -133,7 +90,3 @@ def clustered(matrix: np.ndarray) -> list[int]:
     np.fill_diagonal(distance, 0)
     condensed = squareform(np.clip((distance + distance.T) / 2, 0, None), checks=False)
     return [int(i) for i in leaves_list(linkage(condensed, "average", optimal_ordering=True))]
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from autoprox.display.ranking import collected, failure_tables, result_tables
 from autoprox.display.terminal import make_console, say
 from autoprox.pictures import DrawingError, save_figure
 from autoprox.rank.caption import caption
-from autoprox.rank.output import CSV, JSON, TEX, save_table
+from autoprox.rank.output import CSV, JSON, POINTS, TEX, save_table
 from autoprox.rank.plan import OFFERS, RankPlan, make_plan
 from autoprox.rank.plots import correlation_figure, tau_figure
 from autoprox.rank.scores import SCORES, begin
@@ -78,11 +79,11 @@ def command(bench: str, spaces: Sequence[str], operations: Sequence[str],
     rows, between = rank_rows(scores.table, seed), correlations(scores.table)
     for table in [*result_tables(rows, scores.seconds), *failure_tables(scores.failures)]:
         console.print(table)
-    say(console, caption(plan))
-    if words := verdict(scores.table, rows, seed):
-        say(console, words)
-    save_table(out, plan, scores, rows, between)
-    saved = [CSV, JSON, TEX, SCORES]
+    words = [line for line in (caption(plan), verdict(scores.table, rows, seed)) if line]
+    for line in words:
+        say(console, line)
+    save_table(out, plan, scores, rows, between, words)
+    saved = [CSV, JSON, TEX, POINTS, SCORES]
     try:
         name = plan.benchmark.name
         saved += save_figure(tau_figure(rows, f"{name}: {len(plan.architectures)} architectures"), out / "taus")
@@ -93,6 +94,7 @@ def command(bench: str, spaces: Sequence[str], operations: Sequence[str],
     except DrawingError as error:
         say(console, f"No pictures: {error}")
     say(console, f"Saved in {out}: {', '.join(saved)}")
+    say(console, f"As a page with pictures: autoprox report {shlex.quote(str(out))}")
 
 
 def _heading(plan: RankPlan, out: Path, done: int) -> str:
