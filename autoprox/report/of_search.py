@@ -17,7 +17,7 @@ from autoprox.report.tellers import Teller, as_number, read_json, read_rows, set
 from autoprox.search.run import JOURNAL, RESULTS_CSV, RESULTS_JSON, SearchJournal
 
 #: Facts that a score is drawn against, where they differ among the architectures.
-_COSTS = ("params", "flops")
+_COSTS = ("params", "flops", "latency")
 #: Rows of the table of architectures.
 _ROWS = 50
 
@@ -58,13 +58,16 @@ def _place(record: Mapping[str, Any]) -> str:
 def _sizes(rows: Sequence[Mapping[str, str]], top: int) -> Iterator[Figure]:
     """Yield a picture of scores against each cost that differs; the best architectures are marked."""
     score = np.array([as_number(row["score"]) for row in rows])
-    best = np.array([int(row["rank"]) <= top for row in rows])
+    fronts = [row.get("front") for row in rows]
+    pareto = any(fronts)
+    best = np.array([each == "True" for each in fronts] if pareto else [int(row["rank"]) <= top for row in rows])
+    marked = f"the {best.sum()} of the front" if pareto else f"the {top} best"
     for cost in _COSTS:
         values = np.array([as_number(row.get(cost)) for row in rows])
         if len(rows) > 1 and not np.isnan(values).any() and len(np.unique(values)) > 1:
             yield Figure(
                 f"score-{cost}",
-                f"Score against {cost} of everything that was scored; the {top} best are marked.",
+                f"Score against {cost} of everything that was scored; {marked} are marked.",
                 f"Scatter of score against {cost} of {len(rows)} architectures. The best has {values[0]:,.0f} {cost}",
                 partial(points, values, score, best, cost, "score"),
             )
@@ -112,6 +115,8 @@ def _table(rows: Sequence[Mapping[str, str]]) -> Table:
 def _count(head: str, cell: str) -> str:
     if head in ("arch", "rank") or not cell:
         return cell
+    if head == "front":
+        return "yes" if cell == "True" else "no"
     return f"{float(cell):,.0f}" if float(cell).is_integer() else f"{float(cell):.5g}"
 
 

@@ -20,6 +20,7 @@ from autoprox.report.tellers import read_rows
 MADE = synthetic.benchmark(24)
 #: A benchmark whose tasks have names that would be read as HTML.
 HOSTILE = "<script>alert(1)</script>"
+RUNS = ("evolved", "ranked", "found", "drawn", "front")
 #: What opens no tag that must be closed.
 VOID = {"meta", "link", "path", "use"}
 
@@ -39,7 +40,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["search", "--bench", "small.json", "--proxy", "l2-norm", "--tasks", "*_kd", *one, "found"]) == 0
         space = ("--space", "mini-vit", "--image-size", "8", "--channels", "1", "--classes", "10", "--patch-size", "2")
         assert main(["search", *space, "--proxy", "params", "--budget", "30", *one, "drawn"]) == 0
-        for run in ("evolved", "ranked", "found", "drawn"):
+        front = ("--pareto", "--objectives", "score,params", "--budget", "30")
+        assert main(["search", *space, "--proxy", "l2-norm", *front, *one, "front"]) == 0
+        for run in RUNS:
             assert main(["report", run]) == 0
     return folder
 
@@ -88,7 +91,7 @@ class Reader(HTMLParser):
             self.cells[-1] += data
 
 
-@pytest.mark.parametrize("run", ["evolved", "ranked", "found", "drawn"])
+@pytest.mark.parametrize("run", RUNS)
 def test_a_page_is_well_formed_and_loads_nothing(runs: Path, run: str) -> None:
     read = Reader(page(runs, run))
     assert len(set(read.names)) == len(read.names)
@@ -142,6 +145,14 @@ def test_a_page_of_search_has_its_architectures(runs: Path) -> None:
     assert rows[0]["arch"] in read.cells
     assert f"{int(rows[0]['params']):,}" in read.cells
     assert "The benchmark&#x27;s accuracies" in page(runs, "found")
+
+
+def test_a_page_of_a_front_marks_it(runs: Path) -> None:
+    read, rows = Reader(page(runs, "front")), read_rows(runs / "front" / "architectures.csv")
+    inside = sum(row["front"] == "True" for row in rows)
+    assert 0 < inside < len(rows)
+    assert (read.cells.count("yes"), read.cells.count("no")) == (inside, len(rows) - inside)
+    assert f"the {inside} of the front are marked" in page(runs, "front")
 
 
 def test_text_of_a_run_is_no_html(tmp_path: Path, runs: Path) -> None:
