@@ -19,6 +19,28 @@ ROLES = MappingProxyType(
     }
 )
 
+#: Role → its layers in plain words.
+ROLE_WORDS = MappingProxyType(
+    {
+        "qkv": "the query-key-value projections",
+        "proj": "the output projections of attention",
+        "fc1": "the first layers of the MLPs",
+        "fc2": "the second layers of the MLPs",
+        "msa": "both layers of attention, qkv and proj",
+        "mlp": "both layers of the MLPs, fc1 and fc2",
+        "all": "all linear layers of the blocks",
+    }
+)
+
+#: The level of a kind in plain words.
+LEVELS = MappingProxyType(
+    {
+        "matrix": "a matrix for each layer",
+        "layer": "a number for each layer",
+        "net": "a number for the network",
+    }
+)
+
 #: How the network is run to read a statistic.
 PROBES = MappingProxyType(
     {

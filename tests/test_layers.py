@@ -33,6 +33,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "formula": {"kinds", "operations", "statistics"},
         "text": {"formula", "kinds", "operations", "statistics"},
         "canonical": {"formula", "kinds", "operations"},
+        "words": {"formula", "kinds", "operations", "statistics"},
         "probe": {"batch", "capture", "errors", "find_blocks", "kinds", "statistics", "untouched"},
         "evaluate": {"errors", "formula", "kinds", "operations", "probe", "statistics"},
     },

@@ -13,6 +13,7 @@ import networkx as nx
 
 from autoprox.pictures import check_matplotlib
 from autoprox.primitives import Operation
+from autoprox.primitives.kinds import LEVELS
 from autoprox.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -26,12 +27,8 @@ _BEND = 4.0  # width kept free where an edge passes between boxes
 _LEGEND = 16.0  # height of a line of the legend
 _SWEEPS = 24
 
-#: The level of a value → the colour of its box, and its line of the legend.
-_COLOURS = {
-    "matrix": ("#cfe3f7", "a matrix for each layer"),
-    "layer": ("#d8efd3", "a number for each layer"),
-    "net": ("#fde3c4", "a number for the network"),
-}
+#: The level of a value → the colour of its box.
+_COLOURS = {"matrix": "#cfe3f7", "layer": "#d8efd3", "net": "#fde3c4"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def draw(proxy: Proxy, figure: Figure) -> None:
     graph = proxy.formula.graph()
     nodes = list(proxy.formula.nodes())
     levels = [node.kind.level for node in nodes]
-    legend = [(colour, text) for level, (colour, text) in _COLOURS.items() if level in levels]
+    legend = [(colour, LEVELS[level]) for level, colour in _COLOURS.items() if level in levels]
     texts = [graph.nodes[number]["label"] for number in graph]
     extents = [TextPath((0, 0), text, prop=font).get_extents().width for text in [*texts, *(t for _, t in legend)]]
     widths = [
@@ -96,7 +93,7 @@ def draw(proxy: Proxy, figure: Figure) -> None:
         shifted = [(x + left, y + below) for x, y in points]
         _draw_edge(axes, shifted, str(place + 1) if numbered else "", font)
     for number, (x, y) in plan.centres.items():
-        _draw_box(axes, x + left, y + below, widths[number], _HEIGHT, _COLOURS[levels[number]][0])
+        _draw_box(axes, x + left, y + below, widths[number], _HEIGHT, _COLOURS[levels[number]])
         _draw_text(axes, x + left, y + below, texts[number], font, "center")
     for line, (colour, text) in enumerate(reversed(legend)):
         y = _MARGIN + _LEGEND * (line + 0.5)

@@ -13,7 +13,7 @@ from autoprox.evolve import FITTED, FORMULA, MEAN, Journal, Lead, Report, Row, k
 from autoprox.evolve.report import Within
 from autoprox.export.drawing import draw
 from autoprox.pictures import Bar, tau_bars
-from autoprox.primitives import Formula, Operation
+from autoprox.primitives.words import parts_of
 from autoprox.proxy import PROXY_FILE, Proxy
 from autoprox.report.figures import Cloud, curves, scatters
 from autoprox.report.page import Code, Figure, Page, Section, Table, Text
@@ -138,8 +138,8 @@ def _formula(proxy: Proxy) -> Iterator[Figure | Table | Text | Code]:
         _graph(proxy),
         on_paper=True,
     )
-    rows = [[name, meaning] for name, meaning in _words(proxy.formula)]
-    yield Table("What stands in the formula", ("part", "meaning"), rows)
+    rows = [[part.name, part.short, part.kind, part.words] for part in parts_of(proxy.formula)]
+    yield Table("The formula in words, part by part; the last part is the score", ("", "part", "is", "in words"), rows)
 
 
 def _graph(proxy: Proxy) -> Callable[[], MatplotlibFigure]:
@@ -151,15 +151,6 @@ def _graph(proxy: Proxy) -> Callable[[], MatplotlibFigure]:
         return figure
 
     return picture
-
-
-def _words(formula: Formula) -> Iterator[tuple[str, str]]:
-    """Yield each statistic and each operation of a formula, once, with what it means."""
-    statistics = {terminal.statistic.name: terminal.statistic.about for terminal in formula.terminals()}
-    yield from statistics.items()
-    operations = {node.head.name: node.head for node in formula.nodes() if isinstance(node.head, Operation)}
-    for name, operation in operations.items():
-        yield name, (operation.function.__doc__ or "an operation of your own").strip().split("\n")[0]
 
 
 def _generations(rows: Sequence[Mapping[str, str]]) -> Iterator[Figure | Table]:

@@ -48,11 +48,22 @@ def minimum(a: Tensor, b: Tensor) -> Tensor:
 
 #: The records, each of a function above.
 BINARY = (
-    Operation("add", "binary", add, r"{0} + {1}", infix="+", commutative=True),
-    Operation("sub", "binary", subtract, r"{0} - {1}", infix="-"),
-    Operation("mul", "binary", multiply, r"{0} \cdot {1}", infix="*", commutative=True),
-    Operation("div", "binary", divide, r"\frac{{{0}}}{{{1}}}", infix="/"),
-    Operation("pow", "binary", power, r"\left|{0}\right|^{{{1}}}", nonnegative=True),
-    Operation("maximum", "binary", maximum, r"\max\left({0}, {1}\right)", commutative=True),
-    Operation("minimum", "binary", minimum, r"\min\left({0}, {1}\right)", commutative=True),
+    Operation("add", "binary", add, r"{0} + {1}", words="{0} plus {1}", infix="+", commutative=True),
+    Operation("sub", "binary", subtract, r"{0} - {1}", words="{0} minus {1}", infix="-"),
+    Operation("mul", "binary", multiply, r"{0} \cdot {1}", words="{0} times {1}", infix="*", commutative=True),
+    Operation("div", "binary", divide, r"\frac{{{0}}}{{{1}}}", words="{0} divided by {1}", infix="/"),
+    Operation(
+        "pow",
+        "binary",
+        power,
+        r"\left|{0}\right|^{{{1}}}",
+        words="the magnitude of {0} to the power of {1}",
+        nonnegative=True,
+    ),
+    Operation(
+        "maximum", "binary", maximum, r"\max\left({0}, {1}\right)", words="the larger of {0} and {1}", commutative=True
+    ),
+    Operation(
+        "minimum", "binary", minimum, r"\min\left({0}, {1}\right)", words="the smaller of {0} and {1}", commutative=True
+    ),
 )

@@ -23,6 +23,18 @@ def depth_weighted(x: Tensor) -> Tensor:
 
 #: The records, each of a function above.
 ALONG_DEPTH = (
-    Operation("depth_difference", "along_depth", depth_difference, r"\Delta_l {0}"),
-    Operation("depth_weighted", "aggregate", depth_weighted, r"\sum_l \frac{{l}}{{L}} {0}"),
+    Operation(
+        "depth_difference",
+        "along_depth",
+        depth_difference,
+        r"\Delta_l {0}",
+        words="the change of {0} from the block before",
+    ),
+    Operation(
+        "depth_weighted",
+        "aggregate",
+        depth_weighted,
+        r"\sum_l \frac{{l}}{{L}} {0}",
+        words="the sum of {0}, each times its block's number over the number of blocks",
+    ),
 )

@@ -42,7 +42,8 @@ class Operation:
     change the shape (see DERIVED). Algebra for the canonical form: `commutative`, `idempotent` (f f = f),
     `involution` (f f = identity), `increasing` (strictly, on the real line), `nonnegative` (its value is never
     below 0). `per_sample`: the function also takes how many samples are stacked in the rows. `costly`: cubic in the
-    width of the layer instead of linear in its entries.
+    width of the layer instead of linear in its entries. `words`: a template in plain English, with {0}, {1}; without
+    one it reads `NAME of {0}`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Operation:
     nonnegative: bool = False
     per_sample: bool = False
     costly: bool = False
+    words: str = ""
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -66,6 +68,11 @@ class Operation:
     def arity(self) -> int:
         """Return how many arguments it takes: 1 or 2."""
         return 2 if self.family in ("binary", "product") else 1
+
+    @property
+    def in_words(self) -> str:
+        """Return the template of what it computes, in plain English."""
+        return self.words or f"{self.name} of {' and '.join(('{0}', '{1}')[: self.arity])}"
 
     @property
     def about(self) -> str:

@@ -56,13 +56,35 @@ def logsum(x: Tensor) -> Tensor:
 
 #: The records, each of a function above.
 REDUCTIONS = (
-    Operation("sum", "reduce", total, r"\sum {0}"),
-    Operation("mean", "reduce", mean, r"\operatorname{{mean}}\left({0}\right)"),
-    Operation("l1", "reduce", l1, r"\left\|{0}\right\|_1", nonnegative=True),
-    Operation("l1_mean", "reduce", l1_mean, r"\operatorname{{mean}}\left|{0}\right|", nonnegative=True),
-    Operation("fro", "reduce", fro, r"\left\|{0}\right\|_F", nonnegative=True),
-    Operation("std", "reduce", std, r"\operatorname{{std}}\left({0}\right)", nonnegative=True),
-    Operation("max", "reduce", maximum_entry, r"\max {0}"),
-    Operation("min", "reduce", minimum_entry, r"\min {0}"),
-    Operation("logsum", "reduce", logsum, r"\sum \log \left|{0}\right|"),
+    Operation("sum", "reduce", total, r"\sum {0}", words="the sum of {0}"),
+    Operation("mean", "reduce", mean, r"\operatorname{{mean}}\left({0}\right)", words="the mean of {0}"),
+    Operation("l1", "reduce", l1, r"\left\|{0}\right\|_1", words="the sum of the magnitudes of {0}", nonnegative=True),
+    Operation(
+        "l1_mean",
+        "reduce",
+        l1_mean,
+        r"\operatorname{{mean}}\left|{0}\right|",
+        words="the mean of the magnitudes of {0}",
+        nonnegative=True,
+    ),
+    Operation(
+        "fro", "reduce", fro, r"\left\|{0}\right\|_F", words="the Euclidean (Frobenius) norm of {0}", nonnegative=True
+    ),
+    Operation(
+        "std",
+        "reduce",
+        std,
+        r"\operatorname{{std}}\left({0}\right)",
+        words="the standard deviation of {0}",
+        nonnegative=True,
+    ),
+    Operation("max", "reduce", maximum_entry, r"\max {0}", words="the largest number of {0}"),
+    Operation("min", "reduce", minimum_entry, r"\min {0}", words="the smallest number of {0}"),
+    Operation(
+        "logsum",
+        "reduce",
+        logsum,
+        r"\sum \log \left|{0}\right|",
+        words="the sum of the logarithms of the magnitudes of {0}",
+    ),
 )

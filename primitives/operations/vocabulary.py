@@ -46,6 +46,7 @@ class Vocabulary(Mapping[str, Operation]):
             raise OperationError(f"{told}: derives {operation.derives!r} is not one of {', '.join(DERIVED)}")
         if operation.infix not in ("", *SIGNS) or SIGNS.get(operation.infix, name) != name:
             raise OperationError(f"{told}: the sign {operation.infix!r} is not its own")
+        _check_template(told, operation)
         if not proven:
             prove_total(operation)
         self._by_name[name] = operation
@@ -58,3 +59,15 @@ class Vocabulary(Mapping[str, Operation]):
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+
+def _check_template(told: str, operation: Operation) -> None:
+    """Check that the words are a template that has each argument, and nothing else to fill in."""
+    arguments = tuple(f"<{position}>" for position in range(operation.arity))
+    try:
+        text = operation.in_words.format(*arguments)
+    except (IndexError, KeyError, ValueError):
+        text = ""
+    if not all(argument in text for argument in arguments):
+        places = " and ".join(f"{{{position}}}" for position in range(operation.arity))
+        raise OperationError(f"{told}: the words {operation.words!r} must have {places}, and no other braces")

@@ -1,0 +1,90 @@
+"""Arguments: what the Python API and the command line take, read in the same way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from autoprox.bench_cache.benchmarks.library import load_benchmarks
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.spaces.registry import built_in
+from autoprox.primitives import Vocabulary
+from autoprox.vocabulary import vocabulary
+
+#: A benchmark, or the name or file of one.
+BenchmarkLike = Benchmark | str | os.PathLike
+#: A vocabulary, or what names a user's operations: FILE.py, FILE.py:NAME, or the name that a package offers.
+Operations = Vocabulary | str | Sequence[str]
+
+
+class ArgumentError(ValueError):
+    """An argument of the Python API that cannot be; one line says why."""
+
+
+def split_outside_brackets(text: str) -> list[str]:
+    """Return the parts between commas; a comma inside brackets belongs to a formula and splits nothing."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def texts(value: str | Iterable[str] | None) -> list[str]:
+    """Return the names in a text, with commas between them, or in a list of such texts."""
+    given = [value] if isinstance(value, str) else list(value or ())
+    return [name for text in given for name in split_outside_brackets(text)]
+
+
+def benchmarks(given: BenchmarkLike | Iterable[BenchmarkLike], spaces: Sequence[str] = ()) -> list[Benchmark]:
+    """Return the benchmarks that are meant by one reference or several; `spaces` are the users' spaces of theirs.
+
+    Raises:
+        BenchmarkError: there is no such benchmark, or its file cannot be used.
+        ArchitectureError: a space that is named cannot be loaded.
+    """
+    return load_benchmarks([given] if isinstance(given, BenchmarkLike) else list(given), spaces)
+
+
+def spaces_of(found: Iterable[Benchmark], named: str | Iterable[str]) -> list[str]:
+    """Return the users' spaces that are named, and then those of the benchmarks."""
+    of_benchmarks = (each.space for each in found if each.space is not None and each.space not in built_in())
+    return list(dict.fromkeys([*texts(named), *of_benchmarks]))
+
+
+def known_operations(operations: Operations) -> tuple[Vocabulary, list[str]]:
+    """Return the vocabulary that is meant, and the references that name a user's operations in it.
+
+    Raises:
+        OperationError: there are no such operations.
+    """
+    if isinstance(operations, Vocabulary):
+        return operations, []
+    references = texts(operations)
+    return vocabulary(references), references
+
+
+def checked_workers(workers: int) -> int:
+    """Return the number of processes.
+
+    Raises:
+        ArgumentError: it is no whole number of at least 1.
+    """
+    if type(workers) is not int or workers < 1:
+        raise ArgumentError(f"workers is {workers!r}; it must be at least 1")
+    return workers
+
+
+def numbered_directories(under: Path) -> list[Path]:
+    """Return the folders whose names are numbers, in the order of the numbers."""
+    return sorted((path for path in under.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+
+
+def next_directory(under: Path) -> Path:
+    """Return the folder with the next free number: `under/001` where there is none yet."""
+    taken = numbered_directories(under)
+    return under / f"{int(taken[-1].name) + 1 if taken else 1:03d}"

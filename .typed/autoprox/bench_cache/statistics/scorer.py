@@ -1,0 +1,49 @@
+"""Which scorer a benchmark's networks take: small ones are scored from memory, large ones one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+
+from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.benchmarks.task_input import Network
+from autoprox.bench_cache.statistics.large import LargeScorer
+from autoprox.bench_cache.statistics.networks import NetworkScorer, buildable
+from autoprox.bench_cache.statistics.small import SmallScorer
+
+#: Networks of so many parameters or fewer are scored together from memory (see shards.py), if their statistics, which
+#: take about 40 bytes a parameter, fit in so many bytes.
+SMALL, RESIDENT = 200_000, 2**30
+
+
+def network_scorer(
+    benchmark: Benchmark,
+    root: Path,
+    *,
+    network: Network | None = None,
+    batch: int = 2,
+    seed: int = 0,
+    kept: Iterable[int] | None = None,
+    executor: Executor | None = None,
+) -> NetworkScorer:
+    """Return the scorer for the size of a benchmark's networks, with statistics under `root`.
+
+    `kept` are the architectures whose statistics stay on disk if the networks are large, all without it; those of
+    small networks always do. Other arguments are those of `NetworkScorer`.
+
+    Raises:
+        BenchmarkError: the benchmark is tabular.
+    """
+    _, spec = buildable(benchmark)
+    network = network or benchmark.networks()[0]
+    if are_small(benchmark.structure(network.spec or spec)["params"]):
+        return SmallScorer(benchmark, root, network=network, batch=batch, seed=seed, executor=executor)
+    return LargeScorer(benchmark, root, network=network, batch=batch, seed=seed, kept=kept, executor=executor)
+
+
+def are_small(params: np.ndarray) -> bool:
+    """Return whether networks of these sizes are scored together from memory."""
+    return bool(params.max() <= SMALL and 40 * params.sum() <= RESIDENT)

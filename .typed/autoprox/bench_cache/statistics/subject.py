@@ -1,0 +1,110 @@
+"""Subject: one network as it is probed, with all that its statistics depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+import torch
+
+from autoprox.bench_cache.benchmarks.task_input import TaskInput
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.primitives import Block, Reading, read_statistics
+from autoprox.primitives.find_blocks.named import SLOTS
+from autoprox.primitives.probe import OF_BLOCK
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network as it is probed: all that its statistics depend on.
+
+    The batch is `batch` samples of the input's shape; `seed` gives the initial weights, the Gaussian input of the
+    probe `noise` and the random targets. The probe `data` reads the first `batch` images of `input`.
+    """
+
+    space: str
+    arch: Any
+    spec: InputSpec
+    batch: int = 2
+    seed: int = 0
+    input: TaskInput | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The SHA-256 that names the cache entry, in the folder of the space's version."""
+        facts = {
+            "arch": get_space(self.space).key(self.arch),
+            "spec": asdict(self.spec),
+            "batch": self.batch,
+            "seed": self.seed,
+        }
+        if self.input is not None:
+            images = hashlib.sha256(self.input.images[: self.batch].tobytes())
+            images.update(self.input.targets[: self.batch].tobytes())
+            facts["images"] = images.hexdigest()
+        return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
+        """Build the network and read the wanted (statistic, probe) pairs from it; keep nothing.
+
+        FLOPs and activations come from the space, which has closed forms or remembers them: counting gives the same
+        numbers, and takes longer.
+
+        Raises:
+            ArchitectureError: the network cannot be built, or its blocks are not found.
+            BenchmarkError: the probe `data` is wanted, and there are no images, or fewer than the batch;
+                or a block lacks one of the layers that formulas read.
+        """
+        wanted = set(wanted)
+        if any(name == "data" for _, name in wanted):
+            self._check_images()
+        space = get_space(self.space)
+        model = space.build(self.arch, self.spec, self.seed)
+        blocks = space.find_blocks(self.arch, self.spec, model)
+        _check_complete(f"{space.name}: {self.arch}", blocks, {name for name, _ in wanted})
+        size = (self.batch, self.spec.in_channels, self.spec.image_size, self.spec.image_size)
+        images, targets = torch.zeros(size), None
+        if self.input is not None and len(self.input.images) >= self.batch:
+            images = torch.tensor(self.input.images[: self.batch])
+            targets = torch.tensor(self.input.targets[: self.batch])
+        closed = {"flops": space.flops, "activations": space.activations}
+        probed = {("tokens" if name in closed else name, p) for name, p in wanted}
+        reading = read_statistics(model, blocks, probed, images, targets, seed=self.seed)
+        for name in closed.keys() & {name for name, _ in wanted}:
+            reading.net[name] = float(closed[name](self.arch, self.spec))
+        return reading
+
+    def _check_images(self) -> None:
+        if self.input is None:
+            raise BenchmarkError(
+                "this benchmark has no images for the probe 'data'; "
+                "use the probe 'noise', for example weight_grad[noise] instead of weight_grad"
+            )
+        if len(self.input.images) < self.batch:
+            raise BenchmarkError(
+                f"a batch of {self.batch} images, but the benchmark comes with {len(self.input.images)}; "
+                "use a smaller --batch"
+            )
+
+
+def _check_complete(network: str, blocks: Sequence[Block], names: Collection[str]) -> None:
+    """Check that every block has the layers and the attention that cached statistics are kept of.
+
+    Raises:
+        BenchmarkError: one lacks something.
+    """
+    for number, block in enumerate(blocks):
+        lacking = [slot for slot in SLOTS if slot not in block.linears]
+        lacking += ["softmax"] if OF_BLOCK.keys() & names and not block.softmaxes else []
+        lacking += ["heads"] if OF_BLOCK.keys() & names and not block.heads else []
+        if lacking:
+            raise BenchmarkError(
+                f"{network}: block {number} shows no {', '.join(lacking)}; the statistics of a benchmark need "
+                f"{', '.join(SLOTS)}, heads and a softmax of every block: give the space a function "
+                "layers(arch, model) that names them, or use `autoprox rank`, which scores what is there"
+            )

@@ -1,0 +1,90 @@
+"""Scoring several benchmarks together: the networks that are held in memory, in shards of whatever benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from autoprox.bench_cache.runtime.submit import results
+from autoprox.bench_cache.statistics.protocol import Held, Scorer, rounded
+from autoprox.bench_cache.statistics.shards import Members, ShardTask, packed, score_shard, shard_name, shards
+from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.primitives.formula import Formula
+
+
+def scores_together(
+    scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return what each scorer's `scores` gives of its wanted indices; those scored from memory are scored at once."""
+    stacked = [n for n, scorer in enumerate(scorers) if (held := scorer.held(wanted[n])) and held.stride == 1]
+    scores = stacked_scores([scorers[n].held for n in stacked], formulas, [wanted[n] for n in stacked])
+    found = dict(zip(stacked, scores, strict=True))
+    return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
+
+
+def estimates(
+    scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]
+) -> list[np.ndarray] | None:
+    """Return scores from a sample of each matrix, which rank networks about alike and take much less time.
+
+    None if scores of any benchmark take no longer than an estimate.
+    """
+    held = [scorer.held(indices) for scorer, indices in zip(scorers, wanted, strict=True)]
+    if any(each is None or each.stride == 1 for each in held):
+        return None
+    return stacked_scores([scorer.held for scorer in scorers], formulas, wanted)
+
+
+def shard_homes(scorers: Sequence[Scorer], wanted: Sequence[np.ndarray]) -> dict[str, str]:
+    """Return the shards in which these networks, or samples of them, are held in memory, by their subjects' keys."""
+    found = [scorer.held(np.unique(indices)) for scorer, indices in zip(scorers, wanted, strict=True) if len(indices)]
+    held, homes = [each for each in found if each], {}
+    for stride in sorted({each.stride for each in held}):
+        subjects, groups = _grouped([each for each in held if each.stride == stride])
+        for group in groups:
+            name = shard_name([subjects[i] for i in group], stride)
+            homes.update({subjects[i].key: name for i in group})
+    return homes
+
+
+def stacked_scores(
+    networks: Sequence[Callable[[np.ndarray], Held | None]],
+    formulas: Sequence[Formula],
+    wanted: Sequence[np.ndarray],
+) -> list[np.ndarray]:
+    """Return scores from memory, formulas × indices, for each of the `Scorer.held` and its wanted indices."""
+    distinct = [np.unique(indices) for indices in wanted]  # in an order of their own, whatever is asked for
+    held = [each for of, indices in zip(networks, distinct, strict=True) if (each := of(indices))]
+    if not formulas or not any(len(indices) for indices in wanted):
+        return [np.empty((len(formulas), len(indices))) for indices in wanted]
+    flat = rounded(_shard_by_shard(held, formulas))
+    parts = np.split(flat, np.cumsum([len(indices) for indices in distinct])[:-1], axis=1)
+    places = zip(parts, distinct, wanted, strict=True)
+    return [part[:, np.searchsorted(indices, asked)] for part, indices, asked in places]
+
+
+def _shard_by_shard(held: Sequence[Held], formulas: Sequence[Formula]) -> np.ndarray:
+    """Return scores, formulas × all networks."""
+    first, (subjects, groups) = held[0], _grouped(held)
+    depths = np.concatenate([each.depths for each in held])
+    sent = packed(formulas) if first.executor else tuple(formulas)
+    tasks = [
+        ShardTask(
+            Members.of(first.root, [subjects[i] for i in group], first.stride),
+            sent,
+            load=int(depths[group].sum()),
+        )
+        for group in groups
+    ]
+    found = np.empty((len(formulas), len(subjects)))
+    for number, scores in results(first.executor, score_shard, tasks):
+        found[:, groups[number]] = scores
+    return found
+
+
+def _grouped(held: Sequence[Held]) -> tuple[list[Subject], list[np.ndarray]]:
+    """Return all the networks, and which of them are a shard."""
+    return [subject for each in held for subject in each.subjects], shards(
+        np.concatenate([each.depths for each in held])
+    )

@@ -1,0 +1,68 @@
+"""What a worker does for one network: build its statistics, and reduce them to numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
+from autoprox.bench_cache.runtime.placement import Placed
+from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
+from autoprox.bench_cache.statistics.subject import Subject
+from autoprox.primitives.evaluate import layer_numbers, reduce_layers
+from autoprox.primitives.formula import Formula
+
+
+@dataclass(frozen=True)
+class NetworkTask(Placed):
+    """A network and what is wanted of it: small to send, and complete in itself."""
+
+    root: str
+    subject: Subject
+    parts: tuple[Formula, ...]  # single-slot reductions and layer statistics
+    numbers: tuple[str, ...]  # net statistics
+    keep: bool
+    stride: int = 1
+    home: str = ""
+    load: float = 1.0
+
+
+def reduce_network(task: NetworkTask) -> tuple[list[list[float]], dict[str, float]]:
+    """Return the parts' numbers, one for each block, and the network's numbers.
+
+    Runs on one thread, so that sums are added in one order whatever the number of workers.
+    """
+    terminals = [terminal for part in task.parts for terminal in part.terminals()]
+    matrices = [(t.statistic.name, t.probe, t.role) for t in terminals if is_matrix(t.statistic.name)]
+    names = {t.statistic.name for t in terminals} | set(task.numbers)
+    with one_thread():
+        reading = statistics_cache(task.root).read(task.subject, matrices, names, keep=task.keep)
+        reduced = reduce_layers([part for part in task.parts if part.args], reading)
+    rows = [layer_numbers(part, reading, reduced) for part in task.parts]
+    net = {name: reading.net[name] for name in task.numbers}
+    if not task.keep:
+        del reading
+        give_back_memory()
+    return rows, net
+
+
+def is_built(task: NetworkTask) -> bool:
+    """Return whether the statistics that the parts read are kept, and their samples if these are wanted."""
+    return statistics_cache(task.root).prepared(task.subject, _pairs(task), task.stride, keep=task.keep)
+
+
+def build(task: NetworkTask) -> None:
+    """Build and keep the statistics that the parts read, if they are not there."""
+    with one_thread():
+        statistics_cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride, keep=task.keep)
+    give_back_memory()
+
+
+def _pairs(task: NetworkTask) -> set[tuple[str, str]]:
+    return {(t.statistic.name, t.probe) for part in task.parts for t in part.terminals()}
+
+
+@cache
+def statistics_cache(root: str) -> StatisticsCache:
+    """Return the cache in a directory: one for each process, so that a file's checksum is verified once."""
+    return StatisticsCache(root)

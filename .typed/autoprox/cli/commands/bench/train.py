@@ -1,0 +1,127 @@
+"""Make a benchmark by training architectures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from autoprox.bench_cache.spaces.registry import SPACES, get_space
+from autoprox.bench_cache.training.built_in import BUILT_IN
+from autoprox.bench_cache.training.by_reference import load_dataset
+from autoprox.bench_cache.training.run import (
+    TrainingPlan,
+    TrainingResult,
+    begin,
+    carry_out,
+    check_output,
+    make_benchmark,
+)
+from autoprox.bench_cache.training.trainer import Recipe
+from autoprox.cli.options import workers_option
+from autoprox.display.benchmark import too_few
+from autoprox.display.terminal import make_console, progress_bar, say, summary
+from autoprox.vocabulary import as_options
+
+_RECIPE = Recipe()
+
+
+@click.command("train")
+@click.option(
+    "--space",
+    default="mini-vit",
+    show_default=True,
+    metavar="NAME|FILE.py:NAME",
+    help=f"One of {', '.join(SPACES)}, or one of your own.",
+)
+@click.option(
+    "--dataset",
+    "datasets",
+    multiple=True,
+    required=True,
+    metavar="NAME|FOLDER|FILE",
+    help=f"{', '.join(BUILT_IN)}, a folder of images by class, or an .npz file; repeatable: a task each.",
+)
+@click.option("--archs", type=int, default=200, show_default=True, help="Architectures, the same on every data set.")
+@click.option("--epochs", type=int, default=_RECIPE.epochs, show_default=True, help="Epochs of each training.")
+@click.option("--seeds", type=int, default=4, show_default=True, help="Trainings of each architecture.")
+@click.option(
+    "--first-seed", type=int, default=0, show_default=True, help="Seed of the first training; the others count up."
+)
+@click.option("--batch", type=int, default=_RECIPE.batch, show_default=True, help="Images of a training step.")
+@click.option("--lr", type=float, default=_RECIPE.lr, show_default=True, help="Highest learning rate of AdamW.")
+@click.option("--train-images", type=int, help="About how many to train on, classes in proportion.  [default: all]")
+@click.option("--test-images", type=int, help="About how many to test on, classes in proportion.  [default: all]")
+@click.option("--image-size", type=int, help="Pixels that images of a folder are scaled to.  [default: 32]")
+@click.option("--patch-size", type=int, help="Pixels of a patch.  [default: the data set's, or a quarter of the image]")
+@click.option("--sample-seed", type=int, default=0, show_default=True, help="Seed that draws the architectures.")
+@workers_option
+@click.option("--name", help="Name of the benchmark.  [default: that of the file]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
+def command(
+    space: str,
+    datasets: Sequence[str],
+    archs: int,
+    epochs: int,
+    seeds: int,
+    first_seed: int,
+    batch: int,
+    lr: float,
+    train_images: int | None,
+    test_images: int | None,
+    image_size: int | None,
+    patch_size: int | None,
+    sample_seed: int,
+    workers: int,
+    name: str | None,
+    out: Path,
+) -> None:
+    """Train architectures of a space from scratch, and write their accuracies as a benchmark.
+
+    Each training that has ended is noted in a journal, OUT.journal. After a kill, the same command goes on with it.
+    Data sets are checked before anything is trained.
+    """
+    console = make_console()
+    loaded = [
+        load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
+        for ref in datasets
+    ]
+    plan = TrainingPlan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
+    name = check_output(out, name)
+    trained = _trained(console, plan, out.with_name(out.name + ".journal"), workers)
+    benchmark = make_benchmark(trained, name, _typed())
+    benchmark.save(out)
+    say(console, f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}")
+    for line in too_few(benchmark):
+        say(console, f"{line}; train more: a larger --archs, and another --out")
+    own = as_options([space] if ":" in space else [], ())
+    say(console, f"Next: autoprox bench show {shlex.quote(str(out))}{own}")
+
+
+def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: int) -> TrainingResult:
+    """Train what the journal does not have yet, with a progress bar, or a line now and then without a terminal."""
+    done, total = begin(journal, plan), plan.archs * len(plan.datasets)
+    say(
+        console,
+        f"{plan.archs} architectures of {get_space(plan.space).name} on "
+        f"{', '.join(data.name for data in plan.datasets)}, {plan.seeds} seeds each: "
+        f"{total} trainings, {done} done; journal {journal}",
+    )
+    with progress_bar(console, "training") as bars:
+        bar = bars.add_task("", total=total, completed=done)
+
+        def progress(ended: int, of: int) -> None:
+            bars.update(bar, completed=ended)
+            if not console.is_terminal and ended % 20 == 0:
+                say(console, f"{ended}/{of} trained")
+
+        return carry_out(journal, plan, workers, progress, lambda line: say(console, line))
+
+
+def _typed() -> str:
+    """Return the command as it was typed, for the data card, without the path of the program."""
+    return shlex.join(["autoprox", *sys.argv[1:]])

@@ -1,0 +1,158 @@
+"""Evolve a formula that ranks untrained vision transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autoprox.api.evolving import check_resumed, evolve, run_directory
+from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
+from autoprox.bench_cache.runtime.dask_pool import DaskPool
+from autoprox.bench_cache.runtime.local_pool import close_pool
+from autoprox.cli.options import (
+    given_options,
+    meanings,
+    operations_option,
+    spaces_option,
+    workers_option,
+)
+from autoprox.cli.root import INTERRUPTED
+from autoprox.display.evolution import next_steps, resume_command
+from autoprox.display.terminal import make_console, say, show
+from autoprox.evolution import JOURNAL, read_settings
+from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
+from autoprox.vocabulary import as_options
+
+_DEFAULTS = EvolutionSettings((), ())
+
+
+@click.command("evolve")
+@click.option(
+    "--bench",
+    "benches",
+    multiple=True,
+    metavar="NAME|FILE",
+    help=f"Benchmark to evolve on; repeatable.  [default: {DEFAULT_BENCHMARK}, which is embedded]",
+)
+@click.option(
+    "--tasks",
+    default="",
+    metavar="A,B=2,...",
+    help="Tasks, `*` allowed, such as '*_kd'. `NAME=2` gives a weight in the joint fitness and the report's mean: "
+    "'*,pets=2' are all tasks, pets with weight 2.  [default: all, weight 1]",
+)
+@click.option(
+    "--leave-out-task",
+    "leave_out_tasks",
+    multiple=True,
+    metavar="T",
+    help="Hold this task out whole, `*` allowed: evolution never sees it, and the report judges the formula on it. "
+    "Repeatable.",
+)
+@click.option(
+    "--leave-out-bench",
+    "leave_out_benches",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="Hold this benchmark out whole, in the same way. Repeatable.",
+)
+@click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True, help="How many to evolve.")
+@click.option(
+    "--population", type=int, default=_DEFAULTS.population, show_default=True, help="Formulas of a generation."
+)
+@click.option("--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Same seed, same result.")
+@click.option(
+    "--grammar",
+    type=click.Choice([*GRAMMARS, TABULAR]),
+    default=_DEFAULTS.grammar,
+    show_default=True,
+    help="typed: the language (see --costly); auto-prox: the genotype of the paper; tabular: over columns of a table.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(list(STRATEGIES)),
+    default=_DEFAULTS.strategy,
+    show_default=True,
+    help=f"How a generation becomes the next. {meanings(STRATEGIES)}",
+)
+@click.option(
+    "--joint",
+    type=click.Choice(list(COMBINATIONS)),
+    default=_DEFAULTS.joint,
+    show_default=True,
+    help=f"What the fitness is, of the taus of all tasks. {meanings(COMBINATIONS)}",
+)
+@click.option(
+    "--refine",
+    type=click.Choice(list(REFINEMENTS)),
+    default=_DEFAULTS.refine,
+    show_default=True,
+    help=f"What is tried on the population after each generation. {meanings(REFINEMENTS)}",
+)
+@click.option(
+    "--retries",
+    type=int,
+    default=_DEFAULTS.retries,
+    show_default=True,
+    help="How often a rejected child is varied again.",
+)
+@click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples that the networks run on.")
+@click.option("--costly", is_flag=True, help="Also evolve with singular values and Gram matrices: much slower.")
+@operations_option
+@spaces_option
+@workers_option
+@click.option("--dask", metavar="ADDRESS", help="A Dask cluster's scheduler, tcp://HOST:PORT, instead of --workers.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: runs/NUMBER]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
+@click.pass_context
+def command(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
+           dask: str | None, spaces: Sequence[str], operations: Sequence[str],
+           leave_out_tasks: Sequence[str], leave_out_benches: Sequence[str], **choices: Any) -> int:  # fmt: skip
+    """Evolve a formula that ranks untrained vision transformers as training would.
+
+    Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
+    finalists. The test split is used once, at the end. Ctrl-C ends early with the best so far.
+    """
+    given = {name: choices[name] for name in given_options(context) & choices.keys()}
+    folder, own = run_directory(out, resume), as_options(spaces, operations)
+    if resume:
+        check_resumed(folder, given, [*benches, tasks, *leave_out_tasks, *leave_out_benches])
+    grammar = read_settings(folder).grammar if resume else choices["grammar"]
+    console = make_console()
+    try:
+        result = evolve(
+            benches,
+            tasks=tasks,
+            leave_out_tasks=leave_out_tasks,
+            leave_out_benchmarks=leave_out_benches,
+            operations=operations,
+            space=spaces,
+            workers=workers,
+            executor=_cluster(context, dask, grammar),
+            out=folder,
+            resume=resume,
+            **given,
+        )
+    except KeyboardInterrupt:
+        if (folder / JOURNAL).exists():
+            say(console, f"Nothing that was finished is lost. Go on with: {resume_command(folder, own)}")
+        raise
+    show(console, (*result.parts(), *next_steps(result, result.settings, folder, spaces, operations)))
+    return 0 if result.finished else INTERRUPTED
+
+
+def _cluster(context: click.Context, address: str | None, grammar: str) -> Executor | None:
+    """Return the workers of a cluster, until the command ends; without an address None, which means local processes."""
+    if address is None:
+        return None
+    if "workers" in given_options(context):
+        raise SettingsError("--dask uses the workers of its cluster; leave out --workers")
+    if grammar == TABULAR:
+        raise SettingsError("--grammar tabular runs no networks; leave out --dask")
+    pool = DaskPool(address)
+    context.call_on_close(lambda: close_pool(pool))
+    return pool

@@ -1,0 +1,62 @@
+"""Show the blocks that are found in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import torch
+
+from autoprox.bench_cache.runtime.local_pool import one_thread
+from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
+from autoprox.display.terminal import make_console, make_table, names, say
+from autoprox.models import ModelError, build_model, first_output
+from autoprox.primitives import LayerError
+from autoprox.primitives.find_blocks.choose import require_one_place
+from autoprox.primitives.find_blocks.describe import Finding, find_layers, table
+from autoprox.scoring import gaussian_batch
+
+
+@click.command(
+    "layers",
+    help=f"""Show the blocks that are found in a model, what is in no block, and a draft of layers=.
+
+    The model runs once on one Gaussian image. The blocks follow from what this forward pass does. A proxy reads the
+    layers in these blocks. Where they are not what you mean, edit the draft and give it as `layers=` to
+    Proxy.score.
+
+    {MODELS_HELP}
+    """,
+)
+@click.argument("model")
+@model_options
+def command(model: str, settings: Sequence[tuple[str, Any]], seed: int, image_size: int, channels: int) -> None:
+    """Print the blocks of a model, what was left out and why, and the same as a `layers=` draft."""
+    spec = input_spec(image_size, channels)
+    network = build_model(model, dict(settings), seed, spec)
+    inputs = torch.from_numpy(gaussian_batch(spec, 1, seed)[0])
+    with one_thread():
+        first_output(model, network, inputs)
+        finding = find_layers(network, inputs)
+    if not finding.blocks:
+        raise ModelError(f"{model}: found no transformer block: {finding.why_none}")
+    _print(model, network, finding, f"{channels} × {image_size} × {image_size}")
+
+
+def _print(model: str, network: torch.nn.Module, finding: Finding, shape: str) -> None:
+    console = make_console()
+    count = len(finding.blocks)
+    blocks = "1 block" if count == 1 else f"{count} blocks"
+    say(console, f"{model} ({type(network).__name__}): {blocks}, found by one forward pass on an image of {shape}")
+    found = make_table("", names("what"), "layers", "remark")
+    for what, layers, remark in table(finding):
+        found.add_row(what, layers.replace("  ", "\n"), remark)  # a line for each slot
+    console.print(found)
+    say(console, "`*` stands for a number.")
+    say(console, f"The blocks hold {finding.covered:.1%} of the weights of linear layers.")
+    try:
+        require_one_place(finding)
+    except LayerError as ambiguous:
+        say(console, f"Scores need a choice: {ambiguous}.")
+    say(console, f"\nlayers={finding.draft}")

@@ -1,0 +1,72 @@
+"""A group of commands that follows from the files of a folder: to add a command, write its file there."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class FolderGroup(click.Group):
+    """A group whose commands are the modules of a package.
+
+    A module's name is its command's name. An underscore at its end, for a name that Python reserves, is left out. The
+    module's constant `command` is the command, and the first line of its docstring is its line in the group's help.
+
+    A module is imported only when its command is called, because importing torch takes more than a second. The help
+    reads the docstrings without importing the modules.
+
+    The commands in `order` come first, as they stand there. The others follow by name.
+    """
+
+    def __init__(self, *arguments: Any, package: str, order: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.package, self.order = package, tuple(order)
+
+    def modules(self) -> dict[str, str]:
+        """Return the full names of the modules, by the names of their commands, in the order of the help."""
+        folder = importlib.import_module(self.package).__path__
+        found = {module.name.rstrip("_"): f"{self.package}.{module.name}" for module in pkgutil.iter_modules(folder)}
+        first = [name for name in self.order if name in found]
+        return {name: found[name] for name in [*first, *sorted(found.keys() - first)]}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the help."""
+        return list(self.modules())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command; None if there is none of this name."""
+        module = self.modules().get(cmd_name)
+        return importlib.import_module(module).command if module else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments begin with; the error for an unknown one names the closest."""
+        names = list(self.modules())
+        if args[0] not in names and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], names, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(names)}."
+            ctx.fail(f"no command '{args[0][:40]}'; {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands for the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _first_line(module)) for name, module in self.modules().items()])
+
+
+def _first_line(module: str) -> str:
+    """Return the first line of a module's docstring without importing the module."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]

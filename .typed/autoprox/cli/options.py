@@ -1,0 +1,103 @@
+"""Options that commands share, and how the values of options are read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import click
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def _at_least_one(context: click.Context, option: click.Parameter, value: int) -> int:
+    if value < 1:
+        raise click.ClickException(f"workers is {value}; it must be at least 1")
+    return value
+
+
+#: How many processes a command works with.
+workers_option = click.option(
+    "--workers",
+    type=int,
+    default=os.cpu_count() or 1,
+    show_default="one a core",
+    callback=_at_least_one,
+    help="Processes.",
+)
+
+#: On which tasks of a benchmark a command works.
+tasks_option = click.option(
+    "--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]"
+)
+
+
+#: Users' spaces that the benchmarks of a command may be of.
+spaces_option = click.option(
+    "--space",
+    "spaces",
+    multiple=True,
+    metavar="FILE.py:NAME",
+    help="Space of your own that the benchmark is of. Code of yours runs only where it is named.",
+)
+
+#: Users' operations that formulas may have.
+operations_option = click.option(
+    "--operations",
+    multiple=True,
+    metavar="FILE.py|NAME",
+    help="Operations of your own: a file, FILE.py:NAME, or what an installed package offers. Repeatable.",
+)
+
+
+class NamesOptions(click.Command):
+    """A command whose errors name its options as they are typed: `--max-params` for the library's `max_params`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and rewrite the message of an error of autoprox."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            if type(error).__module__.startswith("autoprox.") and len(error.args) == 1:
+                error.args = (self.typed(str(error)),)
+            raise
+
+    def typed(self, message: str) -> str:
+        """Return a message with the options' own names in place of the parameters'."""
+        for option in self.params:
+            if "_" in (name := option.name or "") and option.opts[0].startswith("--"):
+                message = re.sub(rf"(?<![\w-]){name}(?!\w)", option.opts[0], message)
+        return message
+
+
+class Count(click.ParamType):
+    """A large number: 6000000, 6e6, 6M; K, M and G (or B) are 10³, 10⁶ and 10⁹."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, rounded to a whole one."""
+        match = re.fullmatch(r"(\d[\d_]*\.?\d*(?:e\+?\d{1,2})?)([KMGB]?)", str(value).strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"'{value!s:.40}' is no number such as 6000000, 6e6, 6M or 1.4G", param, ctx)
+        return round(float(match[1]) * _SUFFIXES[match[2].upper()])
+
+
+class Explained(Protocol):
+    """A record that says in a few words what it means."""
+
+    @property
+    def meaning(self) -> str: ...
+
+
+def meanings(records: Mapping[str, Explained]) -> str:
+    """Return what each choice of an option means, read from the records, as a sentence for the help."""
+    return "; ".join(f"{name}: {record.meaning}" for name, record in records.items()) + "."
+
+
+def given_options(context: click.Context) -> set[str]:
+    """Return the names of the options that stand on the command line, of which some may have their default value."""
+    source = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is source}

@@ -1,0 +1,165 @@
+"""What is shown of a search: the progress of a search, what it found, and how good that is on a benchmark."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import TaskID
+from rich.table import Table
+from rich.text import Text
+
+from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.display.front import front_table, latency, save_front
+from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
+from autoprox.evolve import kendall
+from autoprox.pictures import DrawingError
+from autoprox.search.candidate import Candidate
+from autoprox.search.loop import SearchProgress, SearchResult
+from autoprox.search.on_benchmark import Choice, Verdict
+from autoprox.search.run import SearchOutcome, SearchPlan
+
+PERCENT = ".2f"
+
+
+class SearchScreen:
+    """The progress of a search: a bar on a terminal; elsewhere a line at every tenth of the budget."""
+
+    def __init__(self, console: Console, plan: SearchPlan) -> None:
+        self.console = console
+        self.bars = progress_bar(console, "scoring", "best")
+        self.task: TaskID = self.bars.add_task("", total=plan.settings.budget, best=UNDEFINED)
+
+    def __enter__(self) -> SearchScreen:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bars.stop()
+
+    def notice(self, line: str) -> None:
+        """Print what the user should know."""
+        say(self.console, line)
+
+    def progress(self, progress: SearchProgress) -> None:
+        """Show how far the search is."""
+        best = UNDEFINED if progress.best is None else _score(progress.best)
+        self.bars.update(self.task, completed=progress.done, total=progress.budget, best=best)
+        tenth = max(1, progress.budget // 10)
+        if not self.console.is_terminal and (progress.done % tenth == 0 or progress.done == progress.budget):
+            left = self.bars.tasks[self.task].time_remaining
+            remaining = "" if left is None else f", left {duration(left)}"
+            say(self.console, f"scored {progress.done} of {progress.budget}, best {best}{remaining}")
+
+
+def print_outcome(
+    console: Console, plan: SearchPlan, outcome: SearchOutcome, out: Path | None, top: int, own: str = ""
+) -> None:
+    result, objectives = outcome.result, plan.settings.objectives
+    console.print(front_table(result, objectives, top) if plan.of_several else _table(result, top))
+    for line in _remarks(result):
+        say(console, line)
+    if plan.benchmark is not None:
+        console.print(_verdict_table(outcome.verdicts))
+        for line in _verdict_remarks(plan, plan.benchmark, outcome.verdicts):
+            say(console, line)
+    if not result.finished:
+        done = f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
+        say(console, f"{done} {going_on(out, own)}")
+    if out is not None:
+        saved = ["architectures.json", "architectures.csv", "journal.jsonl"]
+        if plan.of_several and result.front(objectives):
+            try:
+                saved += save_front(result, objectives, out)
+            except DrawingError as error:
+                say(console, f"No picture of the front: {error}")
+        say(console, f"Saved in {out}: {', '.join(saved)}")
+        say(console, f"As a page with pictures: autoprox report {shlex.quote(str(out))}")
+
+
+def going_on(out: Path | None, own: str = "") -> str:
+    """Say how to go on with an interrupted search; `own` is what `as_options` returns."""
+    if out is None:
+        return "A search without --out cannot be resumed."
+    return f"Nothing that was scored is lost. Go on with: autoprox search --resume --out {out}{own}"
+
+
+def _table(result: SearchResult, top: int) -> Table:
+    scored = len(result.candidates)
+    title = f"The best {min(top, scored)} of {scored} architectures"
+    timed = ["latency"] if any(entry.latency is not None for entry in result.candidates) else []
+    heads = ("rank", "score", "params", "FLOPs", "activations", *timed, "depth", "width")
+    table = make_table(title, *numbers(*heads), "architecture")
+    for rank, entry in enumerate(result.ranked[:top], 1):
+        depth, width = (number(mean, ".4g") for mean in (entry.depth, entry.width))
+        genes = Text(entry.key.partition(":")[2].replace("|", " | "))  # lines break at spaces
+        sizes = (size(count) for count in (entry.params, entry.flops, entry.activations))
+        times = [latency(entry.latency)] if timed else []
+        table.add_row(str(rank), _score(entry), *sizes, *times, depth, width, genes)
+    return table
+
+
+def _score(entry: Candidate) -> str:
+    return number(entry.score, ".7g")
+
+
+def _remarks(result: SearchResult) -> Iterable[str]:
+    scored = [entry for entry in result.candidates if entry.score is not None]
+    without = [entry for entry in result.candidates if entry.score is None]
+    if without:
+        yield f"{len(without)} of {len(result.candidates)} have no score; the first: {without[0].problem}"
+    if result.exhausted:
+        yield f"No more than these {len(result.candidates)} architectures were found within the limits."
+    tied = sum(entry.score == result.ranked[0].score for entry in scored)
+    if tied > 1:
+        yield (
+            f"{tied} of {len(result.candidates)} share the best score. "
+            "They are in the order of scoring: the score does not say which of them is better."
+        )
+    taus = {fact: _tau(scored, fact) for fact in STRUCTURE} if len(scored) > 2 else {}
+    shown = ", ".join(f"{fact} {number(tau, PERCENT)}" for fact, tau in taus.items() if not math.isnan(tau))
+    if shown:
+        yield f"Kendall's tau-b of the score, over all {len(scored)}, with {shown}."
+
+
+def _tau(scored: Sequence[Candidate], fact: str) -> float:
+    scores = np.array([entry.score for entry in scored], dtype=float)
+    return kendall(scores, np.array([getattr(entry, fact) for entry in scored], dtype=float))
+
+
+def _verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    title = "Trained accuracy of what is chosen, its rank among all that were offered, and its regret"
+    columns = [*numbers("scored", "best"), *numbers("by proxy", style="bold"), *numbers("rank", "regret")]
+    columns += numbers("by params", "rank", "regret", "by chance", "regret")
+    table = make_table(title, names("task"), *columns)
+    for verdict in verdicts:
+        nothing = Choice("", math.nan, math.nan, math.nan)
+        found = {choice.by: choice for choice in verdict.choices}
+        proxy, params, chance = (found.get(by, nothing) for by in ("proxy", "params", "chance"))
+        cells = [verdict.task, f"{verdict.judged}/{verdict.labelled}", number(verdict.best, PERCENT)]
+        for choice in (proxy, params):
+            cells += [number(choice.accuracy, PERCENT), number(choice.rank, ".4g"), number(choice.regret, PERCENT)]
+        table.add_row(*cells, number(chance.accuracy, PERCENT), number(chance.regret, PERCENT))
+    return table
+
+
+def _verdict_remarks(plan: SearchPlan, benchmark: Benchmark, verdicts: Sequence[Verdict]) -> Iterable[str]:
+    missing = [verdict.task for verdict in verdicts if verdict.top_missing]
+    if missing:
+        yield (
+            f"The architecture of the highest score has no accuracy on {', '.join(missing)} and cannot be judged "
+            "there: the next best that has one stands for it."
+        )
+    tied = {c.by: c.tied for verdict in verdicts for c in verdict.choices if c.tied > 1}
+    for by, count in tied.items():
+        yield f"Up to {count} architectures are first alike by {by}: accuracy and rank are their means."
+    evolved_on = plan.proxy.provenance.get("benchmarks")
+    if isinstance(evolved_on, list) and benchmark.name in evolved_on and plan.split != "test":
+        yield (
+            f"This proxy was evolved on {benchmark.name}: only --split test judges it on architectures "
+            "that it has not seen."
+        )

@@ -1,0 +1,133 @@
+"""Breeder: individuals (trees with their formula and fitness), made, varied and evaluated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from deap import gp
+
+from autoprox.evolve.fitness import Fitness, Invalid, Judge, Judgement, Outcome
+from autoprox.evolve.grammar import MAX_HEIGHT, MAX_NODES, REMEMBERED, Grammar
+from autoprox.evolve.variation import MUTATIONS, crossover, grow
+from autoprox.primitives.canonical import canonical
+from autoprox.primitives.formula import Formula
+from autoprox.primitives.kinds import FormulaError
+
+#: Odds that a child is a cross of two individuals, not a mutant of one.
+CROSSED = 0.35
+
+#: Tries to vary an individual into something new.
+TRIES = 10
+
+
+class Individual(gp.PrimitiveTree):
+    """A tree with its formula, canonical form and fitness.
+
+    The fitness is invalid until the tree is judged, and stays invalid where the formula has none.
+    """
+
+    def __init__(self, tree: Sequence[Any], formula: Formula, known: dict[Formula, Formula] | None = None) -> None:
+        super().__init__(tree)
+        self.formula = formula
+        self.canonical = canonical(formula, known)
+        self.fitness = Fitness()
+        self.outcome: Outcome = Invalid("not evaluated")
+
+
+class Breeder:
+    """A breeder, which makes, varies and evaluates individuals. Each canonical form is judged once in an evolution."""
+
+    def __init__(self, grammar: Grammar, judge: Judge) -> None:
+        self.grammar, self.judge = grammar, judge
+        self.memo: dict[str, Outcome] = {}
+        self.validated: dict[str, float | None] = {}
+        self._canonical: dict[Formula, Formula] = {}  # of subformulas, because a child shares most of its parent's
+        self.judged: list[str] = []  # canonical forms judged since the journal was last written
+
+    def founder(self, rng: random.Random) -> Individual:
+        """Return a random individual."""
+        while True:
+            found = self.individual(grow(self.grammar, self.grammar.pset.ret, 2, 6, rng))
+            if found is not None:
+                return found
+
+    def mutant(self, parent: Individual, rng: random.Random) -> Individual:
+        """Return the parent with one random change: a new subtree, another node, one more or fewer, another role.
+
+        Where ten tries give nothing new, it is a random individual (one mutant in ten of the typed grammar).
+        """
+        change = MUTATIONS[rng.choice(self.grammar.changes)]
+        return self._varied(lambda: change(parent, self.grammar, rng), rng)
+
+    def child(self, parent: Individual, population: Sequence[Individual], rng: random.Random) -> Individual:
+        """Return a variation of the parent, not yet judged: a mutant, or a cross with another individual."""
+        if rng.random() < CROSSED:
+            mate = rng.choice(population)
+            if mate is not parent:
+                return self._varied(lambda: crossover(parent, mate, rng), rng)
+        return self.mutant(parent, rng)
+
+    def _varied(self, vary: Callable[[], Sequence[Any]], rng: random.Random) -> Individual:
+        """Return the first of ten variations that is allowed and new; else a founder, so that no run is stuck."""
+        for _ in range(TRIES):
+            found = self.individual(vary())
+            if found is not None and found.canonical.text not in self.memo:
+                return found
+        return self.founder(rng)
+
+    def individual(self, tree: Sequence[Any]) -> Individual | None:
+        """Return the tree as an individual; None where it is too large, or no complete formula."""
+        if len(tree) > MAX_NODES or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
+            return None
+        if len(self._canonical) > REMEMBERED:
+            self._canonical.clear()
+        try:
+            found = Individual(tree, self.grammar.formula(tree), self._canonical)
+        except FormulaError:  # constants that fold to something out of range
+            return None
+        return found if found.canonical.is_complete else None
+
+    def evaluate(self, individuals: Iterable[Individual], rivals: Iterable[Individual] = ()) -> None:
+        """Judge all new formulas together, and give every individual its fitness.
+
+        A formula that is estimated far below all `rivals` may get none: see `Judge.judge`.
+        """
+        individuals = list(individuals)
+        new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
+        known = [rival.outcome for rival in rivals if isinstance(rival.outcome, Judgement)]
+        for formula, outcome in zip(new, self.judge.judge(new, rivals=known) if new else [], strict=True):
+            self.memo[formula.text] = outcome
+            self.judged.append(formula.text)
+        for individual in individuals:
+            self.assign(individual)
+
+    def on_validation(self, individual: Individual) -> float | None:
+        """Return the joint fitness on the validation split, None without one; each canonical form is judged once."""
+        text = individual.canonical.text
+        if text not in self.validated:
+            (outcome,) = self.judge.judge([individual.canonical], "validation")
+            self.validated[text] = outcome.joint if isinstance(outcome, Judgement) else None
+        return self.validated[text]
+
+    def assign(self, individual: Individual) -> None:
+        """Give an individual the fitness of its canonical form, which has been judged."""
+        individual.outcome = self.memo[individual.canonical.text]
+        if isinstance(individual.outcome, Judgement):
+            individual.fitness.values = (round(individual.outcome.joint, 9), float(individual.canonical.size))
+
+
+def joint(individual: Individual) -> float:
+    """Return the joint fitness; −2, below every tau, without one."""
+    return individual.outcome.joint if isinstance(individual.outcome, Judgement) else -2.0
+
+
+def best_distinct(individuals: Iterable[Individual], count: int) -> list[Individual]:
+    """Return the best `count` valid individuals, best first; of those with the same taus only the smallest."""
+    kept: dict[tuple[float, ...], Individual] = {}
+    ordered = sorted(individuals, key=lambda i: i.canonical.text)
+    for individual in sorted(ordered, key=lambda i: i.fitness.wvalues, reverse=True):
+        if isinstance(individual.outcome, Judgement):
+            kept.setdefault(individual.outcome.taus, individual)
+    return list(kept.values())[:count]

@@ -1,0 +1,57 @@
+"""Refinements: what is tried on a population after each generation. To add one, add its record here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoprox.evolve.breeder import Breeder, Individual, best_distinct
+from autoprox.evolve.sums import renumbered, weighted_sum
+from autoprox.evolve.variation import tournament
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """One way to refine a population.
+
+    `function` takes the population, best first, its breeder and the generation's random generator. It returns the
+    population with what it found, as large, best first and evaluated. `meaning` says in a few words what it does, for
+    `--help`. `sums` says that it needs a grammar with weighted sums.
+    """
+
+    function: Callable[[list[Individual], Breeder, random.Random], list[Individual]]
+    meaning: str
+    sums: bool = False
+
+
+def none(population: list[Individual], breeder: Breeder, rng: random.Random) -> list[Individual]:
+    """Return the population as it is."""
+    return population
+
+
+def sums(population: list[Individual], breeder: Breeder, rng: random.Random) -> list[Individual]:
+    """Add weighted sums of two formulas, then search the numbers of the best.
+
+    ::
+
+        repeat for a fifth of the population: child ← the best weighted sum of a parent (tournament of 3) and a mate
+        population ← the best distinct of population and children
+        tried ← the best formula, with each of its numbers changed in turn
+        population ← the best distinct of population and tried
+    """
+    size = len(population)
+    parents = tournament(population, max(1, size // 5), 3, rng)
+    children = [child for parent in parents if (child := weighted_sum(parent, population, breeder, rng))]
+    breeder.evaluate(children)
+    population = best_distinct([*population, *children], size)
+    tried = list(renumbered(population[0], breeder))
+    breeder.evaluate(tried)
+    return best_distinct([*population, *tried], size)
+
+
+#: The refinements by name.
+REFINEMENTS: dict[str, Refinement] = {
+    "none": Refinement(none, "nothing"),
+    "sums": Refinement(sums, "weighted sums of two formulas, and a local search of the best one's numbers", sums=True),
+}

@@ -1,0 +1,351 @@
+"""Capture: what layers make, their gradients and the attention between them, read while a model runs as it is written.
+
+Uses torch and the standard library only. Nothing is assigned to the model: a function mode gives every function that
+would read a parameter a stand-in for it, and keeps what the wanted layers are given and make.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoprox.primitives.errors import LayerError
+from autoprox.primitives.find_blocks.watch import LINEAR, Call, Parameters, Watch, numbered, tensors_in
+from autoprox.primitives.untouched import one_pass, seed_everything
+
+
+@dataclass
+class Captured:
+    """What one forward pass showed, by numbered name.
+
+    `inputs`: as the layer was given them; `outputs`: as the layer made them, which gradients are taken for; `weights`:
+    as the layer used them (of a supernet, the slice); `axes`: which axis of the output has the features, counted from
+    the end; `turned`: whether samples are the second axis of the output; `attention` and `logits`: of each softmax or
+    fused attention; `activations`: how many elements all linears and convolutions made, also those that are not kept.
+    Raises LayerError for the name of a layer that did not run.
+    """
+
+    inputs: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    outputs: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    weights: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    axes: dict[str, int] = field(default_factory=dict)
+    turned: dict[str, bool] = field(default_factory=dict)
+    columns: frozenset[str] = frozenset()  # layers whose weights are in × out
+    copied: frozenset[str] = frozenset()  # layers whose weights were copied from the model's before the pass
+    attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
+    logits: dict[str, Tensor] = field(default_factory=lambda: _Logits())
+    activations: int = 0
+
+    def require(self, layers: Collection[str]) -> None:
+        """Raise LayerError for a layer that did not run."""
+        for name in layers:
+            self.outputs[name]
+
+    def require_no_copies(self) -> None:
+        """Raise LayerError for a layer that ran with a copy of its weight, in whose place nothing could be put."""
+        if self.copied:
+            raise LayerError(
+                f"layer '{min(self.copied)}' runs with a copy of its weight that was made before the pass, so nothing "
+                "can take the weight's place; slice it in the forward pass, or as a view"
+            )
+
+    def matrix(self, name: str, weight: Tensor) -> Tensor:
+        """Return a layer's weight, or its gradient, as out × in."""
+        return weight.mT if name in self.columns else weight.flatten(1)
+
+    def rows(self, name: str, tensor: Tensor, samples: int) -> Tensor:
+        """Return a layer's output, or its gradient, as samples·tokens × features."""
+        moved = self.by_sample(name, tensor, samples)
+        return moved.reshape(-1, moved.shape[-1])
+
+    def by_sample(self, name: str, tensor: Tensor, samples: int) -> Tensor:
+        """Return a layer's output, or its gradient, with samples as the first axis and features as the last.
+
+        Windows and the like stand as they are, so that the first axis may be a multiple of the samples.
+        """
+        moved = tensor.movedim(self.axes[name], -1)
+        if self.turned[name]:
+            moved = moved.unflatten(0, (-1, samples)) if moved.ndim == 2 else moved
+            moved = moved.transpose(0, 1)
+        return moved
+
+
+class _Seen(dict[str, Tensor]):
+    """Tensors by numbered name."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise LayerError(f"layer '{name}' does not run in the model's forward pass, so it has no output to read")
+
+
+class _Logits(dict[str, Tensor]):
+    """Logits by the numbered name of their softmax."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise LayerError(f"attn_logits: '{name}' does not run, or is no softmax: what it reads are no logits")
+
+
+class Capture(Watch):
+    """Runs inside `watching()`; `captured` fills while the model runs.
+
+    `layers` and `softmaxes` are the numbered names to keep. `stand_in` makes, of a parameter, what the model computes
+    with instead: called once for each. With `gradient`, weights and outputs that are kept require gradients.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        layers: Collection[str],
+        softmaxes: Collection[str],
+        samples: int,
+        stand_in: Callable[[str, Tensor], Tensor],
+        gradient: bool,
+    ) -> None:
+        super().__init__(model)
+        self.layers, self.softmaxes, self.samples, self.gradient = (
+            frozenset(layers),
+            frozenset(softmaxes),
+            samples,
+            gradient,
+        )
+        self.captured = Captured()
+        self._softmax_runs: Counter[str] = Counter()  # of modules that are named as a softmax
+        self._softmax_paths = {name.partition("#")[0] for name in self.softmaxes}
+        self._multihead = {p for p, m in self.named_modules.items() if isinstance(m, torch.nn.MultiheadAttention)}
+        self._stand_ins = _StandIns(self.parameters, stand_in)
+
+    def _swapped(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        swapped = self._stand_ins.swapped
+        return swapped(args), swapped(kwargs) if kwargs else kwargs
+
+    def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        args, kwargs = self._swapped(args, kwargs)
+        return function(*args, **kwargs)
+
+    def product(self, call: Call) -> Any:
+        return self.other(call.function, call.args, call.kwargs)
+
+    def softmax(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> Any:
+        result = self.other(function, args, kwargs)
+        if name in self.softmaxes:
+            self.captured.attention[name] = result.detach()
+            # a copy, because what follows might change it in place
+            self.captured.logits[name] = next(tensors_in((args, kwargs))).detach().clone()
+            return result.clone()
+        return result
+
+    def fused(self, call: Call, name: str) -> Any:
+        args, kwargs = self._swapped(call.args, call.kwargs)
+        if name in self.softmaxes:
+            with torch.no_grad():
+                logits = attention_logits(*args, **kwargs)
+                self.captured.logits[name] = logits
+                self.captured.attention[name] = logits.softmax(-1)
+        return call.function(*args, **kwargs)
+
+    def weighted(self, call: Call, name: str) -> Any:
+        assert call.weight is not None
+        wanted = name in self.layers
+        weight = self._stand_ins.of(call.weight)
+        if weight is call.weight and self._stand_ins.copied(weight):
+            self.captured.copied |= {name}
+        if wanted:
+            if self.gradient and not weight.requires_grad:
+                weight = weight.detach().requires_grad_()
+            self.captured.weights[name] = weight
+        # The function must get the very tensor that gradients are taken for, and not another view of its memory.
+        args, kwargs = (self._stand_ins.swapped(given, {id(call.weight): weight}) for given in (call.args, call.kwargs))
+        result = call.function(*args, **kwargs)
+        self.captured.activations += result.numel()
+        if not wanted:
+            return result
+        if self.gradient and not result.requires_grad:
+            result.requires_grad_()
+        self.captured.inputs[name] = call.operands[0]
+        self.captured.outputs[name] = result
+        if (
+            call.weight.ndim == 2
+            and call.weight.shape == call.features
+            and call.function not in LINEAR
+            and call.axis == -1
+        ):
+            self.captured.columns |= {name}
+        self.captured.axes[name] = call.axis
+        self.captured.turned[name] = self._turned(result)
+        return result.clone()  # what follows might change it in place
+
+    def left(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Keep what a module that is named as a softmax makes, unless a softmax inside it makes another shape."""
+        super().left(module, args, output)
+        path = self._paths.get(id(module), "")
+        if path not in self._softmax_paths or not isinstance(output, Tensor):
+            return None
+        self._softmax_runs[path] += 1
+        name = numbered(path, self._softmax_runs[path])
+        known = self.captured.attention.get(name)
+        if name not in self.softmaxes or (known is not None and known.shape != output.shape):
+            return None
+        self.captured.attention[name] = output.detach()
+        given = args[0] if args else None
+        if isinstance(given, Tensor) and given.shape == output.shape and name not in self.captured.logits:
+            self.captured.logits[name] = given.detach().clone()
+        return output.clone()
+
+    def _turned(self, result: Tensor) -> bool:
+        """Return whether tokens come before samples, as inside nn.MultiheadAttention."""
+        if self.modules[-1] in self._multihead:
+            return result.ndim in (2, 3)
+        return result.ndim == 3 and len(result) % self.samples != 0 and result.shape[1] == self.samples
+
+
+#: The types of most arguments that are no tensors and hold none.
+_WITHOUT_TENSORS = frozenset({int, float, bool, str, slice, type(None), type(...), torch.dtype, torch.device})
+
+
+class _StandIns:
+    """Tensors that take the place of a model's parameters and buffers wherever a function would read these."""
+
+    def __init__(self, known: Parameters, stand_in: Callable[[str, Tensor], Tensor]) -> None:
+        self._make = stand_in
+        self._known = known
+        parameters, buffers = known.named, known.buffers
+        self._by_storage: dict[int, list[tuple[str, Tensor]]] = {}
+        for name, tensor in (*buffers.items(), *parameters.items()):
+            self._by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append((name, tensor))
+        self._by_storage.pop(0, None)
+        self._parameters = parameters
+        self._own = {id(parameter) for parameter in parameters.values()}
+        self._made: dict[str, Tensor] = {}
+        self._whole: dict[int, Tensor] = {}  # by the identity of a parameter
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return the stand-in of a parameter, buffer or view of one; another tensor as it is."""
+        whole = self._whole.get(id(tensor))
+        if whole is not None:
+            return whole
+        try:
+            found = self._by_storage.get(tensor.untyped_storage().data_ptr())
+        except (NotImplementedError, RuntimeError):
+            return tensor
+        if found is None:
+            return tensor
+        offset = tensor.storage_offset()
+        name, original = next(
+            ((n, t) for n, t in found if t.storage_offset() <= offset < t.storage_offset() + max(t.numel(), 1)),
+            found[0],
+        )
+        made = self._made.get(name)
+        if made is None:
+            made = self._make(name, original) if name in self._parameters else original.detach().clone()
+            self._made[name] = made
+            if name in self._parameters:
+                self._known.add(name, made)
+        if tensor is made:
+            return tensor
+        if (
+            tensor.shape == original.shape
+            and tensor.stride() == original.stride()
+            and offset == original.storage_offset()
+        ):
+            if id(tensor) in self._own:
+                self._whole[id(tensor)] = made
+            return made
+        if tensor.dtype != made.dtype:
+            return tensor
+        return made.as_strided(
+            tensor.shape, tensor.stride(), made.storage_offset() + offset - original.storage_offset()
+        )
+
+    def copied(self, weight: Tensor) -> bool:
+        """Return whether a weight was computed from the model's own parameters, before there were stand-ins."""
+        waiting, seen = [weight.grad_fn], set()
+        while waiting:
+            step = waiting.pop()
+            if step is None or step in seen:
+                continue
+            seen.add(step)
+            if id(getattr(step, "variable", None)) in self._own:  # of the step that gathers a parameter's gradient
+                return True
+            waiting += [before for before, _ in step.next_functions]
+        return False
+
+    def swapped(self, value: Any, known: Mapping[int, Tensor] = MappingProxyType({})) -> Any:
+        """Return the same arguments with stand-ins; `known` has some of these, by the identity of what they replace."""
+        if isinstance(value, Tensor):
+            return known[id(value)] if id(value) in known else self.of(value)
+        kind = type(value)
+        if kind is tuple or kind is list:
+            return kind([item if type(item) in _WITHOUT_TENSORS else self.swapped(item, known) for item in value])
+        if kind is dict:
+            return {key: self.swapped(item, known) for key, item in value.items()}
+        return value
+
+
+def attention_logits(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return q kᵀ · scale + mask, the logits of scaled_dot_product_attention; scale is 1/√d where not given.
+
+    With `enable_gqa` keys are shared by groups of heads. Where a mask forbids, the logit is −∞.
+    """
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+    logits = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).tril()
+    if attn_mask is None:
+        return logits
+    return logits.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else logits + attn_mask
+
+
+def unmasked(logits: Tensor) -> Tensor:
+    """Return logits in which each entry that a mask forbids is the lowest other entry of its row.
+
+    A forbidden entry is −∞, or the least number of its type, which transformers adds. A row of such entries alone is 0.
+    Other numbers are no mask: the −100 that Swin adds stays.
+    """
+    forbidden = logits <= torch.finfo(logits.dtype).min / 2
+    if not bool(forbidden.any()):
+        return logits
+    lowest = logits.masked_fill(forbidden, math.inf).amin(-1, keepdim=True)
+    return torch.where(forbidden, lowest.masked_fill(lowest == math.inf, 0), logits)
+
+
+def forward(model: torch.nn.Module, parameters: Mapping[str, Tensor], x: Tensor, seed: int) -> object:
+    """Return the model's output with these parameters: the same whatever ran before.
+
+    The model is not touched: its modules hold their own parameters all the time, also those that are shared.
+    """
+    return captured_forward(model, parameters, x, seed, ())[0]
+
+
+def captured_forward(
+    model: torch.nn.Module,
+    parameters: Mapping[str, Tensor],
+    x: Tensor,
+    seed: int,
+    layers: Collection[str],
+    softmaxes: Collection[str] = (),
+) -> tuple[object, Captured]:
+    """Return the model's output with these parameters, and what the named layers and softmaxes were given and made."""
+    capture = Capture(model, layers, softmaxes, len(x), lambda name, own: parameters.get(name, own), gradient=False)
+    seed_everything(model, seed)
+    with capture.watching():
+        output = one_pass(model, x.clone())
+    own = capture.parameters.named
+    if any(p.requires_grad or (n in own and p.data_ptr() != own[n].data_ptr()) for n, p in parameters.items()):
+        capture.captured.require_no_copies()
+    return output, capture.captured

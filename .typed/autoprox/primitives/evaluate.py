@@ -1,0 +1,265 @@
+"""Evaluate: a formula's value on statistics. One evaluator for fitness, scoring and search.
+
+It works in two steps. First, every reduction of a matrix to one number per layer, the expensive part, for many
+formulas at once with common subexpressions computed once for each layer (`reductions`, `reduce_layers`). Second,
+the arithmetic on these numbers, in float64 (`finish`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autoprox.primitives.errors import LayerError
+from autoprox.primitives.formula import Formula, statistic
+from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.operations import Operation
+from autoprox.primitives.probe import Reading
+from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
+
+
+def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
+    """Return the (statistic, probe) pairs that the formulas read."""
+    return frozenset((t.statistic.name, t.probe) for formula in formulas for t in formula.terminals())
+
+
+def matrix_reductions(formula: Formula) -> tuple[Formula, ...]:
+    """Return the subformulas that take matrices to one number per layer."""
+    return tuple(
+        node
+        for node in formula.nodes()
+        if node.kind.level == "layer" and any(arg.kind.level == "matrix" for arg in node.args)
+    )
+
+
+@lru_cache(maxsize=2**16)
+def at_slot(reduction: Formula, slot: str) -> Formula:
+    """Return the same reduction of the layers of one slot only, so that roles share what they have in common."""
+    replace = {
+        node: statistic(node.head.statistic.name, slot, *([node.head.probe] if node.head.probe else []))
+        for node in reduction.nodes()
+        if isinstance(node.head, Terminal) and node.head.statistic.takes_role
+    }
+    return reduction.rebuilt(replace)
+
+
+def reductions(formulas: Iterable[Formula]) -> tuple[Formula, ...]:
+    """Return all single-slot reductions that the formulas need, each once, in order of first use."""
+    found: dict[Formula, None] = {}
+    for formula in formulas:
+        for node in matrix_reductions(formula):
+            found.update(dict.fromkeys(at_slot(node, slot) for slot in role_slots(_role(node))))
+    return tuple(found)
+
+
+def _role(reduction: Formula) -> str:
+    return next(arg.kind.role for arg in reduction.args if arg.kind.level == "matrix")
+
+
+def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, list[float]]:
+    """Compute each single-slot reduction's numbers, one for each block.
+
+    The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
+    matrices are in cache, and forgotten after its last use.
+
+    Raises:
+        LayerError: the reading lacks a statistic.
+    """
+    values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
+    for slot, group in by_slot(wanted).items():
+        graph = Graph(group, reading.samples)
+        if reading.places and not reading.places.get(slot):
+            continue  # no block has it; where a role has other slots, these are what is read
+        leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in graph.terminals]
+        for at_block in zip(*leaves, strict=True):
+            for reduction, value in zip(group, graph.values(at_block), strict=True):
+                values[reduction].append(float(value))
+    return values
+
+
+def by_slot(wanted: Iterable[Formula]) -> dict[str, list[Formula]]:
+    """Group single-slot reductions by their slot, in order."""
+    found: dict[str, list[Formula]] = {}
+    for reduction in wanted:
+        found.setdefault(_role(reduction), []).append(reduction)
+    return found
+
+
+class Graph:
+    """Reductions of one slot in an order of computation: what they have in common is computed once, and forgotten
+    after its last use.
+
+    `terminals` are the statistics that they read; `samples` says of each (statistic, probe) how many samples it has.
+    """
+
+    def __init__(self, group: Sequence[Formula], samples: Mapping[tuple[str, str], int]) -> None:
+        nodes = list(dict.fromkeys(node for reduction in group for node in reduction.nodes()))
+        place = {node: number for number, node in enumerate(nodes)}
+        self.terminals = [node.head for node in nodes if isinstance(node.head, Terminal)]
+        self._leaves = [place[node] for node in nodes if isinstance(node.head, Terminal)]
+        self._constants = {place[node]: node.head for node in nodes if isinstance(node.head, float)}
+        self._roots = [place[reduction] for reduction in group]
+        last = {place[arg]: number for number, node in enumerate(nodes) for arg in node.args}
+        self._steps = [
+            _Step(
+                number,
+                node.head.function,
+                tuple(place[arg] for arg in node.args),
+                tuple(samples[t.statistic.name, t.probe] for t in node.terminals()[:1] if node.head.per_sample),
+                tuple({place[arg] for arg in node.args if last[place[arg]] == number}),
+            )
+            for number, node in enumerate(nodes)
+            if isinstance(node.head, Operation)
+        ]
+        self._size = len(nodes)
+
+    def values(self, leaves: Sequence[Tensor]) -> list[Tensor]:
+        """Compute each reduction's value on one matrix for each terminal.
+
+        Many matrices may be stacked along leading axes, which the values keep.
+        """
+        known: list[Any] = [None] * self._size
+        for place, value in self._constants.items():  # of a type that gives way to that of what it meets
+            known[place] = torch.tensor(value, dtype=torch.float64, device=leaves[0].device)
+        for place, matrix in zip(self._leaves, leaves, strict=True):
+            known[place] = matrix
+        for step in self._steps:
+            known[step.place] = step.function(*[known[arg] for arg in step.args], *step.samples)
+            for place in step.forget:
+                known[place] = None
+        return [known[place] for place in self._roots]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation on values at places."""
+
+    place: int
+    function: Callable[..., Tensor]
+    args: tuple[int, ...]
+    samples: tuple[int, ...]  # one number for an operation that asks for it
+    forget: tuple[int, ...]
+
+
+def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
+    if key not in statistics:
+        name, *marks = (key,) if isinstance(key, str) else key
+        if name.startswith(f"{COLUMN}["):
+            raise LayerError(f"the formula reads {name}, which is of a benchmark's table; a model has none")
+        unsaid = ("", "data", STATISTICS[name].role)
+        shown = [mark for mark in reversed(marks) if mark not in unsaid]
+        what = f"{name}[{', '.join(shown)}]" if shown else name
+        raise LayerError(f"the formula reads {what}, which this model does not have in every block, or was not read")
+    return statistics[key]
+
+
+def finish(
+    formula: Formula,
+    layers: Callable[[Formula], Tensor],
+    net: Callable[[str], Tensor],
+    memo: dict[Formula, Tensor] | None = None,
+) -> Tensor:
+    """Compute the formula's value on several networks of equal depth.
+
+    `layers(node)` gives a matrix reduction or a layer statistic as networks × blocks × slots, `net(name)` a net
+    statistic as networks × 1 × 1, both float64. The result is one number for each network. `memo` has the values of
+    subformulas on the same networks, and gets those that it lacks.
+    """
+    known = {} if memo is None else memo
+
+    def value(node: Formula) -> Tensor:
+        found = known.get(node)
+        if found is None:
+            found = known[node] = computed(node)
+        return found
+
+    def computed(node: Formula) -> Tensor:
+        if isinstance(node.head, Terminal):
+            return net(node.head.statistic.name) if node.kind.level == "net" else layers(node)
+        if not isinstance(node.head, Operation):
+            return torch.tensor(node.head, dtype=torch.float64)
+        if any(arg.kind.level == "matrix" for arg in node.args):
+            return layers(node)
+        result = node.head.function(*map(value, node.args))
+        collapsed = node.kind.level == "net" and node.args[0].kind.level == "layer" and node.head.arity == 1
+        return result[..., None, None] if collapsed else result
+
+    return value(formula).flatten()
+
+
+def layer_tensor(node: Formula, value: Callable[[Formula], list[float]]) -> Tensor:
+    """Return a reduction's or layer statistic's numbers on one network, blocks × slots, float64."""
+    columns = [value(part) for part in slot_parts(node)]
+    return torch.tensor(columns, dtype=torch.float64).T.contiguous()
+
+
+@lru_cache(maxsize=2**16)
+def slot_parts(node: Formula) -> tuple[Formula, ...]:
+    """Return the single-slot parts of a matrix reduction or of a layer statistic, in forward order."""
+    role = node.head.role if isinstance(node.head, Terminal) else _role(node)
+    return tuple(at_slot(node, slot) for slot in role_slots(role))
+
+
+def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> list[float]:
+    """Return a single-slot part's numbers on one network: a layer statistic as read, or a reduction as computed."""
+    if isinstance(part.head, Terminal):
+        return _read(reading.layers, (part.head.statistic.name, part.head.role))
+    return reduced[part]
+
+
+def evaluate(formula: Formula, reading: Reading) -> float:
+    """Compute the value of a complete formula on one network's statistics.
+
+    Raises:
+        LayerError: the network lacks a statistic that the formula reads.
+    """
+    return finish_one(formula, reading, reduce_layers(reductions([formula]), reading))
+
+
+def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> float:
+    """Compute the value of a complete formula on one network, whose reductions are known; raise as `evaluate` does."""
+    _require_places(formula, reading)
+    value = finish(
+        formula,
+        lambda node: _network_tensor(node, reading, reduced)[None],
+        lambda name: torch.tensor(_read(reading.net, name), dtype=torch.float64).reshape(1, 1, 1),
+    )
+    return float(value)
+
+
+def _require_places(formula: Formula, reading: Reading) -> None:
+    """Raise LayerError where layers of two roles are combined one by one, and a block has only one of them."""
+    if len({tuple(place) for place in reading.places.values()}) < 2:
+        return
+    for node in formula.nodes():
+        roles = {t.role for arg in node.args if arg.kind.level == "layer" for t in arg.terminals() if t.role}
+        places = {tuple(tuple(reading.places.get(slot, ())) for slot in role_slots(role)) for role in roles}
+        if node.kind.level == "layer" and len(places) > 1:
+            raise LayerError(
+                f"the formula combines layers of {' and '.join(sorted(roles))} block by block, and not every block of "
+                "this model has both"
+            )
+
+
+def _network_tensor(node: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> Tensor:
+    """Return a reduction's or layer statistic's numbers on one network, blocks × slots.
+
+    Where blocks differ in what they have, layers are one column, in the order in which they run.
+    """
+    slots = role_slots(node.head.role if isinstance(node.head, Terminal) else _role(node))
+    places = [reading.places.get(slot, []) for slot in slots]
+    if not reading.places or (all(place == places[0] for place in places) and places[0]):
+        return layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))
+    numbered = []
+    for place, slot, part in zip(places, slots, slot_parts(node), strict=True):
+        if place:
+            values = layer_numbers(part, reading, reduced)
+            numbered += [(block, slots.index(slot), value) for block, value in zip(place, values, strict=True)]
+    if not numbered:
+        raise LayerError(f"the formula reads {node}, which no block of this model has")
+    return torch.tensor([value for _, _, value in sorted(numbered)], dtype=torch.float64)[:, None]

@@ -1,0 +1,1 @@
+"""Where the attention and MLP layers of a model are."""

@@ -1,0 +1,126 @@
+"""Kinds: the types of the formula language, and the names of layers and probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+#: Groups of linear layers. A transformer block has four: the fused query-key-value projection, the
+#: attention output projection, and the two layers of the MLP.
+ROLES = MappingProxyType(
+    {
+        "qkv": ("qkv",),
+        "proj": ("proj",),
+        "fc1": ("fc1",),
+        "fc2": ("fc2",),
+        "msa": ("qkv", "proj"),
+        "mlp": ("fc1", "fc2"),
+        "all": ("qkv", "proj", "fc1", "fc2"),
+    }
+)
+
+#: Role → its layers in plain words.
+ROLE_WORDS = MappingProxyType(
+    {
+        "qkv": "the query-key-value projections",
+        "proj": "the output projections of attention",
+        "fc1": "the first layers of the MLPs",
+        "fc2": "the second layers of the MLPs",
+        "msa": "both layers of attention, qkv and proj",
+        "mlp": "both layers of the MLPs, fc1 and fc2",
+        "all": "all linear layers of the blocks",
+    }
+)
+
+#: The level of a kind in plain words.
+LEVELS = MappingProxyType(
+    {
+        "matrix": "a matrix for each layer",
+        "layer": "a number for each layer",
+        "net": "a number for the network",
+    }
+)
+
+#: How the network is run to read a statistic.
+PROBES = MappingProxyType(
+    {
+        "data": "the given batch, cross-entropy against its targets",
+        "noise": "Gaussian input of the batch's shape, cross-entropy against random targets",
+        "synflow": "every parameter replaced by its magnitude, all-ones input, summed output",
+    }
+)
+
+#: The role of what a block has one matrix of, whatever its layers.
+ATTENTION_ROLE = "attn"
+
+#: Shape → what is stacked in the rows of its matrices: mini-batches, the samples of the batch, or nothing.
+STACKED = MappingProxyType({"weight": "", "stacked": "batches", "act": "samples", "attn": "samples"})
+
+
+class FormulaError(ValueError):
+    """A formula that cannot be read or does not type-check. The message quotes it and points at the place."""
+
+
+def role_slots(role: str) -> tuple[str, ...]:
+    """Return the layers of one block that a role names, in forward order."""
+    return (ATTENTION_ROLE,) if role == ATTENTION_ROLE else ROLES[role]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The type of a value.
+
+    `matrix`: one 2-D tensor for each layer of `role`; `shape` says which matrices agree elementwise (`weight`
+    out × in, `stacked` that for each mini-batch, `act` samples·tokens × features, `attn` samples·heads·tokens ×
+    tokens; `weight.gram`, `act.batch` (one sample) and the like are computed from these). `layer`: one number for
+    each layer, `slots` of them in every block. `net`: one number for the architecture.
+
+    Layers of different roles combine when every block has equally many of them, in forward order:
+    qkv with fc1, proj with fc2.
+    """
+
+    level: str
+    shape: str = ""
+    role: str = ""
+    slots: int = 0
+
+    def __str__(self) -> str:
+        if self.level == "matrix":
+            return f"Matrix({self.shape} of {self.role})"
+        if self.level == "layer":
+            return f"Layer({self.slots} per block)"
+        return "Net"
+
+    @property
+    def stacked(self) -> bool:
+        """Return whether the rows of the matrix are samples or mini-batches, one below the other."""
+        base, *changes = self.shape.split(".")
+        return bool(STACKED.get(base)) and not {"columns", "batch"} & set(changes)
+
+    @property
+    def reduced(self) -> Kind:
+        """Return the kind after one reduction: matrix → layer → net."""
+        return layer(len(role_slots(self.role))) if self.level == "matrix" else NET
+
+
+NET = Kind("net")
+
+
+def layer(slots: int) -> Kind:
+    """Return the kind of one number per layer, `slots` layers in every block."""
+    return Kind("layer", slots=slots)
+
+
+def matrix(shape: str, role: str) -> Kind:
+    """Return the kind of one matrix for each layer of `role`."""
+    return Kind("matrix", shape=shape, role=role)
+
+
+def derived_shape(shape: str, change: str) -> str:
+    """Return the shape's name after an operation that makes `rows`, `columns`, `gram`, `batch` or `samples` of it.
+
+    Taking mini-batches together turns stacked weights into weights.
+    """
+    if change == "batch" and shape in ("weight", "stacked"):
+        return "weight"
+    return f"{shape}.{change}"

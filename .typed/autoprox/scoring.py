@@ -1,0 +1,209 @@
+"""Scoring: the protocol of all proxies, and the value of a formula on a model, whose statistics are checked first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.primitives import (
+    STATISTICS,
+    Block,
+    Formula,
+    LayerError,
+    Reading,
+    evaluate,
+    read_statistics,
+    requirements,
+)
+from autoprox.primitives.find_blocks.choose import Layers, blocks_of
+from autoprox.primitives.find_blocks.named import SLOTS
+from autoprox.primitives.find_blocks.used import uses_parts
+from autoprox.primitives.kinds import role_slots
+
+#: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
+Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+class AnyProxy(Protocol):
+    """A proxy as every command takes it: a formula or a function that scores models, with what is known of it.
+
+    `text` is its name in records: the formula, or the name in the zoo. `as_formula` is the formula, None for a
+    function. `probes` are the probes that it runs networks under; with `data` it reads the batch and its classes.
+    `halves_batch` says that it needs an even number of samples, `training_free` that it takes no step of training.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def as_formula(self) -> Formula | None: ...
+    @property
+    def probes(self) -> tuple[str, ...]: ...
+    @property
+    def halves_batch(self) -> bool: ...
+    @property
+    def training_free(self) -> bool: ...
+    @property
+    def provenance(self) -> Mapping[str, object]: ...
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Layers = None,
+        seed: int = 0,
+        partial: bool = False,
+    ) -> float:
+        """Return the model's score, higher for better models; the model is left bit for bit as it was."""
+        ...
+
+
+class ProxyError(ValueError):
+    """A proxy that cannot be made, found or read, or that has no score for a model; one line says why."""
+
+
+def formula_reads(formula: Formula) -> Reads:
+    """Return what the formula reads from a model, in order of first use."""
+    return tuple((t.statistic.name, t.probe, role_slots(t.role) if t.role else ()) for t in formula.terminals())
+
+
+def formula_probes(formula: Formula) -> tuple[str, ...]:
+    """Return the probes that a formula runs a network under, in order of first use."""
+    return tuple(dict.fromkeys(terminal.probe for terminal in formula.terminals() if terminal.probe))
+
+
+def halves_batch(formula: Formula) -> bool:
+    """Return whether a formula reads gradients of both halves of the batch, which then needs an even size."""
+    return any(terminal.statistic.name == "weight_grad_batches" for terminal in formula.terminals())
+
+
+#: Statistics that no probe reads, and that still depend on what a forward pass does: a block may run several times.
+_OF_A_PASS = frozenset({"flops", "activations", "depth", "position"})
+
+
+def formula_score(
+    formula: Formula,
+    model: torch.nn.Module,
+    inputs: Tensor | None = None,
+    targets: Tensor | None = None,
+    *,
+    layers: Layers = None,
+    seed: int = 0,
+    partial: bool = False,
+) -> float:
+    """Return the formula's value on a model, which is left bit for bit as it was; see `Proxy.score`.
+
+    Raises:
+        LayerError: the model or the batch lacks what the formula reads.
+        ProxyError: this is no model; a statistic that the formula reads, or the value, is not finite; or a gradient is
+            0 in half of the layers.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
+    if targets is not None and not isinstance(targets, Tensor):
+        raise ProxyError(f"targets must be a torch.Tensor of class numbers, not a {type(targets).__name__}")
+    for terminal in formula.terminals():
+        if terminal.statistic.column:
+            raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
+    runs = uses_parts(model) or any(t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals())
+    blocks = blocks_of(model, inputs, layers, partial=partial, runs=runs)
+    if layers is not None:
+        _require_slots(blocks, formula_reads(formula))
+    reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
+    require(model, reading, blocks, formula_reads(formula))
+    value = evaluate(formula, reading)
+    if not math.isfinite(value):
+        raise ProxyError(f"the score is {value}: an operation of '{formula.text:.80}' is not total")
+    return value
+
+
+def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe: str) -> None:
+    """Check that a gradient is not exactly 0 in half of the layers or more, because these show nothing of the model.
+
+    Raises:
+        ProxyError: it is.
+    """
+    if not STATISTICS[name].gradient:
+        return
+    read = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
+    zero = sum(not bool(matrix.any()) for matrix in read)
+    if read and 2 * zero >= len(read):
+        raise ProxyError(
+            f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
+            f"{why_no_gradient(model)}; give other initial weights"
+        )
+
+
+def why_no_gradient(model: torch.nn.Module) -> str:
+    """Return why nothing may reach a model's blocks: its weights, norms and scales whose entries are all 0, by name."""
+    zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
+    more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
+    return f"these start at 0: {', '.join(zeros[:3])}{more}" if zeros else "there is one class, or a scale of 0"
+
+
+def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:
+    """Check that some block of the user's list has each slot that the formula reads.
+
+    Raises:
+        LayerError: no block has one of them.
+    """
+    for name, _, slots in reads:
+        for slot in slots:
+            if slot in SLOTS and not any(slot in block.linears for block in blocks):
+                raise LayerError(f"the formula reads '{name}' of '{slot}'; no block has one; name it in layers=[...]")
+
+
+def require(model: torch.nn.Module, reading: Reading, blocks: Sequence[Block], reads: Reads) -> None:
+    """Check that a reading has every statistic of `reads`, and that a score can be computed from it.
+
+    Raises:
+        LayerError: the model lacks a statistic.
+        ProxyError: a statistic has entries that are NaN or infinite, or a gradient is 0 in half of the layers.
+    """
+    for name, probe, slots in reads:
+        if not slots and name not in reading.net:
+            raise LayerError(f"the formula reads '{name}', which this model does not show; see layers=")
+        if name in STATISTICS:
+            _require_gradient(model, reading, name, probe)
+        for slot in slots:
+            matrices = reading.matrices.get((name, probe, slot))
+            if not reading.places.get(slot, True) and any(reading.places.get(other) for other in slots):
+                continue  # of a role with several slots, what the model has is read
+            if matrices is None and (name, slot) not in reading.layers:
+                raise LayerError(
+                    f"the formula reads '{name}' of '{slot}'; not every block has one; name them with layers=[...]"
+                )
+            for number, matrix in enumerate(matrices or ()):  # a finite sum has finite entries, and is quickly made
+                wrong = 0 if torch.isfinite(matrix.sum()) else matrix.numel() - int(torch.isfinite(matrix).sum())
+                if wrong:
+                    block = blocks[reading.places[slot][number] if reading.places else number]
+                    path = ", ".join(block.linears.get(slot, block.softmaxes))
+                    cause = (
+                        "SynFlow's products over all layers exceed what float32 can hold"
+                        if probe == "synflow" and STATISTICS[name].gradient
+                        else "look at the model's initial weights and at the inputs"
+                    )
+                    raise ProxyError(
+                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
+                        f"{cause}"
+                    )
+
+
+def gaussian_batch(spec: InputSpec, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what networks run on where there are no images: Gaussian inputs (float32) and random classes.
+
+    Where the batch has room, every class comes twice, because some proxies compare samples of one class.
+    """
+    rng = np.random.default_rng((seed, 0))
+    inputs = rng.standard_normal((samples, spec.in_channels, spec.image_size, spec.image_size), dtype=np.float32)
+    distinct = min(max((samples + 1) // 2, 2), spec.num_classes)
+    return inputs, np.resize(rng.choice(spec.num_classes, distinct, replace=False), samples)

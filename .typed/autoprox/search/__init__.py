@@ -1,0 +1,1 @@
+"""Search: the architectures of a space, or of a benchmark, that a proxy scores highest."""

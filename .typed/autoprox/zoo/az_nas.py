@@ -1,0 +1,151 @@
+"""AZ-NAS (Lee and Ham, CVPR 2024): expressivity and trainability of the residual stream, and how ranks are merged.
+
+Of its other parts, complexity is the FLOPs, and progressivity is defined for convolutional stages only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from autoprox.primitives.batch import probe_batch
+from autoprox.primitives.capture import forward
+from autoprox.primitives.untouched import untouched
+from autoprox.scoring import Layers
+from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached, network_blocks
+
+
+def residual_stream(
+    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int, layers: Layers = None
+) -> list[list[tuple[Tensor, int]]]:
+    """Return three states of every block: its input, the residual stream after attention, and its output.
+
+    The stream after attention is what the block's module `norm2` takes. Each state comes with its axis of channels.
+
+    Raises:
+        ZooError: a block has no module `norm2`, or takes or gives anything else than tensors with its channels.
+        LayerError: no blocks are found.
+    """
+    modules = dict(model.named_modules())
+    paths = block_paths(network_blocks(model, x.detach(), layers))
+    middle = [f"{path}.norm2" for path in paths]
+    missing = [path for path in middle if path not in modules]
+    if missing:
+        raise ZooError(f"needs the residual stream between attention and MLP: there is no module '{missing[0]}'")
+    results: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for path in paths:
+            handles.append(modules[path].register_forward_hook(_keeper(results, path)))
+        with captured_inputs(model, [*paths, *middle]) as seen:
+            forward(model, parameters, x, seed)
+    finally:
+        for handle in handles:
+            handle.remove()
+    stream = []
+    for path, norm in zip(paths, middle, strict=True):
+        entry, between, result = seen[path], seen[norm], results[path]
+        width = next((parameter.numel() for parameter in modules[norm].parameters()), 0)
+        stream.append([(state, _channel_axis(state, width, path)) for state in (entry, between, result)])
+    return stream
+
+
+def _channel_axis(state: object, width: int, path: str) -> int:
+    """Return the axis of a state of the residual stream that has the channels; `width` is their number, 0 if unknown.
+
+    Raises:
+        ZooError: it is no tensor of tokens, or neither its last axis nor its second has as many entries.
+    """
+    if not isinstance(state, Tensor) or state.ndim < 3:
+        raise ZooError(f"the residual stream of '{path}' is no tensor of tokens")
+    if state.shape[-1] == width or (not width and state.ndim == 3):
+        return -1
+    if state.ndim == 4 and state.shape[1] == width:
+        return 1
+    raise ZooError(f"the residual stream of '{path}' has not the {width} channels of its norm2: it changes its width")
+
+
+def _keeper(results: dict[str, Tensor], path: str):
+    def keep(module, args, output):
+        results[path] = output
+
+    return keep
+
+
+def _tokens(state: Tensor, axis: int) -> Tensor:
+    """Return a state as a matrix, samples · tokens × channels."""
+    return state.movedim(axis, -1).flatten(0, -2)
+
+
+def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
+    """Return Σ entropy of the normalised eigenvalues of the tokens' covariance, after each attention and each MLP.
+
+    The input is Gaussian, the logarithm natural (AZ-NAS, CVPR 2024, expressivity score).
+
+    Raises:
+        ZooError: all tokens are alike, or there is no residual stream to read.
+    """
+    with untouched(model), torch.no_grad():
+        noise, _ = probe_batch("noise", inputs, None, seed)
+        stream = residual_stream(model, detached(model), noise, seed, layers)
+    score = 0.0
+    for x, axis in (state for block in stream for state in block[1:]):
+        rows = _tokens(x, axis).double()
+        rows = rows - rows.mean(0)
+        values = torch.linalg.eigvalsh(rows.mT @ rows if len(rows) >= rows.shape[1] else rows @ rows.mT).clamp(min=0)
+        if not bool(values.sum() > 0):
+            raise ZooError("all tokens are alike")
+        score += float(torch.special.entr(values / values.sum()).sum())
+    return score
+
+
+def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
+    """Return mean (2 − s − 1/s), s the largest singular value of g_inᵀ g_out / (samples · tokens).
+
+    The mean is over every block's attention and every block's MLP, each with its skip connection. g_out is a random
+    sign for each entry of its output, g_in the gradient of Σ g_out · output with respect to its input. The input of
+    the network is Gaussian (AZ-NAS, CVPR 2024, trainability score).
+
+    Raises:
+        ZooError: no gradient passes a block, or there is no residual stream to read.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    terms = []
+    with untouched(model):
+        noise, _ = probe_batch("noise", inputs, None, seed)
+        stream = residual_stream(model, detached(model), noise.requires_grad_(), seed, layers)
+        for (entry, of_entry), (result, of_result) in (pair for block in stream for pair in pairwise(block)):
+            signs = torch.randint(0, 2, result.shape, generator=generator).to(result) * 2 - 1
+            (gradient,) = torch.autograd.grad(result, entry, signs)
+            arriving, leaving = _tokens(gradient, of_entry), _tokens(signs, of_result)
+            if len(arriving) != len(leaving):
+                raise ZooError("a block changes the number of tokens")
+            product = arriving.mT @ leaving / len(leaving)
+            s = float(torch.linalg.eigvalsh((product @ product.mT).double())[-1].clamp(min=0).sqrt())
+            if not s > 0:
+                raise ZooError("no gradient passes a block")
+            terms.append(2 - s - 1 / s)
+    return sum(terms) / len(terms)
+
+
+def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """Return Σ over proxies of log(rank / n), one number for each of n networks: AZ-NAS's aggregation.
+
+    `scores` has a row for each proxy, higher for better networks. The best of n networks has rank n, and equal scores
+    share their mean rank. A network without a score by one of the proxies (NaN) gets NaN, and is not counted among
+    that proxy's n.
+
+    Raises:
+        ZooError: there are no rows, or they are not of one length.
+    """
+    if not scores or len({len(row) for row in scores}) != 1:
+        raise ZooError("the proxies' scores must be rows of one length, one score for each network")
+    total = np.zeros(len(scores[0]))
+    for row in np.asarray(scores, dtype=float):
+        total += np.log(rankdata(row, nan_policy="omit") / max(np.count_nonzero(~np.isnan(row)), 1))
+    return total
