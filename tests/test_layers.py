@@ -73,7 +73,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "evolution": {"scoring", "zoo", "proxy"},
         "export": {"scoring", "zoo", "proxy", "pictures"},
         "rank": {"scoring", "zoo", "proxy", "pictures"},
-        "search": {"scoring", "zoo", "proxy", "pictures"},
+        "search": {"scoring", "zoo", "proxy", "pictures", "export"},
         "report": {"scoring", "zoo", "proxy", "evolution", "export", "rank", "search", "pictures"},
         "display": {"pictures", "scoring", "vocabulary", "zoo", "proxy", "evolution", "rank", "search"},
         "api": {

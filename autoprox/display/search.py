@@ -71,7 +71,7 @@ def print_outcome(
         done = f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
         say(console, f"{done} {going_on(out, own)}")
     if out is not None:
-        saved = ["architectures.json", "architectures.csv", "journal.jsonl"]
+        saved = ["architectures.json", "architectures.csv", "networks/", "journal.jsonl"]
         if plan.of_several and result.front(objectives):
             try:
                 saved += save_front(result, objectives, out)

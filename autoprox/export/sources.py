@@ -73,12 +73,16 @@ class Bundle:
 
 
 def bundle(
-    wanted: Iterable[Callable[..., object]], imports: Iterable[Import] = (), taken: Iterable[str] = ()
+    wanted: Iterable[Callable[..., object]],
+    imports: Iterable[Import] = (),
+    taken: Iterable[str] = (),
+    named: Iterable[tuple[str, str]] = (),
 ) -> Bundle:
     """Return the sources of functions and classes, with all functions, classes, constants and imports that they use.
 
     Only torch and the standard library are imported; all else must be Python source. `imports` are further imports of
-    the file, and `taken` the names that the file itself defines.
+    the file, and `taken` the names that the file itself defines. `named` are wanted too: what has a name at the top of a
+    module, as pairs of module and name.
 
     Raises:
         SourceError: something has no source, imports another package, or has the name of something else.
@@ -88,6 +92,8 @@ def bundle(
         collector.add_import("the exported file", imported)
     for thing in wanted:
         collector.add(thing)
+    for home, name in named:
+        collector.add_name(home, name)
     return collector.result()
 
 

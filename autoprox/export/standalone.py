@@ -80,11 +80,11 @@ def to_python(proxy: Proxy) -> str:
     if "SLOTS" not in body + "".join(helpers):
         needs.slots = ()
     score = _SIGNATURE + (_RUN if needs.batch else _NO_RUN) + _LAYERS_DOC + body
-    head = [_docstring(proxy, needs.batch), _import_lines(sources.imports)]
+    head = [_docstring(proxy, needs.batch), imports_text(sources.imports)]
     if needs.slots:
         slots = ", ".join(map(quoted, needs.slots)) + "," * (len(needs.slots) == 1)
         head.append(f"SLOTS = ({slots})  # the linear layers of a block that the formula reads")
-    return "\n\n\n".join(["\n\n".join(head), score, *helpers, *_definitions(sources.definitions)]) + "\n"
+    return "\n\n\n".join(["\n\n".join(head), score, *helpers, *definitions_text(sources.definitions)]) + "\n"
 
 
 def _imports(code: str) -> Iterator[Import]:
@@ -268,7 +268,7 @@ def _stem(node: Formula) -> str:
     return node.head.name
 
 
-def _import_lines(imports: Iterable[Import]) -> str:
+def imports_text(imports: Iterable[Import]) -> str:
     """Return the imports in the order that isort gives them."""
 
     def section(module: str) -> int:
@@ -296,7 +296,7 @@ def _member_order(imported: Import) -> tuple[int, str]:
     return (0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2, name)
 
 
-def _definitions(definitions: Sequence[Definition]) -> list[str]:
+def definitions_text(definitions: Sequence[Definition]) -> list[str]:
     """Return the paragraphs of the file: each function or class alone, successive constants together."""
     paragraphs = []
     for constant, group in itertools.groupby(definitions, key=lambda d: d.is_constant):

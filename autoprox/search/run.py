@@ -2,7 +2,8 @@
 
 The directory holds `journal.jsonl` (the settings, then one line for each architecture scored), copies of what the
 search reads (`proxy.json`, `benchmark.json`, `batch.npz`), and the results: the best architectures in
-`architectures.json`, and all that were scored in `architectures.csv`.
+`architectures.json` and, each with a Python file that builds it, in `networks/`; all that were scored in
+`architectures.csv`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from autoprox.search.candidate import Candidate, SearchError
 from autoprox.search.latency import LatencySetup
 from autoprox.search.limits import Limits
 from autoprox.search.loop import SearchProgress, SearchResult, StoredScore
+from autoprox.search.networks import write_networks
 from autoprox.search.on_benchmark import Verdict, check_benchmark, judge, of_one_network, search_benchmark
 from autoprox.search.on_space import check_space, search
 from autoprox.search.strategies import SearchSettings
@@ -304,13 +306,14 @@ def _stored_scores(journal: SearchJournal) -> tuple[StoredScore, ...]:
 def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int) -> None:
     """Write the `top` best, with plan and verdicts, in `architectures.json`, and all scored in `architectures.csv`.
 
-    With several objectives, the architectures of the front are the best: they come first, and all of them are written.
+    Each of the best has its own files in `networks/` (see `write_networks`). With several objectives, the architectures of the front are the best: they come first, and all of them are written.
     """
     name = plan.space if plan.benchmark is None else plan.benchmark.space
     front = outcome.result.front(plan.settings.objectives) if plan.of_several else ()
     first = {found.key for found in front}
+    ordered = (*front, *(each for each in outcome.result.ranked if each.key not in first))
     rows = []
-    for rank, found in enumerate((*front, *(each for each in outcome.result.ranked if each.key not in first)), 1):
+    for rank, found in enumerate(ordered, 1):
         arch = dict(found.arch) if name is None else get_space(name).to_json(found.arch)
         facts = {fact: _plain(getattr(found, fact)) for fact in STRUCTURE}
         if plan.latency is not None:
@@ -331,6 +334,8 @@ def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int)
         ],
         "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
     }
+    spec = plan.spec if plan.benchmark is None else of_one_network(plan.benchmark, plan.tasks).spec
+    write_networks(out, name, spec, [found.arch for found in ordered[: len(front) or top]])
     data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     write_atomically(out / RESULTS_JSON, data)
     write_csv(out / RESULTS_CSV, [{**row, "arch": orjson.dumps(row["arch"]).decode()} for row in rows])

@@ -34,7 +34,10 @@ def test_the_front_is_printed_saved_and_drawn(tmp_path: Path, capsys) -> None:
     shown = capsys.readouterr().out
     assert "strategy nsga2, budget 60, seed 0\nobjectives score, params\n" in shown
     assert "architectures that no other one beats in score and params" in shown
-    assert f"Saved in {out}: architectures.json, architectures.csv, journal.jsonl, front.png, front.svg" in shown
+    assert (
+        f"Saved in {out}: architectures.json, architectures.csv, networks/, journal.jsonl, front.png, front.svg"
+        in shown
+    )
     saved = json.loads((out / "architectures.json").read_text())
     front = saved["architectures"]
     assert f"The front: {len(front)} of 60" in shown
