@@ -81,8 +81,8 @@ def bundle(
     """Return the sources of functions and classes, with all functions, classes, constants and imports that they use.
 
     Only torch and the standard library are imported; all else must be Python source. `imports` are further imports of
-    the file, and `taken` the names that the file itself defines. `named` are wanted too: what has a name at the top of a
-    module, as pairs of module and name.
+    the file, and `taken` the names that the file itself defines. `named` are wanted too, as pairs of a module and of a
+    name at its top.
 
     Raises:
         SourceError: something has no source, imports another package, or has the name of something else.

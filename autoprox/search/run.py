@@ -306,7 +306,8 @@ def _stored_scores(journal: SearchJournal) -> tuple[StoredScore, ...]:
 def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int) -> None:
     """Write the `top` best, with plan and verdicts, in `architectures.json`, and all scored in `architectures.csv`.
 
-    Each of the best has its own files in `networks/` (see `write_networks`). With several objectives, the architectures of the front are the best: they come first, and all of them are written.
+    Each of the best has its own files in `networks/` (see `write_networks`). With several objectives, the architectures
+    of the front are the best: they come first, and all of them are written.
     """
     name = plan.space if plan.benchmark is None else plan.benchmark.space
     front = outcome.result.front(plan.settings.objectives) if plan.of_several else ()
