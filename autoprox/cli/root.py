@@ -22,7 +22,21 @@ _NO_ARGUMENTS: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "N
 @click.group(
     cls=FolderGroup,
     package="autoprox.cli.commands",
-    order=("bench", "evolve", "search", "rank", "libra", "score", "layers", "export", "proxies"),
+    order=(
+        "evolve",
+        "search",
+        "train",
+        "report",
+        "rank",
+        "libra",
+        "validate",
+        "score",
+        "layers",
+        "explain",
+        "export",
+        "proxies",
+        "bench",
+    ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="autoprox", message="%(prog)s %(version)s")

@@ -27,6 +27,7 @@ from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolution import (
     FINALISTS,
     JOURNAL,
+    SCORES,
     EvolutionResult,
     EvolutionWatcher,
     choose,
@@ -113,6 +114,7 @@ def test_the_directory_stands_alone(whole: tuple[Path, EvolutionResult]) -> None
         "generations.csv",
         "report.json",
         "report.csv",
+        SCORES,
         "benchmarks/small.json",
     }
     assert Benchmark.load(out / "benchmarks" / "small.json").to_bytes() == BENCHMARK.to_bytes()

@@ -25,7 +25,7 @@ from autoprox.proxy import Proxy, resolve
 from autoprox.zoo import ZOO
 
 MODULES = root.modules()
-COMMANDS = ["bench", "evolve", "search", "rank", "libra", "score", "layers", "export", "proxies"]
+FILES = {path.stem for path in Path(commands.__file__).parent.iterdir()} - {"__init__", "__pycache__"}
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +61,10 @@ def test_help_lists_every_command() -> None:
     for arguments in (["--help"], ["-h"]):
         shown = CliRunner().invoke(root, arguments)
         assert shown.exit_code == 0
-        assert [line.split()[0] for line in shown.output.split("Commands:\n")[1].splitlines()] == COMMANDS
+        names = [line.split()[0] for line in shown.output.split("Commands:\n")[1].splitlines()]
+        assert len(names) == len(FILES)
+        assert set(names) == FILES
+        assert names[0] == "evolve"
 
 
 def every_command() -> Iterator[tuple[FolderGroup, str]]:
@@ -93,7 +96,8 @@ def test_a_command_is_one_new_file(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "aside.py").write_text('"""Stand aside."""\nraise RuntimeError("imported")\n')
     monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
     lines = CliRunner().invoke(root, ["--help"]).output.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in lines] == [*COMMANDS, "aside", "import"]
+    assert [line.split()[0] for line in lines[-2:]] == ["aside", "import"]
+    assert len(lines) == len(FILES) + 2
     assert [line.split(maxsplit=1)[1] for line in lines[-2:]] == ["Stand aside.", "Bring it in."]
     assert CliRunner().invoke(root, ["import"]).output == "done\n"
     monkeypatch.delitem(sys.modules, "autoprox.cli.commands.import_")
@@ -145,7 +149,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
         (["--bogus"], "error: No such option '--bogus'.\nSee 'autoprox --help'.\n"),
         (
             ["nothing"],
-            "error: no command 'nothing'; there are bench, evolve, search, rank, libra, score, layers, export, proxies",
+            "error: no command 'nothing'; there are evolve, search, ",
         ),
         (["export"], "error: Missing argument 'PROXY'.\nSee 'autoprox export --help'.\n"),
         (["export", "snip"], "error: Missing option '--to'."),
