@@ -15,7 +15,7 @@ from autoprox.scoring import Layers
 from autoprox.zoo.attention import attention_distance, head_confidence
 from autoprox.zoo.az_nas import az_expressivity, az_trainability
 from autoprox.zoo.features import entropic, eznas, meco, nwot, patterns, teacher_attention, zen
-from autoprox.zoo.few_step import gennas, sigeo
+from autoprox.zoo.few_step import gennas, sigeo, training_speed
 from autoprox.zoo.formulas import ZERO_COST
 from autoprox.zoo.gradients import (
     croze,
@@ -295,6 +295,18 @@ _FEW_STEP = (
         latex=r"\log \mathbb{E}_i \left\|\nabla L_i\right\|^2 - L",
         training_free=False,
         note="the paper warms a supernet up; the exact score is not known to us, ours is Fisher's trace and the loss",
+    ),
+    ZooProxy(
+        name="training-speed",
+        source="TSE-E of Ru et al., NeurIPS 2021, arXiv 2006.04492; the images are ours",
+        cost="few-step",
+        reads="losses of a hundred steps of training on classes of smooth Gaussian noise",
+        function=training_speed,
+        latex=r"-\frac{1}{10} \sum_{t=91}^{100} L_t",
+        direction=-1,
+        training_free=False,
+        probes=("noise",),
+        note="the paper trains on the task itself; a hundred steps cost two hundred times what other proxies cost",
     ),
 )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import parse
-from autoprox.zoo import COSTS, ZOO, ZooError, ZooProxy, tvt
+from autoprox.zoo import COSTS, ZOO, ZooError, ZooProxy, few_step, tvt
 
 every_entry = pytest.mark.parametrize("proxy", ZOO.values(), ids=ZOO)
 FUNCTIONS = [proxy for proxy in ZOO.values() if proxy.function is not None]
@@ -27,7 +27,7 @@ PUBLISHED = """
 params flops depth width depth-times-width l2-norm plain grad-norm snip synflow logsynflow fisher
 dss auto-prox auto-prox-sum auto-prox-a auto-prox-a-normalised pruner-zero eznas swap swap-layers
 nwot nwot-layers zico lswag-lambda lswag-psi lswag grasp jacov epe-nas te-nas-ntk zen meco croze
-entropic az-expressivity az-trainability az-complexity gennas sigeo info-nas intrain ibfs w-pca
+entropic az-expressivity az-trainability az-complexity gennas sigeo training-speed info-nas intrain ibfs w-pca
 """
 
 #: What splits the batch into two mini-batches, first half and second half.
@@ -35,6 +35,11 @@ HALVED = {"zico", "zico-all", "lswag-lambda", "lswag-layers", "lswag"}
 
 #: Two samples of each of two classes, as EPE-NAS needs them.
 TARGETS = torch.tensor([3, 1, 1, 3])
+
+
+@pytest.fixture(autouse=True)
+def a_short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few_step, "SPEED_STEPS", 4)
 
 
 def paired() -> tuple[Tensor, Tensor]:
@@ -53,7 +58,7 @@ def network(space: str) -> tuple[nn.Module, Tensor]:
 
 def test_the_issue_s_proxies_are_there() -> None:
     assert set(PUBLISHED.split()) <= set(ZOO)
-    assert [name for name, proxy in ZOO.items() if not proxy.training_free] == ["gennas", "sigeo"]
+    assert [name for name, proxy in ZOO.items() if not proxy.training_free] == ["gennas", "sigeo", "training-speed"]
     with pytest.raises(TypeError):
         ZOO["new"] = ZOO["snip"]  # type: ignore[index]
 
@@ -91,7 +96,7 @@ def test_scores_are_finite_on_our_spaces(proxy: ZooProxy, space: str) -> None:
 def test_the_seed_decides_the_score(proxy: ZooProxy) -> None:
     scores = [proxy.score(TinyVit(), *paired(), seed=seed) for seed in (1, 2, 1)]
     assert scores[0] == scores[2]
-    drawn = {"eznas", "zen", "meco", "az-expressivity", "az-trainability", "gennas", "intrain"}
+    drawn = {"eznas", "zen", "meco", "az-expressivity", "az-trainability", "gennas", "training-speed", "intrain"}
     assert (scores[0] != scores[1]) is (proxy.name in drawn)
 
 

@@ -1,5 +1,6 @@
 """The zoo's values: identities that hold whatever the implementation, and finite differences."""
 
+import copy
 import math
 import random
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import batch as batches
-from autoprox.zoo import ZOO
+from autoprox.zoo import ZOO, ZooError
 from autoprox.zoo import few_step as zoo_few_step
 from autoprox.zoo import gradients as zoo_gradients
 from autoprox.zoo.features import teacher_attention, union_of_patterns
@@ -260,6 +261,42 @@ def test_gennas_learns(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(zoo_few_step, "REGRESSION_STEPS", steps)
         errors.append(-score("gennas", TinyVit(), *batch()))
     assert errors[0] > errors[1] > errors[2] > 0
+
+
+def test_training_speed_against_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images from numpy's transform, and a copy of the model trained as anyone would write it."""
+    monkeypatch.setattr(zoo_few_step, "SPEED_STEPS", 12)
+    model, images = small("pit-vb101", 12)
+    generator = torch.Generator().manual_seed(7)
+    frequency = np.hypot(np.fft.fftfreq(48)[:, None], np.fft.fftfreq(48))
+    frequency[0, 0] = np.inf
+
+    def clouds(count: int) -> Tensor:
+        drawn = torch.randn(count, 3, 48, 48, generator=generator).double().numpy()
+        found = np.fft.ifft2(np.fft.fft2(drawn) / frequency).real
+        return torch.tensor(found / found.std((1, 2, 3), ddof=1, keepdims=True)).float()
+
+    centres, trained, losses = clouds(4), copy.deepcopy(model).eval(), []
+    optimizer = torch.optim.Adam(trained.parameters(), lr=3e-3)
+    for _ in range(12):
+        y = torch.randint(4, (2,), generator=generator)
+        loss = nn.functional.cross_entropy(trained(centres[y] + clouds(2)), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert score("training-speed", model, images, seed=7) == pytest.approx(-np.mean(losses[-10:]), rel=1e-3)
+
+
+def test_training_speed_tells_what_learns_from_what_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose patches do not reach the classes stays at the loss of guessing."""
+    monkeypatch.setattr(zoo_few_step, "SPEED_STEPS", 60)
+    images = torch.zeros(16, 3, 8, 8)
+    blind = TinyVit()
+    blind.patch.register_forward_hook(lambda module, arguments, output: torch.zeros_like(output))
+    assert score("training-speed", TinyVit(), images) > score("training-speed", blind, images) + 0.1
+    with pytest.raises(ZooError, match="needs images"):
+        score("training-speed", nn.Sequential(nn.Linear(3, 2)), torch.ones(2, 3))
 
 
 @pytest.mark.parametrize("samples", [1, 5, 31, 32, 62, 63, 70, 130])
