@@ -1,6 +1,7 @@
 """Coverage: which public models are read without a word from the user, and why others are not.
 
     python benchmarks/coverage.py [--results FILE] [--again] [--seconds N] [--gigabytes N] [LIBRARY[:FAMILY] ...]
+    python benchmarks/coverage.py --page [--results FILE]     write the tables into docs/coverage.md
 
 Builds the smallest model of each family with random weights, one process a model, and prints what is found and what
 five proxies say, as Markdown. Results are kept in FILE: what is there is not measured again, unless `--again` is given.
@@ -44,6 +45,9 @@ FORMULAS = {
     "attn": "mean(max(attn))",
 }
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
+BEGIN, END = "<!-- made by benchmarks/coverage.py: begin -->", "<!-- made by benchmarks/coverage.py: end -->"
+
 #: What is loaded before the processes of the models start, so that these start at once.
 _LOADED = ("torch", "torchvision", "timm", "transformers", "autoprox.scoring")
 
@@ -64,7 +68,13 @@ def main(arguments: Sequence[str]) -> None:
             known[row["key"]] = row
             print(json.dumps(row), file=file, flush=True)
             print(_line(row), file=sys.stderr, flush=True)
-    print("\n".join(tables([known[key] for key in wanted])))
+    lines = tables([known[key] for key in wanted])
+    if given.page:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        text = "\n".join([f"{before}{BEGIN}\n", *lines, f"\n{END}{rest.partition(END)[2]}"])
+        PAGE.write_text(text, encoding="utf-8")
+    else:
+        print("\n".join(lines))
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -72,6 +82,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("families", nargs="*", metavar="LIBRARY[:FAMILY]")
     parser.add_argument("--results", type=Path, default=Path("coverage.jsonl"), help="where results are kept")
     parser.add_argument("--again", action="store_true", help="measure what is in the file too")
+    parser.add_argument("--page", action="store_true", help="write the tables into docs/coverage.md")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time")
     parser.add_argument("--seconds", type=float, default=600, help="time for one model")
     parser.add_argument("--gigabytes", type=float, default=10, help="memory for one model")
@@ -169,13 +180,15 @@ def found(model: torch.nn.Module, inputs: torch.Tensor) -> Row:
 
 
 def tables(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of the table of families, of that of libraries, and of the reasons, in Markdown."""
-    heads = ("library", "family", "model", "blocks", "attention", "MLP", "softmax", "covered", *FORMULAS)
-    lines = [_cells(heads), _cells(["---"] * len(heads)), *(_cells(_shown(row)) for row in rows)]
+    """Return the lines of the table of libraries, of that of families, and of the reasons, in Markdown."""
     counts = ("library", "families", *list(FORMULAS)[:-1], "with softmax attention", "attn")
-    lines += ["", _cells(counts), _cells(["---"] * len(counts))]
+    lines = [_cells(counts), _cells(["---"] * len(counts))]
     for library in dict.fromkeys(row["key"].partition(":")[0] for row in rows):
         lines.append(_cells(_counted(library, [r for r in rows if r["key"].startswith(f"{library}:")])))
+    lines.append(_cells(_counted("all", rows)))
+    heads = ("library", "family", "model", "blocks", "attention", "MLP", "softmax", "covered", *FORMULAS)
+    lines += ["", _cells(heads), _cells(["---"] * len(heads)), *(_cells(_shown(row)) for row in rows)]
+    lines += ["", "Where there is no score, and why:"]
     reasons: dict[str, list[str]] = {}
     for row in rows:
         for column, reason in ({"all": row["failed"]} if row["failed"] else row["why"]).items():
