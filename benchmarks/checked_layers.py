@@ -1,9 +1,10 @@
 """Checked layers: the blocks of public models as their source has them, written down by hand, beside what is found.
 
-    python benchmarks/checked_layers.py [LIBRARY:FAMILY ...]
+    python benchmarks/checked_layers.py           print a line for each model, as Markdown
+    python benchmarks/checked_layers.py --page    write these lines into docs/coverage.md
 
-Prints a line for each model, as Markdown, and ends with code 1 if one is found otherwise than its source says. Needs
-timm, transformers and torchvision, which autoprox itself does not.
+Ends with code 1 if blocks are found otherwise than the source says. Needs timm, transformers and torchvision, which
+autoprox itself does not.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from coverage_models import makers
+from pages import DOCS, write_part
 
 from autoprox import find_layers
 
@@ -49,7 +51,7 @@ class Group:
 
 
 def _range(numbers: Sequence[int]) -> str:
-    return str(numbers[0]) if len(numbers) == 1 else f"{{{','.join(map(str, numbers))}}}"
+    return str(numbers[0]) if len(numbers) == 1 else f"{{{numbers[0]}–{numbers[-1]}}}"
 
 
 def slots(qkv: str, proj: str, fc1: str, fc2: str) -> Slots:
@@ -139,19 +141,24 @@ CHECKED: dict[str, list[Group]] = {
 }
 
 
-def main(wanted: Sequence[str]) -> int:
-    """Print the families that are wanted, or all, and return 1 if one is not as its source says."""
+def main(arguments: Sequence[str]) -> int:
+    """Compare all models, and return 1 if one is not as its source says."""
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     wrong = 0
-    print("| model | by its source, in the order in which they run | blocks | found |\n|---|---|---|---|")
+    lines = ["| model | by its source, in the order in which they run | blocks | found |", "|---|---|---|---|"]
     for library, family, name, make in makers():
-        key = f"{library}:{family}"
-        if key in CHECKED and (not wanted or key in wanted):
-            by_hand = [block for group in CHECKED[key] for block in group.blocks()]
+        if (groups := CHECKED.get(f"{library}:{family}")) is not None:
+            by_hand = [block for group in groups for block in group.blocks()]
             found = [dict(block.linears) for block in find_layers(*make()).blocks]
-            print(f"| {library} `{name}` | {_described(CHECKED[key])} | {len(by_hand)} | {_compared(by_hand, found)} |")
+            lines.append(
+                f"| {library} `{name}` | {_described(groups)} | {len(by_hand)} | {_compared(by_hand, found)} |"
+            )
             wrong += by_hand != found
+    if "--page" in arguments:
+        write_part(DOCS / "coverage.md", "checked_layers.py", lines)
+    else:
+        print("\n".join(lines))
     return 1 if wrong else 0
 
 

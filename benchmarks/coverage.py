@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from coverage_models import makers
+from pages import DOCS, write_part
 
 from autoprox.primitives import LayerError, evaluate, parse, read_statistics, requirements
 from autoprox.primitives.find_blocks.choose import blocks_of
@@ -45,8 +46,8 @@ FORMULAS = {
     "attn": "mean(max(attn))",
 }
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
-BEGIN, END = "<!-- made by benchmarks/coverage.py: begin -->", "<!-- made by benchmarks/coverage.py: end -->"
+#: Families of which less is in blocks are listed.
+MOST = 0.8
 
 #: What is loaded before the processes of the models start, so that these start at once.
 _LOADED = ("torch", "torchvision", "timm", "transformers", "autoprox.scoring")
@@ -70,9 +71,7 @@ def main(arguments: Sequence[str]) -> None:
             print(_line(row), file=sys.stderr, flush=True)
     lines = tables([known[key] for key in wanted])
     if given.page:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        text = "\n".join([f"{before}{BEGIN}\n", *lines, f"\n{END}{rest.partition(END)[2]}"])
-        PAGE.write_text(text, encoding="utf-8")
+        write_part(DOCS / "coverage.md", "coverage.py", lines)
     else:
         print("\n".join(lines))
 
@@ -194,7 +193,14 @@ def tables(rows: Sequence[Row]) -> list[str]:
         for column, reason in ({"all": row["failed"]} if row["failed"] else row["why"]).items():
             if column != "attn" or row["softmax"]:
                 reasons.setdefault(f"{row['key']}: {reason}", []).append(column)
-    return [*lines, "", *(f"- {', '.join(columns)}: {reason}" for reason, columns in reasons.items())]
+    lines += ["", *(f"- {', '.join(columns)}: {reason}" for reason, columns in reasons.items())]
+    few = [row for row in rows if not row["failed"] and row["covered"] < MOST]
+    lines += [
+        "",
+        f"Less than {MOST:.0%} of the weights of linear layers are in blocks, and what most of the rest is:",
+        "",
+    ]
+    return [*lines, *(f"- {row['key']}, {row['covered']:.1%}: {'; '.join(row['left_out'][:2])}" for row in few)]
 
 
 def _cells(values: Iterable[object]) -> str:

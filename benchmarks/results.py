@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from pages import DOCS, marks, write_part
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmarks.chance import TRAINABLE
@@ -29,8 +30,8 @@ from autoprox.rank.stats import UNDEFINED, Estimate, Row, ScoreTable, predictors
 from autoprox.rank.verdict import verdict
 from autoprox.zoo import ZOO
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
-BEGIN, END = "<!-- made by benchmarks/results.py: begin -->", "<!-- made by benchmarks/results.py: end -->"
+PAGE = DOCS / "results.md"
+BEGIN, END = marks("results.py")
 #: Proxies that train for a few steps; `all` leaves them out.
 FEW_STEP = tuple(name for name, proxy in ZOO.items() if not proxy.training_free)
 #: What follows from sizes or initial weights, so that a thousand large networks can be scored.
@@ -176,9 +177,7 @@ def table(data: Path, runs: Path) -> None:
         parts.append(f"- {column.title.replace('<br>', ': ')}. {verdict(column.table, column.rows)}")
     parts += ["", f"The measurements, with autoprox {__version__} and the seed 0:", ""]
     parts += [f"    {each.command()}" for each, own in found.items() if own]
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(parts) + f"\n\n{END}{after}")
+    write_part(PAGE, "results.py", parts)
 
 
 def finished(measurement: Measurement, data: Path, runs: Path) -> list[Column]:

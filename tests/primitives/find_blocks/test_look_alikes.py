@@ -136,7 +136,7 @@ class Net(nn.Module):
 
 
 class TwoStreams(nn.Module):
-    """CrossViT: two streams with blocks of their own; then each class token attends to the other stream, with no MLP."""
+    """CrossViT: two streams with blocks of their own; then each class token attends to the other, without MLP."""
 
     def __init__(self) -> None:
         super().__init__()
