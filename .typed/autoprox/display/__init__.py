@@ -1,1 +1,0 @@
-"""What is shown of a run, on a terminal and in a notebook: its progress, and its result as tables and lines."""

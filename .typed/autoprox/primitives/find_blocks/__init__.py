@@ -1,1 +1,0 @@
-"""Where the attention and MLP layers of a model are."""
