@@ -60,6 +60,7 @@ _PUBLIC = {
     "load_benchmark": "autoprox.bench_cache.benchmarks.library",
     "parse": "autoprox.primitives",
     "resolve": "autoprox.proxy",
+    "score": "autoprox.api.front",
 }
 
 __all__ = ["__version__", *_PUBLIC, *_CALLABLE]

@@ -29,9 +29,11 @@ from autoprox.primitives import (
 )
 from autoprox.scoring import (
     AnyProxy,
+    FunctionProxy,
     Layers,
     ProxyError,
     Reads,
+    ScoreFunction,
     formula_probes,
     formula_reads,
     formula_score,
@@ -45,6 +47,9 @@ PROXY_FILE = "proxy.json"
 FORMAT = "autoprox-proxy"
 VERSION = 1
 _MAX_BYTES = 16 * 2**20
+
+#: What names a proxy or is one: a text or path that `resolve` takes, a formula, a function of an untrained network.
+ProxyLike = AnyProxy | Formula | ScoreFunction | str | os.PathLike
 
 #: A model, or a function without arguments that builds it.
 Model = torch.nn.Module | Callable[[], torch.nn.Module]
@@ -312,6 +317,19 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
     close = difflib.get_close_matches(text, [*ZOO, *STATISTICS], n=1)
     hint = f"did you mean '{close[0]}'?" if close else "`autoprox proxies` lists the shipped ones"
     raise ProxyError(f"'{text:.80}' is no shipped proxy, run directory, proxy file or formula; {hint}")
+
+
+def any_proxy(given: ProxyLike, operations: Mapping[str, Operation] = OPERATIONS) -> AnyProxy:
+    """Return the proxy that is named, or made of a formula or a function.
+
+    Raises:
+        ProxyError, FormulaError, OSError: as `resolve` does.
+    """
+    if isinstance(given, str | os.PathLike):
+        return resolve(given, operations)
+    if isinstance(given, Formula):
+        return Proxy(given)
+    return FunctionProxy(given) if callable(given) else given
 
 
 def _is_name(text: str, operations: Mapping[str, Operation]) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,9 @@ from autoprox.primitives.find_blocks.choose import Layers, blocks_of
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.used import uses_parts
 from autoprox.primitives.kinds import role_slots
+
+#: A function of an untrained network that returns a number, higher for better networks.
+ScoreFunction = Callable[[torch.nn.Module], float]
 
 #: What a formula reads: statistic, probe, and the layers of a block (none for a number of the network).
 Reads = tuple[tuple[str, str, tuple[str, ...]], ...]
@@ -69,6 +73,53 @@ class AnyProxy(Protocol):
 
 class ProxyError(ValueError):
     """A proxy that cannot be made, found or read, or that has no score for a model; one line says why."""
+
+
+@dataclass(frozen=True)
+class FunctionProxy:
+    """A plain function of an untrained network, made an `AnyProxy`."""
+
+    function: ScoreFunction
+    probes: tuple[str, ...] = ()
+    as_formula: None = None
+    halves_batch: bool = False
+    training_free: bool = True
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+    @property
+    def text(self) -> str:
+        """The function's name: it is all that can be recorded of a function."""
+        return self.name
+
+    @property
+    def provenance(self) -> Mapping[str, object]:
+        """Empty: nothing is known of where a function comes from."""
+        return {}
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        inputs: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        layers: Layers = None,
+        seed: int = 0,
+        partial: bool = False,
+    ) -> float:
+        """Return what the function gives for the model; it does not see the other arguments.
+
+        Raises:
+            ProxyError: the score is not finite.
+        """
+        found = self.function(model)
+        score = float(found.detach() if isinstance(found, Tensor) else found)
+        if not math.isfinite(score):
+            raise ProxyError(f"the score is {score}")
+        return score
 
 
 def formula_reads(formula: Formula) -> Reads:

@@ -80,6 +80,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "display",
             "evolution",
             "models",
+            "own_layers",
             "pictures",
             "proxy",
             "rank",

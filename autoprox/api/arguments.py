@@ -8,9 +8,11 @@ from pathlib import Path
 
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
-from autoprox.bench_cache.spaces.registry import built_in
+from autoprox.bench_cache.spaces.registry import InputSpec, built_in
 from autoprox.primitives import Vocabulary
 from autoprox.vocabulary import vocabulary
+
+_SPEC = InputSpec()
 
 #: A benchmark, or the name or file of one.
 BenchmarkLike = Benchmark | str | os.PathLike
@@ -66,6 +68,15 @@ def known_operations(operations: Operations) -> tuple[Vocabulary, list[str]]:
         return operations, []
     references = texts(operations)
     return vocabulary(references), references
+
+
+def input_spec(
+    image_size: int, channels: int, classes: int = _SPEC.num_classes, patch_size: int | None = None
+) -> InputSpec:
+    """Return what networks read; a patch of which nothing is said is never larger than the image."""
+    if patch_size is None:
+        patch_size = max(min(_SPEC.patch_size, image_size), 1)
+    return InputSpec(image_size, channels, classes, patch_size)
 
 
 def checked_workers(workers: int) -> int:

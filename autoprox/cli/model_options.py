@@ -65,12 +65,3 @@ def patch_size_option(meaning: str) -> Callable[[_Command], _Command]:
     """Return the option --patch-size of networks of a space; `input_spec` gives it its default."""
     default = f"{_SPEC.patch_size}, or the image's size if that is smaller"
     return click.option("--patch-size", type=int, show_default=default, help=meaning)
-
-
-def input_spec(
-    image_size: int, channels: int, classes: int = _SPEC.num_classes, patch_size: int | None = None
-) -> InputSpec:
-    """Return what networks read; a patch of which nothing is said is never larger than the image."""
-    if patch_size is None:
-        patch_size = max(min(_SPEC.patch_size, image_size), 1)
-    return InputSpec(image_size, channels, classes, patch_size)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,21 +21,42 @@ from autoprox.rank.stats import TOPS, Estimate, Row
 
 
 def collected(console: Console, plan: RankPlan, out: Path, workers: int) -> Scores:
-    """Compute the scores, with a progress bar on a terminal; after Ctrl-C, say how to go on."""
+    """Compute the scores, with a progress bar on a terminal."""
     with progress_bar(console, "scoring networks") as bars:
         bar = bars.add_task("", total=None)
-        try:
-            return collect(
-                plan,
-                out,
-                workers=workers,
-                on_progress=lambda done, of: bars.update(bar, completed=done, total=of),
-                on_notice=lambda line: say(console, line),
-            )
-        except KeyboardInterrupt:
-            bars.stop()
-            say(console, f"Nothing that was scored is lost: the same command with --out {out} goes on.")
-            raise
+        return collect(
+            plan,
+            out,
+            workers=workers,
+            on_progress=lambda done, of: bars.update(bar, completed=done, total=of),
+            on_notice=lambda line: say(console, line),
+        )
+
+
+def heading(plan: RankPlan, out: Path, done: int) -> str:
+    """Return what is ranked and where it is kept; `done` architectures are scored already."""
+    going_on = f", of which {done} are scored already" if done else ""
+    return (
+        f"autoprox rank → {out}\n"
+        f"{plan.benchmark.name}, split {plan.split}: {len(plan.architectures)} architectures{going_on}\n"
+        f"tasks {', '.join(plan.tasks)}\n"
+        f"{len(plan.proxies)} proxies, batch {plan.batch}, seed {plan.seed}"
+    )
+
+
+def ranking_parts(rows: Sequence[Row], scores: Scores, words: Sequence[str]) -> Iterator[str | Text | Table]:
+    """Yield the tables of results, why networks have no score, and what the numbers mean."""
+    yield from result_tables(rows, scores.seconds)
+    yield from failure_tables(scores.failures)
+    yield from words
+
+
+def next_steps(out: Path, saved: Sequence[str], problem: str) -> Iterator[str]:
+    """Yield why there are no pictures, what was saved, and how to look at it."""
+    if problem:
+        yield f"No pictures: {problem}"
+    yield f"Saved in {out}: {', '.join(saved)}"
+    yield f"As a page with pictures: autoprox report {shlex.quote(str(out))}"
 
 
 # --- tables ---

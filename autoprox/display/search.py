@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
-from autoprox.display.front import front_table, latency, save_front
+from autoprox.bench_cache.spaces.registry import get_space
+from autoprox.display.front import front_table, latency
 from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
 from autoprox.evolve import kendall
-from autoprox.pictures import DrawingError
+from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
 from autoprox.search.loop import SearchProgress, SearchResult
 from autoprox.search.on_benchmark import Choice, Verdict
+from autoprox.search.region import describe_spec
 from autoprox.search.run import SearchOutcome, SearchPlan
 
 PERCENT = ".2f"
@@ -56,29 +58,57 @@ class SearchScreen:
             say(self.console, f"scored {progress.done} of {progress.budget}, best {best}{remaining}")
 
 
-def print_outcome(
-    console: Console, plan: SearchPlan, outcome: SearchOutcome, out: Path | None, top: int, own: str = ""
-) -> None:
-    result, objectives = outcome.result, plan.settings.objectives
-    console.print(front_table(result, objectives, top) if plan.of_several else _table(result, top))
-    for line in _remarks(result):
-        say(console, line)
+def heading(plan: SearchPlan, out: Path | None) -> str:
+    """Return where is searched, with what and how."""
+    settings, benchmark = plan.settings, plan.benchmark
+    if benchmark is not None:
+        part = "all" if plan.split == "all" else f"the {plan.split} split"
+        where = f"benchmark {benchmark.name}, {part} of its {len(benchmark)} architectures"
+    else:
+        assert plan.spec is not None
+        assert plan.space is not None
+        where = f"space {get_space(plan.space).name} ({describe_spec(plan.spec)})"
+    named = plan.proxy.name not in ("", plan.proxy.text)
+    name = f"{plan.proxy.name}: " if named else ""
+    ran_on = f", on {_samples(plan.batch)}" if "data" in plan.proxy.probes else ""
+    return (
+        f"autoprox search{f' → {out}' if out else ''}\n"
+        f"proxy {name}{plan.proxy.text}{ran_on}\n"
+        f"{where}, {settings.limits}\n"
+        f"strategy {settings.strategy}, budget {settings.budget}, seed {settings.seed}"
+        + (f"\nobjectives {', '.join(settings.objectives)}" if plan.of_several else "")
+        + (f"\nlatency is {plan.latency}" if plan.latency else "")
+    )
+
+
+def _samples(batch: Batch) -> str:
+    if batch.images is None:
+        return f"{batch.samples} Gaussian samples with random classes"
+    shape = " × ".join(map(str, batch.images.shape[1:]))
+    return f"{batch.samples} {'image' if batch.samples == 1 else 'images'} of {shape} with their classes"
+
+
+def search_parts(plan: SearchPlan, outcome: SearchOutcome, top: int) -> Iterator[str | Text | Table]:
+    """Yield a table of the best or of the front, what to know of it, and on a benchmark the verdict."""
+    result = outcome.result
+    yield front_table(result, plan.settings.objectives, top) if plan.of_several else _table(result, top)
+    yield from _remarks(result)
     if plan.benchmark is not None:
-        console.print(_verdict_table(outcome.verdicts))
-        for line in _verdict_remarks(plan, plan.benchmark, outcome.verdicts):
-            say(console, line)
+        yield _verdict_table(outcome.verdicts)
+        yield from _verdict_remarks(plan, plan.benchmark, outcome.verdicts)
     if not result.finished:
-        done = f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
-        say(console, f"{done} {going_on(out, own)}")
+        yield f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
+
+
+def next_steps(finished: bool, out: Path | None, saved: Sequence[str], problem: str, own: str) -> Iterator[str]:
+    """Yield how to go on with an interrupted search, what was saved, and how to look at it."""
+    if not finished:
+        yield going_on(out, own)
+    if problem:
+        yield f"No picture of the front: {problem}"
     if out is not None:
-        saved = ["architectures.json", "architectures.csv", "networks/", "journal.jsonl"]
-        if plan.of_several and result.front(objectives):
-            try:
-                saved += save_front(result, objectives, out)
-            except DrawingError as error:
-                say(console, f"No picture of the front: {error}")
-        say(console, f"Saved in {out}: {', '.join(saved)}")
-        say(console, f"As a page with pictures: autoprox report {shlex.quote(str(out))}")
+        yield f"Saved in {out}: {', '.join(saved)}"
+        yield f"As a page with pictures: autoprox report {shlex.quote(str(out))}"
 
 
 def going_on(out: Path | None, own: str = "") -> str:

@@ -21,7 +21,7 @@ from autoprox.bench_cache.statistics.columns import known
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.primitives import OPERATIONS, Formula, Vocabulary, statistic
 from autoprox.primitives.statistics import COLUMN
-from autoprox.proxy import Proxy, ProxyError, resolve
+from autoprox.proxy import Proxy, ProxyError, ProxyLike, any_proxy, resolve
 from autoprox.rank.network import NetworkSetup
 from autoprox.rank.stats import FEWEST
 from autoprox.scoring import AnyProxy, gaussian_batch
@@ -90,7 +90,7 @@ def make_plan(
     benchmark: Benchmark,
     *,
     tasks: Sequence[str] = (),
-    proxies: Sequence[str] = (ALL,),
+    proxies: Sequence[ProxyLike] = (ALL,),
     split: str = ALL,
     sample: int | None = None,
     max_params: float | None = None,
@@ -144,13 +144,14 @@ def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> l
 
 
 def proxies_to_rank(
-    benchmark: Benchmark, refs: Sequence[str], operations: Vocabulary = OPERATIONS
+    benchmark: Benchmark, refs: Sequence[ProxyLike], operations: Vocabulary = OPERATIONS
 ) -> tuple[Ranked, ...]:
     """Return the facts of `STRUCTURE` that the benchmark has, and then the proxies that are meant.
 
-    A proxy is the name of one of the benchmark's columns, or what `resolve` takes: a name of the zoo, a run directory,
-    a proxy file, a formula. On a tabular benchmark it may read columns and structure only, because there are no
-    networks. `all` is every column of a tabular benchmark; elsewhere it is every training-free proxy of the zoo.
+    A proxy is the name of one of the benchmark's columns, or what `any_proxy` takes: a name of the zoo, a run
+    directory, a proxy file, a formula, a function of an untrained network. On a tabular benchmark it may read columns
+    and structure only, because there are no networks. `all` is every column of a tabular benchmark; elsewhere it is
+    every training-free proxy of the zoo.
 
     Raises:
         RankError: a proxy reads what the benchmark does not have, or two different proxies have one name.
@@ -165,8 +166,12 @@ def proxies_to_rank(
     return tuple(found.values())
 
 
-def _meant(benchmark: Benchmark, ref: str, operations: Vocabulary) -> Iterator[Ranked]:
-    if ref in MERGED and benchmark.space is not None:
+def _meant(benchmark: Benchmark, ref: ProxyLike, operations: Vocabulary) -> Iterator[Ranked]:
+    if isinstance(ref, os.PathLike):
+        ref = os.fspath(ref)
+    if not isinstance(ref, str):
+        yield _given(benchmark, any_proxy(ref))
+    elif ref in MERGED and benchmark.space is not None:
         yield from (_proxy(benchmark, name, operations) for name in MERGED[ref])
         yield MergedRanks(ref, MERGED[ref])
     elif ref != ALL:
@@ -184,17 +189,33 @@ def _proxy(benchmark: Benchmark, ref: str, operations: Vocabulary) -> AnyProxy:
         return Proxy.from_formula(ref, ref)
     if ref in benchmark.columns:
         return Proxy(statistic(COLUMN, ref), ref)
-    proxy = resolve(ref, operations) if benchmark.space is not None else _of_table(benchmark, ref, operations)
+    proxy = _readable(
+        benchmark, resolve(ref, operations) if benchmark.space is not None else _of_table(benchmark, ref, operations)
+    )
     formula = proxy.as_formula
     if formula is None:
         return proxy
-    if any(t.statistic.column for t in formula.terminals()) and _missing(benchmark, formula):
-        raise RankError(
-            f"'{formula.text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks"
-        )
     if ref in ZOO:
         return Proxy(formula, ref)
     return Proxy(formula, os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else formula.text)
+
+
+def _given(benchmark: Benchmark, proxy: AnyProxy) -> AnyProxy:
+    """Return a proxy that was given as an object, with the name of its row: its own, or the text of its formula."""
+    formula = _readable(benchmark, proxy).as_formula
+    return proxy if formula is None else Proxy(formula, proxy.name or formula.text)
+
+
+def _readable(benchmark: Benchmark, proxy: AnyProxy) -> AnyProxy:
+    """Return the proxy, which must read what the benchmark has."""
+    formula = proxy.as_formula
+    if benchmark.space is None:
+        _check_table(benchmark, proxy)
+    elif formula is not None and any(t.statistic.column for t in formula.terminals()) and _missing(benchmark, formula):
+        raise RankError(
+            f"'{formula.text:.80}' reads columns of a table, and {benchmark.name} is ranked by its networks"
+        )
+    return proxy
 
 
 def _of_table(benchmark: Benchmark, ref: str, operations: Vocabulary) -> Proxy:
@@ -210,12 +231,18 @@ def _of_table(benchmark: Benchmark, ref: str, operations: Vocabulary) -> Proxy:
             f"{benchmark.name} is tabular: its networks cannot be built, and it has no column {quoted(ref)}; "
             f"there are {', '.join(benchmark.columns)}"
         )
-    if missing := _missing(benchmark, proxy.formula):
+    return proxy
+
+
+def _check_table(benchmark: Benchmark, proxy: AnyProxy) -> None:
+    """Check that a proxy is a formula of what the table of a benchmark has."""
+    if (formula := proxy.as_formula) is None:
+        raise RankError(f"{benchmark.name} is tabular: its networks cannot be built, so {proxy.name} cannot score them")
+    if missing := _missing(benchmark, formula):
         raise RankError(
             f"'{proxy.text:.80}' reads {missing[0]}, which the table of {benchmark.name} does not have; there are "
             f"{', '.join(known(benchmark))}"
         )
-    return proxy
 
 
 def _missing(benchmark: Benchmark, formula: Formula) -> list[str]:

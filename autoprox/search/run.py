@@ -309,19 +309,8 @@ def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int)
     Each of the best has its own files in `networks/` (see `write_networks`). With several objectives, the architectures
     of the front are the best: they come first, and all of them are written.
     """
-    name = plan.space if plan.benchmark is None else plan.benchmark.space
-    front = outcome.result.front(plan.settings.objectives) if plan.of_several else ()
-    first = {found.key for found in front}
-    ordered = (*front, *(each for each in outcome.result.ranked if each.key not in first))
-    rows = []
-    for rank, found in enumerate(ordered, 1):
-        arch = dict(found.arch) if name is None else get_space(name).to_json(found.arch)
-        facts = {fact: _plain(getattr(found, fact)) for fact in STRUCTURE}
-        if plan.latency is not None:
-            facts["latency"] = found.latency
-        if plan.of_several:
-            facts["front"] = rank <= len(front)
-        rows.append({"rank": rank, "score": found.score, **facts, "arch": arch, "problem": found.problem})
+    rows = result_rows(plan, outcome)
+    shown = sum(row.get("front", False) for row in rows) or top
     record = {
         "format": RESULTS_FORMAT,
         "version": VERSION,
@@ -330,16 +319,41 @@ def write_results(plan: SearchPlan, outcome: SearchOutcome, out: Path, top: int)
         "provenance": dict(plan.proxy.provenance),
         "finished": outcome.result.finished,
         "scored": len(rows),
-        "architectures": [
-            {key: row[key] for key in row if key != "problem" or row[key]} for row in rows[: len(front) or top]
-        ],
+        "architectures": [{key: row[key] for key in row if key != "problem" or row[key]} for row in rows[:shown]],
         "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
     }
     spec = plan.spec if plan.benchmark is None else of_one_network(plan.benchmark, plan.tasks).spec
-    write_networks(out, name, spec, [found.arch for found in ordered[: len(front) or top]])
+    write_networks(out, _space_name(plan), spec, [found.arch for found in ordered(plan, outcome.result)[:shown]])
     data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     write_atomically(out / RESULTS_JSON, data)
     write_csv(out / RESULTS_CSV, [{**row, "arch": orjson.dumps(row["arch"]).decode()} for row in rows])
+
+
+def ordered(plan: SearchPlan, result: SearchResult) -> tuple[Candidate, ...]:
+    """Return what was scored, best first; with several objectives, the architectures of the front come first."""
+    front = result.front(plan.settings.objectives) if plan.of_several else ()
+    first = {found.key for found in front}
+    return (*front, *(each for each in result.ranked if each.key not in first))
+
+
+def _space_name(plan: SearchPlan) -> str | None:
+    return plan.space if plan.benchmark is None else plan.benchmark.space
+
+
+def result_rows(plan: SearchPlan, outcome: SearchOutcome) -> list[dict[str, Any]]:
+    """Return a row for each architecture that was scored, in the order of `ordered`."""
+    name = _space_name(plan)
+    front = outcome.result.front(plan.settings.objectives) if plan.of_several else ()
+    rows = []
+    for rank, found in enumerate(ordered(plan, outcome.result), 1):
+        arch = dict(found.arch) if name is None else get_space(name).to_json(found.arch)
+        facts = {fact: _plain(getattr(found, fact)) for fact in STRUCTURE}
+        if plan.latency is not None:
+            facts["latency"] = found.latency
+        if plan.of_several:
+            facts["front"] = rank <= len(front)
+        rows.append({"rank": rank, "score": found.score, **facts, "arch": arch, "problem": found.problem})
+    return rows
 
 
 def _plain(number: float) -> float | None:

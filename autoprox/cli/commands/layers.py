@@ -8,8 +8,9 @@ from typing import Any
 import click
 import torch
 
+from autoprox.api.arguments import input_spec
 from autoprox.bench_cache.runtime.local_pool import one_thread
-from autoprox.cli.model_options import MODELS_HELP, input_spec, model_options
+from autoprox.cli.model_options import MODELS_HELP, model_options
 from autoprox.display.terminal import make_console, make_table, names, say
 from autoprox.models import ModelError, build_model, first_output
 from autoprox.primitives import LayerError

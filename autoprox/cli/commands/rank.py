@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from autoprox.api.arguments import next_directory, split_outside_brackets
-from autoprox.bench_cache.benchmarks.library import load_benchmarks
+from autoprox.api.arguments import next_directory
+from autoprox.api.ranking import rank
 from autoprox.cli.options import (
     Count,
     operations_option,
@@ -17,17 +16,10 @@ from autoprox.cli.options import (
     tasks_option,
     workers_option,
 )
-from autoprox.display.ranking import collected, failure_tables, result_tables
-from autoprox.display.terminal import make_console, say
-from autoprox.pictures import DrawingError, save_figure
-from autoprox.rank.caption import caption
-from autoprox.rank.output import CSV, JSON, POINTS, TEX, save_table
-from autoprox.rank.plan import OFFERS, RankPlan, make_plan
-from autoprox.rank.plots import correlation_figure, tau_figure
-from autoprox.rank.scores import SCORES, begin
-from autoprox.rank.stats import correlations, rank_rows
-from autoprox.rank.verdict import verdict
-from autoprox.vocabulary import vocabulary
+from autoprox.display.ranking import next_steps
+from autoprox.display.terminal import make_console, say, show
+from autoprox.rank.plan import OFFERS
+from autoprox.rank.scores import SCORES
 
 
 @click.command("rank")
@@ -60,48 +52,24 @@ def command(bench: str, spaces: Sequence[str], operations: Sequence[str],
     width and fitted structure are always there. The same command with the same --out goes on with a run that was
     stopped.
     """
-    console = make_console()
-    plan = make_plan(
-        load_benchmarks([bench], spaces)[0],
-        tasks=split_outside_brackets(tasks),
-        proxies=[ref for text in proxies for ref in split_outside_brackets(text)] or ["all"],
-        split=split,
-        sample=sample,
-        max_params=max_params,
-        batch=batch,
-        seed=seed,
-        operations=vocabulary(operations),
-    )
-    out = out or next_directory(Path("ranks"))
-    done = begin(plan, out)
-    say(console, _heading(plan, out, done))
-    scores = collected(console, plan, out, workers)
-    rows, between = rank_rows(scores.table, seed), correlations(scores.table)
-    for table in [*result_tables(rows, scores.seconds), *failure_tables(scores.failures)]:
-        console.print(table)
-    words = [line for line in (caption(plan), verdict(scores.table, rows, seed)) if line]
-    for line in words:
-        say(console, line)
-    save_table(out, plan, scores, rows, between, words)
-    saved = [CSV, JSON, TEX, POINTS, SCORES]
+    console, folder = make_console(), out or next_directory(Path("ranks"))
     try:
-        name = plan.benchmark.name
-        saved += save_figure(tau_figure(rows, f"{name}: {len(plan.architectures)} architectures"), out / "taus")
-        figure = correlation_figure(
-            between.proxies, between.spearman, f"{name}: proxies among themselves", "Spearman ρ between scores"
+        result = rank(
+            bench,
+            proxies,
+            tasks=tasks,
+            split=split,
+            sample=sample,
+            max_params=max_params,
+            batch=batch,
+            seed=seed,
+            operations=operations,
+            space=spaces,
+            workers=workers,
+            out=folder,
         )
-        saved += save_figure(figure, out / "correlations")
-    except DrawingError as error:
-        say(console, f"No pictures: {error}")
-    say(console, f"Saved in {out}: {', '.join(saved)}")
-    say(console, f"As a page with pictures: autoprox report {shlex.quote(str(out))}")
-
-
-def _heading(plan: RankPlan, out: Path, done: int) -> str:
-    going_on = f", of which {done} are scored already" if done else ""
-    return (
-        f"autoprox rank → {out}\n"
-        f"{plan.benchmark.name}, split {plan.split}: {len(plan.architectures)} architectures{going_on}\n"
-        f"tasks {', '.join(plan.tasks)}\n"
-        f"{len(plan.proxies)} proxies, batch {plan.batch}, seed {plan.seed}"
-    )
+    except KeyboardInterrupt:
+        if (folder / SCORES).exists():
+            say(console, f"Nothing that was scored is lost: the same command with --out {folder} goes on.")
+        raise
+    show(console, (*result.parts(), *next_steps(folder, result.saved, result.problem)))

@@ -10,12 +10,13 @@ from typing import Any
 import click
 import numpy as np
 
+from autoprox.api.arguments import input_spec
 from autoprox.bench_cache.benchmarks.library import install
 from autoprox.bench_cache.benchmarks.own_table import TableColumns, clean, read_own_table
 from autoprox.bench_cache.benchmarks.readers import read_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, pinned
-from autoprox.cli.model_options import input_spec, patch_size_option
+from autoprox.cli.model_options import patch_size_option
 from autoprox.cli.options import given_options
 from autoprox.display.benchmark import too_few
 from autoprox.display.terminal import make_console, say, summary

@@ -1,4 +1,4 @@
-"""Devices: where the command line runs networks, and float32 there as it is on a CPU."""
+"""Devices: where networks run, and float32 there as it is on a CPU."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 import torch
 
-#: What --device may be, for its help.
+from autoprox.api.arguments import ArgumentError
+
+#: What a device may be called, for help and messages.
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 
 
@@ -17,18 +18,18 @@ def chosen_device(name: str) -> torch.device:
     """Return the device of a name; `auto` is the first CUDA GPU, or the CPU where there is none.
 
     Raises:
-        click.UsageError: there is no such device here.
+        ArgumentError: there is no such device here.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
-        raise click.UsageError(f"'{name:.40}' is no device; --device is {DEVICES}")
+        raise ArgumentError(f"'{name:.40}' is no device; --device is {DEVICES}")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
-        raise click.UsageError(f"there is no device '{name}' here: CUDA has {there} GPUs; use --device cpu")
+        raise ArgumentError(f"there is no device '{name}' here: CUDA has {there} GPUs; use --device cpu")
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise click.UsageError("there is no device 'mps' here; use --device cpu")
+        raise ArgumentError("there is no device 'mps' here; use --device cpu")
     return torch.device(name)
 
 

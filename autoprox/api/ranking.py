@@ -1,0 +1,156 @@
+"""Rank: proxies on the architectures of a benchmark, as one function that Python and the command line call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from autoprox.api.arguments import (
+    BenchmarkLike,
+    Operations,
+    benchmarks,
+    checked_workers,
+    known_operations,
+    next_directory,
+    texts,
+)
+from autoprox.api.results import Result
+from autoprox.display.ranking import collected, heading, ranking_parts
+from autoprox.display.terminal import make_console, say
+from autoprox.pictures import DrawingError, save_figure
+from autoprox.proxy import ProxyLike
+from autoprox.rank.caption import caption
+from autoprox.rank.output import CSV, JSON, POINTS, TEX, flat, save_table
+from autoprox.rank.plan import ALL, RankPlan, make_plan
+from autoprox.rank.plots import correlation_figure, tau_figure
+from autoprox.rank.scores import SCORES, Scores, begin
+from autoprox.rank.stats import Correlations, Row, correlations, rank_rows
+from autoprox.rank.verdict import verdict
+
+_RANKS = Path("ranks")
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Ranking(Result):
+    """What `autoprox.rank` returns.
+
+    Attributes:
+        rows: a `Row` for each proxy on each task, and on their mean; on each task the best comes first.
+        scores: every proxy's score of every architecture, the seconds, and why networks have no score; see `Scores`.
+        correlations: Kendall's tau-b and Spearman's rho between the scores of every two proxies.
+        words: what the numbers mean, and whether the best proxy ranks better than structure.
+        plan: which architectures were ranked, by which proxies, on which tasks.
+        out: the run directory, which has all of this as files, whose names are `saved`.
+        problem: why there are no pictures among them; empty where there are.
+    """
+
+    plan: RankPlan
+    rows: tuple[Row, ...]
+    scores: Scores
+    correlations: Correlations
+    words: tuple[str, ...]
+    out: Path
+    saved: tuple[str, ...]
+    problem: str = ""
+
+    def parts(self) -> Iterator[str | Text | Table]:
+        """Yield a table for each task and their mean, why networks have no score, and what it all means."""
+        return ranking_parts(self.rows, self.scores, self.words)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a line for each proxy on each task: its tau and other numbers, None where one is not defined."""
+        return [flat(row, self.scores.seconds[row.proxy]) for row in self.rows]
+
+    def __repr__(self) -> str:
+        return (
+            f"Ranking(benchmark={self.plan.benchmark.name!r}, architectures={len(self.plan.architectures)}, "
+            f"proxies={len(self.plan.proxies)}, out={str(self.out)!r})"
+        )
+
+
+def rank(
+    benchmark: BenchmarkLike, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
+    tasks: str | Sequence[str] = (), split: str = ALL, sample: int | None = None, max_params: float | None = None,
+    batch: int = 2, seed: int = 0, operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1,
+    out: str | os.PathLike[str] | None = None, progress: bool = True,
+) -> Ranking:  # fmt: skip
+    """Rank the architectures of a benchmark by proxies, and the proxies by how well they do it.
+
+    `benchmark` is a benchmark, a name or a file. `proxies` are what PROXY means on the command line, or objects: a
+    `Proxy`, a formula, a record of the zoo; "all" are the training-free proxies of the zoo, or a table's columns. What
+    structure says is always there. `tasks` are names or patterns (`*_kd`); none means all. `sample` draws so many
+    architectures of the `split`, `max_params` leaves larger ones out. The networks run on `batch` samples; `seed` is
+    that of the weights, the batch, the sample and the intervals. `operations` and `space` name a user's own
+    (FILE.py:NAME). A script with several `workers` needs `if __name__ == "__main__":`.
+
+    Everything is kept in the run directory `out`, by default the next of ranks/001, ranks/002, ... The same call with
+    the same `out` goes on with a run that was stopped. `progress` False prints nothing.
+
+    Raises:
+        RankError, BenchmarkError, ArgumentError: an argument cannot be, or `out` holds another run.
+        ProxyError, FormulaError: there is no such proxy, or a formula cannot be read.
+        OperationError, ArchitectureError: the user's own operations or spaces cannot be loaded.
+        JournalError: the files of the run in `out` are damaged.
+    """
+    checked_workers(workers)
+    known, _ = known_operations(operations)
+    plan = make_plan(
+        benchmarks(benchmark, texts(space))[0],
+        tasks=texts(tasks),
+        proxies=_references(proxies) or [ALL],
+        split=split,
+        sample=sample,
+        max_params=max_params,
+        batch=batch,
+        seed=seed,
+        operations=known,
+    )
+    folder = next_directory(_RANKS) if out is None else Path(out).expanduser()
+    done = begin(plan, folder)
+    console = make_console(silent=not progress)
+    say(console, heading(plan, folder, done))
+    return _judged(plan, collected(console, plan, folder, workers), folder)
+
+
+def _references(proxies: ProxyLike | Sequence[ProxyLike]) -> list[ProxyLike]:
+    """Return the proxies one by one; a text may have several, with commas between them."""
+    given = list(proxies) if isinstance(proxies, list | tuple) else [proxies]
+    return [each for ref in given for each in (texts(ref) if isinstance(ref, str) else [ref])]
+
+
+def _judged(plan: RankPlan, scores: Scores, out: Path) -> Ranking:
+    """Return what the scores are worth, and save it."""
+    rows, between = rank_rows(scores.table, plan.seed), correlations(scores.table)
+    words = tuple(line for line in (caption(plan), verdict(scores.table, rows, plan.seed)) if line)
+    save_table(out, plan, scores, rows, between, words)
+    saved, problem = [CSV, JSON, TEX, POINTS, SCORES], ""
+    try:
+        saved += _pictures(plan, rows, between, out)
+    except DrawingError as error:
+        problem = str(error)
+    return Ranking(
+        plan=plan,
+        rows=rows,
+        scores=scores,
+        correlations=between,
+        words=words,
+        out=out,
+        saved=tuple(saved),
+        problem=problem,
+    )
+
+
+def _pictures(plan: RankPlan, rows: Sequence[Row], between: Correlations, out: Path) -> list[str]:
+    """Draw the taus, and how the proxies correlate, and return the files' names."""
+    name = plan.benchmark.name
+    taus = tau_figure(rows, f"{name}: {len(plan.architectures)} architectures")
+    figure = correlation_figure(
+        between.proxies, between.spearman, f"{name}: proxies among themselves", "Spearman ρ between scores"
+    )
+    return save_figure(taus, out / "taus") + save_figure(figure, out / "correlations")

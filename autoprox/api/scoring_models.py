@@ -1,0 +1,280 @@
+"""Score: models by proxies, as one function that Python and the command line call."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import torch
+from rich.table import Table
+from rich.text import Text
+
+from autoprox import __version__
+from autoprox.api.arguments import ArgumentError, Operations, input_spec, known_operations
+from autoprox.api.devices import chosen_device, whole_float32
+from autoprox.api.results import Result
+from autoprox.api.samples import Samples, chosen_samples
+from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
+from autoprox.bench_cache.runtime.user_code import seeded
+from autoprox.display.terminal import make_console, make_table, number, numbers, progress_bar, size
+from autoprox.models import FORMS, ModelError, build_model, class_count, first_output
+from autoprox.own_layers import layers_function
+from autoprox.primitives import LayerError, read_statistics
+from autoprox.proxy import ProxyLike, any_proxy
+from autoprox.rank.caption import made_inputs
+from autoprox.rank.network import Score, function_score
+from autoprox.readout import Readout
+from autoprox.scoring import AnyProxy, Layers
+from autoprox.zoo.shared_results import sharing_results
+
+#: A model, a function without arguments that builds one, or what MODEL means on the command line.
+ModelLike = torch.nn.Module | Callable[[], torch.nn.Module] | str
+_SIZES = ("params", "flops", "activations")
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model with its size (None where it cannot be counted) and its scores, in the order of the proxies."""
+
+    model: str
+    params: int
+    flops: float | None
+    activations: float | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Scoring(Result):
+    """What `autoprox.score` returns.
+
+    Attributes:
+        models: the models with their sizes and scores, in the order given; see `ScoredModel`.
+        proxies: the proxies, in the order given.
+        samples: what the networks ran on.
+    """
+
+    models: tuple[ScoredModel, ...]
+    proxies: tuple[AnyProxy, ...]
+    samples: Samples
+
+    def ranking(self, place: int = 0) -> list[tuple[int | None, ScoredModel, Score]]:
+        """Return the models by the score of one of the proxies, best first, with their ranks.
+
+        Equal scores share a rank; a model without a score has none, and comes last.
+        """
+        rows = [(found, found.scores[place]) for found in self.models]
+        values = [score.value for _, score in rows if score.value is not None]
+        ranked = [
+            (None if score.value is None else 1 + sum(value > score.value for value in values), found, score)
+            for found, score in rows
+        ]
+        return sorted(ranked, key=lambda row: len(rows) + 1 if row[0] is None else row[0])
+
+    def ran_on(self) -> Iterator[str]:
+        """Yield what the networks were and ran on: a line for each probe that any proxy uses."""
+        yield f"Weights are untrained (seed {self.samples.seed})."
+        probes = {probe for proxy in self.proxies for probe in proxy.probes}
+        if not probes:
+            yield (
+                "No proxy runs the networks on a batch: every score follows from structure or from the initial weights."
+            )
+        if "data" in probes:
+            yield f"The probe `data` read {self.samples}."
+            if self.samples.images is not None:
+                yield f"{self.samples.file} is {self.samples.images.prepared}."
+        yield from made_inputs(probes, self.samples.seed)
+
+    def parts(self) -> Iterator[str | Text | Table]:
+        """Yield what the networks ran on, and for each proxy a table of the models, best first."""
+        yield from self.ran_on()
+        for place, proxy in enumerate(self.proxies):
+            title = proxy.text if proxy.name in ("", proxy.text) else f"{proxy.name}: {proxy.text}"
+            yield Text(f"\n{title}", "bold")
+            yield _table(self.ranking(place))
+            for found in self.models:
+                if found.scores[place].value is None:
+                    yield f"{found.model} has no score: {_problem(found, place)}"
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a line for each proxy and model, the best model first: rank, score, size, seconds, and a problem."""
+        return [
+            {
+                "proxy": _name(proxy),
+                "rank": rank,
+                "model": found.model,
+                "score": score.value,
+                **{name: getattr(found, name) for name in _SIZES},
+                "seconds": score.seconds,
+                "problem": score.problem,
+            }
+            for place, proxy in enumerate(self.proxies)
+            for rank, found, score in self.ranking(place)
+        ]
+
+    def to_json(self) -> bytes:
+        """Return all of it as one JSON object."""
+        rankings = [
+            [
+                {
+                    "rank": rank,
+                    "model": found.model,
+                    "score": score.value,
+                    "seconds": round(score.seconds, 4),
+                    **({"problem": score.problem} if score.problem else {}),
+                }
+                for rank, found, score in self.ranking(place)
+            ]
+            for place in range(len(self.proxies))
+        ]
+        record = {
+            "autoprox": __version__,
+            "seed": self.samples.seed,
+            "ran_on": list(self.ran_on()),
+            "models": [{name: getattr(found, name) for name in ("model", *_SIZES)} for found in self.models],
+            "proxies": [
+                {"proxy": _name(proxy), "text": proxy.text, "ranking": ranking}
+                for proxy, ranking in zip(self.proxies, rankings, strict=True)
+            ],
+        }
+        return orjson.dumps(record, option=orjson.OPT_INDENT_2)
+
+    def __repr__(self) -> str:
+        return f"Scoring(models={len(self.models)}, proxies={[_name(proxy) for proxy in self.proxies]!r})"
+
+
+def _name(proxy: AnyProxy) -> str:
+    return proxy.name or proxy.text
+
+
+def _problem(found: ScoredModel, place: int) -> str:
+    return found.scores[place].problem.removeprefix("no score: ")
+
+
+def _table(rows: Sequence[tuple[int | None, ScoredModel, Score]]) -> Table:
+    table = make_table("", *numbers("rank", "score", "params", "FLOPs", "activations", "s"), "model")
+    for rank, found, score in rows:
+        counts = (found.params, found.flops, found.activations)
+        sizes = (number(None) if count is None else size(count) for count in counts)
+        shown = number(None if rank is None else float(rank), ".0f")
+        table.add_row(shown, number(score.value, ".7g"), *sizes, number(score.seconds, ".2f"), Text(found.model))
+    return table
+
+
+def score(
+    proxies: ProxyLike | Sequence[ProxyLike], models: ModelLike | Sequence[ModelLike] | Mapping[str, ModelLike], *,
+    settings: Mapping[str, Any] | None = None, batch: int | None = None,
+    images: str | os.PathLike[str] | None = None, image_size: int | None = None, channels: int | None = None,
+    seed: int = 0, device: str = "auto", readout: str | None = None, layers: Layers | str = None,
+    operations: Operations = (), progress: bool = True,
+) -> Scoring:  # fmt: skip
+    """Score untrained models by proxies and rank them. Every score is higher for better models.
+
+    `proxies` are what PROXY means on the command line, or objects: a `Proxy`, a formula, a function of an untrained
+    network. `models` are what MODEL means there (such as `timm:vit_tiny_patch16_224`), modules, or functions that build
+    them; a mapping gives them names. `settings` are keyword arguments for what a MODEL names. Models that are named or
+    built here follow from `seed` and run on `device`; a module is read where it is, and left as it was.
+
+    The probes read `batch` (2) Gaussian samples of `image_size` (224) and `channels` (3), or `images`: a folder with
+    one for each class in it, or an .npz file with images and targets. `readout` names what stands for class scores in
+    the output of models without a head. `layers` are those of `Proxy.score`, or name a function, FILE.py:FUNCTION.
+
+    Raises:
+        ArgumentError, BenchmarkError: an argument cannot be.
+        ModelError: a model cannot be found, built or run, or no proxy scores any.
+        ProxyError, FormulaError, OperationError: there is no such proxy, or it cannot be read.
+    """
+    known, _ = known_operations(operations)
+    chosen = _proxies(proxies, known)
+    sources = _sources(models)
+    samples = chosen_samples(images, batch, image_size, channels, seed)
+    odd = [proxy for proxy in chosen if proxy.halves_batch and samples.count % 2]
+    if odd:
+        raise ArgumentError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")
+    where, listed = chosen_device(device), layers_function(layers) if isinstance(layers, str) else layers
+    scored = []
+    with one_thread(), whole_float32(), progress_bar(make_console(silent=not progress), "scoring models") as bar:
+        for name, source in bar.track(sources.items()):
+            scored.append(_scored(_Model(name, source, dict(settings or {}), readout, where, listed), chosen, samples))
+            give_back_memory()
+    if all(score.value is None for found in scored for score in found.scores):
+        raise ModelError(
+            f"no proxy scores any model; {scored[0].model} by {_name(chosen[0])}: {_problem(scored[0], 0)}"
+        )
+    return Scoring(models=tuple(scored), proxies=tuple(chosen), samples=samples)
+
+
+def _proxies(given: ProxyLike | Sequence[ProxyLike], operations: Any) -> list[AnyProxy]:
+    listed = list(given) if isinstance(given, list | tuple) else [given]
+    if not listed:
+        raise ArgumentError("score with what? Name a PROXY: `autoprox proxies` lists the shipped ones")
+    return [any_proxy(ref, operations) for ref in dict.fromkeys(listed)]
+
+
+def _sources(models: ModelLike | Sequence[ModelLike] | Mapping[str, ModelLike]) -> dict[str, ModelLike]:
+    """Return the models by name: their own, or in a list a reference, or the name of a class or function."""
+    if isinstance(models, Mapping):
+        found = dict(models)
+    else:
+        listed = list(models) if isinstance(models, list | tuple) else [models]
+        names = [each if isinstance(each, str) else _called_name(each) for each in listed]
+        often = Counter(name for name, each in zip(names, listed, strict=True) if not isinstance(each, str))
+        numbered = [f"{name} {n}" if often[name] > 1 else name for n, name in enumerate(names, 1)]
+        found = dict(zip(numbered, listed, strict=True))
+    if not found:
+        raise ArgumentError(f"score which model? Name a MODEL: {FORMS}")
+    return found
+
+
+def _called_name(model: object) -> str:
+    return type(model).__name__ if isinstance(model, torch.nn.Module) else getattr(model, "__name__", "model")
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model, or what names or builds it, with what is read of it, and where it runs."""
+
+    name: str
+    source: ModelLike
+    settings: Mapping[str, Any]
+    readout: str | None
+    device: torch.device
+    layers: Layers
+
+    def network(self, samples: Samples) -> torch.nn.Module:
+        """Return the network. Its weights are drawn on the CPU, so that they are the same on every device."""
+        if isinstance(self.source, torch.nn.Module):
+            return self._read(self.source)
+        if isinstance(self.source, str):
+            spec = input_spec(samples.image_size, samples.channels)
+            return self._read(build_model(self.source, self.settings, samples.seed, spec)).to(self.device)
+        with seeded(samples.seed):
+            built = self.source()
+        if not isinstance(built, torch.nn.Module):
+            raise ModelError(f"{self.name}: it returns a {type(built).__name__}; a torch.nn.Module is needed")
+        return self._read(built).to(self.device)
+
+    def _read(self, network: torch.nn.Module) -> torch.nn.Module:
+        return network if self.readout is None else Readout(network, self.readout)
+
+
+def _scored(model: _Model, proxies: Sequence[AnyProxy], samples: Samples) -> ScoredModel:
+    """Build a model and score it by every proxy."""
+    network = model.network(samples)
+    device = next((parameter.device for parameter in network.parameters()), model.device)
+    inputs, _ = samples.tensors(None)
+    inputs, targets = samples.tensors(class_count(first_output(model.name, network, inputs.to(device))))
+    inputs, targets = inputs.to(device), None if targets is None else targets.to(device)
+    params = sum(parameter.numel() for parameter in network.parameters())
+    try:
+        counted = read_statistics(network, (), {("flops", ""), ("activations", "")}, inputs).net
+    except LayerError:
+        counted = {}
+    with sharing_results() as shared:
+        scores = [
+            function_score(proxy, network, inputs, targets, samples.seed, shared, model.layers) for proxy in proxies
+        ]
+    return ScoredModel(model.name, params, counted.get("flops"), counted.get("activations"), tuple(scores))
