@@ -85,6 +85,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "proxy",
             "rank",
             "readout",
+            "report",
             "scoring",
             "search",
             "vocabulary",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
@@ -34,6 +35,11 @@ def split_outside_brackets(text: str) -> list[str]:
         else:
             parts[-1] += character
     return [part.strip() for part in parts if part.strip()]
+
+
+def one_by_one(given: Any) -> list[Any]:
+    """Return the entries of a list or tuple, or what is given as the only entry."""
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def texts(value: str | Iterable[str] | None) -> list[str]:

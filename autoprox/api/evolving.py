@@ -24,7 +24,7 @@ from autoprox.api.arguments import (
     spaces_of,
     texts,
 )
-from autoprox.api.results import Result
+from autoprox.api.results import KeptResult
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.display.evolution import EvolutionScreen, heading, networks_read, result_parts, resume_command
@@ -45,7 +45,7 @@ _RUNS = Path("runs")
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Evolution(EvolutionResult, Result):
+class Evolution(EvolutionResult, KeptResult):
     """What `autoprox.evolve` returns.
 
     Attributes:

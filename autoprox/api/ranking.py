@@ -18,9 +18,10 @@ from autoprox.api.arguments import (
     checked_workers,
     known_operations,
     next_directory,
+    one_by_one,
     texts,
 )
-from autoprox.api.results import Result
+from autoprox.api.results import KeptResult
 from autoprox.display.ranking import collected, heading, ranking_parts
 from autoprox.display.terminal import make_console, say
 from autoprox.pictures import DrawingError, save_figure
@@ -37,7 +38,7 @@ _RANKS = Path("ranks")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Ranking(Result):
+class Ranking(KeptResult):
     """What `autoprox.rank` returns.
 
     Attributes:
@@ -120,8 +121,7 @@ def rank(
 
 def _references(proxies: ProxyLike | Sequence[ProxyLike]) -> list[ProxyLike]:
     """Return the proxies one by one; a text may have several, with commas between them."""
-    given = list(proxies) if isinstance(proxies, list | tuple) else [proxies]
-    return [each for ref in given for each in (texts(ref) if isinstance(ref, str) else [ref])]
+    return [each for ref in one_by_one(proxies) for each in (texts(ref) if isinstance(ref, str) else [ref])]
 
 
 def _judged(plan: RankPlan, scores: Scores, out: Path) -> Ranking:

@@ -1,14 +1,20 @@
-"""Results: how what a run returns is shown, on a terminal and in a notebook, and how it becomes a DataFrame."""
+"""Results: how what a run returns is shown on a terminal and in a notebook, and becomes a DataFrame or a page."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
+from autoprox.api.arguments import ArgumentError
+from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.display.terminal import Parts, as_html, as_text
+from autoprox.report.page import Figure, Page, to_html
+from autoprox.report.tellers import tell
 
 if TYPE_CHECKING:
     import pandas
@@ -51,3 +57,35 @@ class Result:
 
     def _repr_html_(self) -> str:
         return as_html(self.__rich__())
+
+
+class KeptResult(Result):
+    """The result of a run that is kept in a directory, from which a report can be made."""
+
+    out: Path | None
+
+    def _page(self) -> Page:
+        if self.out is None:
+            raise ArgumentError("nothing of this run was kept: give it a directory, as in out='found'")
+        return tell(self.out)
+
+    def figures(self) -> dict[str, Figure]:
+        """Return the figures of the report by name; a notebook shows them, and `draw()` gives matplotlib's figure.
+
+        Raises:
+            ArgumentError: the run was not kept in a directory.
+            ReportError: the directory has changed since, and cannot be read.
+        """
+        return {figure.name: figure for figure in self._page().figures()}
+
+    def save_report(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the page that `autoprox report` writes, by default `report.html` in the run's directory; return it.
+
+        Raises:
+            ArgumentError, ReportError: as for `figures`.
+            DrawingError: matplotlib is not installed.
+        """
+        page, folder = to_html(self._page()), self.out or Path()
+        file = folder / "report.html" if path is None else Path(path).expanduser()
+        write_atomically(file, page.encode())
+        return file

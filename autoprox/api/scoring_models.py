@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox import __version__
-from autoprox.api.arguments import ArgumentError, Operations, input_spec, known_operations
+from autoprox.api.arguments import ArgumentError, Operations, input_spec, known_operations, one_by_one
 from autoprox.api.devices import chosen_device, whole_float32
 from autoprox.api.results import Result
 from autoprox.api.samples import Samples, chosen_samples
@@ -208,7 +208,7 @@ def score(
 
 
 def _proxies(given: ProxyLike | Sequence[ProxyLike], operations: Any) -> list[AnyProxy]:
-    listed = list(given) if isinstance(given, list | tuple) else [given]
+    listed = one_by_one(given)
     if not listed:
         raise ArgumentError("score with what? Name a PROXY: `autoprox proxies` lists the shipped ones")
     return [any_proxy(ref, operations) for ref in dict.fromkeys(listed)]
@@ -219,7 +219,7 @@ def _sources(models: ModelLike | Sequence[ModelLike] | Mapping[str, ModelLike]) 
     if isinstance(models, Mapping):
         found = dict(models)
     else:
-        listed = list(models) if isinstance(models, list | tuple) else [models]
+        listed = one_by_one(models)
         names = [each if isinstance(each, str) else _called_name(each) for each in listed]
         often = Counter(name for name, each in zip(names, listed, strict=True) if not isinstance(each, str))
         numbered = [f"{name} {n}" if often[name] > 1 else name for n, name in enumerate(names, 1)]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.api.arguments import ArgumentError, BenchmarkLike, Operations, checked_workers, known_operations
-from autoprox.api.results import Result
+from autoprox.api.results import KeptResult
 from autoprox.api.search_plan import make_plan, resumed_plan
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.display.front import save_front
@@ -39,7 +39,7 @@ from autoprox.search.run import (
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Search(Result):
+class Search(KeptResult):
     """What `autoprox.search` returns.
 
     Attributes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -32,6 +33,12 @@ class Figure:
     alternative: str
     draw: Callable[[], MatplotlibFigure]
     on_paper: bool = False
+
+    def _repr_html_(self) -> str:
+        """Return the picture with its caption, as a notebook shows it."""
+        body = as_svg(self.draw, on_paper=self.on_paper)
+        paper = ' style="background:white;color:black"' if self.on_paper else ""
+        return f"<div{paper}>{_with_caption(self, body, f'{zlib.crc32(body.encode()):08x}-')}</div>"
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,11 @@ def _is_number(cell: str) -> bool:
 
 
 def _figure(figure: Figure, number: int) -> str:
-    body = _embedded(as_svg(figure.draw, on_paper=figure.on_paper), f"f{number}-")
+    return _with_caption(figure, as_svg(figure.draw, on_paper=figure.on_paper), f"f{number}-")
+
+
+def _with_caption(figure: Figure, svg: str, prefix: str) -> str:
+    body = _embedded(svg, prefix)
     paper = " paper" if figure.on_paper else ""
     caption, alternative = html.escape(figure.caption), html.escape(figure.alternative)
     return (

@@ -18,7 +18,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -185,6 +185,19 @@ class Benchmark:
     def __reduce__(self) -> tuple[Callable[..., "Benchmark"], tuple[Any, ...]]:
         # Read-only mappings cannot be sent to worker processes, so the benchmark is sent in its file format.
         return Benchmark.from_bytes, (self.to_bytes(), () if self.space is None else (self.space,))
+
+    def of_architectures(self, places: Sequence[int]) -> "Benchmark":
+        """Return the benchmark of some of its architectures, those at `places`; each keeps its split.
+
+        Raises:
+            BenchmarkError: a place is there twice, or there is none.
+        """
+        at = np.asarray(places, dtype=int)
+        parts: dict[str, Any] = {
+            part: {name: values[at] for name, values in getattr(self, part).items()}
+            for part in ("tasks", "columns", "seeds", "groups")
+        }
+        return replace(self, architectures=tuple(self.architectures[i] for i in at), **parts)
 
     @property
     def space_name(self) -> str | None:

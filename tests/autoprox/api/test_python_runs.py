@@ -37,7 +37,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("AUTOPROX_HOME", str(folder / "home"))
         patched.chdir(folder)
-        evolved = autoprox.evolve(SMALL, tasks="*_kd", generations=1, population=4, progress=False)
+        evolved = autoprox.evolve(SMALL, tasks="*_kd", generations=1, population=4, out=folder / "evolved",
+                                  progress=False)  # fmt: skip
         own = autoprox.Proxy.from_formula("mean(fan_in)", HOSTILE)
         ranked = autoprox.rank(SMALL, ["l2-norm,params", evolved.proxy, own, parse("sum(fan_out)"), parameters],
                                tasks=["*_kd"], out=folder / "ranked", progress=False)  # fmt: skip
@@ -118,6 +119,17 @@ def test_what_was_found_can_be_built(results: dict[str, Result]) -> None:
         found.build(31)
     assert results["judged"].verdicts
     assert parameters(results["judged"].build()) == results["judged"].best.params
+
+
+@pytest.mark.parametrize("name", ["evolve", "rank", "search"])
+def test_a_result_has_figures_and_a_page(name: str, results: dict[str, Result], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure = next(iter(results[name].figures().values()))
+    assert "<svg" in figure._repr_html_()
+    assert "<figcaption>" in figure._repr_html_()
+    assert results[name].save_report(tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    with pytest.raises(ArgumentError, match="give it a directory"):
+        results["judged"].figures()
 
 
 @pytest.fixture
