@@ -55,6 +55,7 @@ _PUBLIC = {
     "Proxy": "autoprox.proxy",
     "Readout": "autoprox.readout",
     "Vocabulary": "autoprox.primitives",
+    "explain": "autoprox.api.front",
     "find_layers": "autoprox.primitives.find_blocks.describe",
     "get_space": "autoprox.bench_cache.spaces.registry",
     "load_benchmark": "autoprox.bench_cache.benchmarks.library",

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from autoprox.api import evolving, ranking, scoring_models, searching
+from autoprox.api import evolving, explaining, ranking, scoring_models, searching
 
-__all__ = ["evolve", "rank", "score", "search"]
+__all__ = ["evolve", "explain", "rank", "score", "search"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -53,6 +53,6 @@ def _of_python(function: _Function) -> _Function:
 
 
 evolve = _of_python(evolving.evolve)
-rank = _of_python(ranking.rank)
-search = _of_python(searching.search)
-score = _of_python(scoring_models.score)
+from autoprox.api import evolving, explaining, ranking, scoring_models, searching
+
+__all__ = ["evolve", "explain", "rank", "score", "search"]

@@ -114,17 +114,35 @@ def collect(
     with ScoresJournal.held(out / SCORES, on_notice) as journal:
         _check_same(plan, journal, out)
         records = list(journal.records)
-        jobs = _jobs(plan)
-        missing = jobs[len(records) :]
-        with opened_pool(min(workers, max(len(missing), 1)), preload=[NetworkJob.__module__]) as pool:
-            for scores in results_in_order(pool, score_network, missing, GO_ON):
-                networks = [{name: asdict(score) for name, score in of_one.items()} for of_one in scores]
-                number = len(records)
-                record = {"number": number, "architecture": plan.architectures[number], "networks": networks}
-                journal.append(record)
-                records.append(record)
-                on_progress(len(records), len(jobs))
+        for record in _computed(plan, len(records), workers, GO_ON, on_progress):
+            journal.append(record)
+            records.append(record)
     return _scores(plan, records, out)
+
+
+def compute(
+    plan: RankPlan, *, workers: int = 1, on_progress: Callable[[int, int], None] = lambda done, of: None
+) -> Scores:
+    """Score every architecture and return all scores; nothing is kept.
+
+    Raises:
+        WorkerError: a worker process died.
+    """
+    advice = "run it again, with fewer --workers if memory is short"
+    return _scores(plan, list(_computed(plan, 0, workers, advice, on_progress)), Path())
+
+
+def _computed(
+    plan: RankPlan, done: int, workers: int, advice: str, on_progress: Callable[[int, int], None]
+) -> Iterator[dict[str, Any]]:
+    """Yield the journal's line of each architecture after the first `done`, and tell of it once it is used."""
+    jobs = _jobs(plan)
+    missing = jobs[done:]
+    with opened_pool(min(workers, max(len(missing), 1)), preload=[NetworkJob.__module__]) as pool:
+        for number, scores in enumerate(results_in_order(pool, score_network, missing, advice), done):
+            networks = [{name: asdict(score) for name, score in of_one.items()} for of_one in scores]
+            yield {"number": number, "architecture": plan.architectures[number], "networks": networks}
+            on_progress(number + 1, len(jobs))
 
 
 def load(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -> tuple[RankPlan, Scores]:
