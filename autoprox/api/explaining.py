@@ -22,11 +22,8 @@ from autoprox.evolution import benchmark_copy
 from autoprox.explanation.explain import Setting
 from autoprox.explanation.explain import explain as explain_on
 from autoprox.explanation.explained import Explained
-from autoprox.proxy import resolve
+from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.scoring import AnyProxy
-
-#: A proxy, or what names one: a shipped name, a run directory, a proxy file, or the formula itself.
-ProxyLike = AnyProxy | str | os.PathLike
 
 
 @dataclass(frozen=True, repr=False, kw_only=True, eq=False)
@@ -87,7 +84,7 @@ def explain(
     """
     checked_workers(workers)
     known, _ = known_operations(operations)
-    found = resolve(proxy, known) if isinstance(proxy, str | os.PathLike) else proxy
+    found = any_proxy(proxy, known)
     where = _benchmark(proxy, found, benchmark, texts(space))
     setting = Setting(tuple(texts(tasks)) or _own_tasks(found, where), tuple(architectures), sample, batch, seed)
     console = make_console(silent=not progress)

@@ -53,6 +53,7 @@ def _of_python(function: _Function) -> _Function:
 
 
 evolve = _of_python(evolving.evolve)
-from autoprox.api import evolving, explaining, ranking, scoring_models, searching
-
-__all__ = ["evolve", "explain", "rank", "score", "search"]
+explain = _of_python(explaining.explain)
+rank = _of_python(ranking.rank)
+score = _of_python(scoring_models.score)
+search = _of_python(searching.search)
