@@ -56,6 +56,7 @@ _PUBLIC = {
     "Readout": "autoprox.readout",
     "Vocabulary": "autoprox.primitives",
     "explain": "autoprox.api.front",
+    "fill_zeros": "autoprox.initial_weights",
     "find_layers": "autoprox.primitives.find_blocks.describe",
     "get_space": "autoprox.bench_cache.spaces.registry",
     "load_benchmark": "autoprox.bench_cache.benchmarks.library",

@@ -190,15 +190,20 @@ def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe
     if read and 2 * zero >= len(read):
         raise ProxyError(
             f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
-            f"{why_no_gradient(model)}; give other initial weights"
+            f"{why_no_gradient(model)}; give other initial weights, as autoprox.fill_zeros does"
         )
 
 
 def why_no_gradient(model: torch.nn.Module) -> str:
     """Return why nothing may reach a model's blocks: its weights, norms and scales whose entries are all 0, by name."""
     zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
-    more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
-    return f"these start at 0: {', '.join(zeros[:3])}{more}" if zeros else "there is one class, or a scale of 0"
+    if zeros:
+        more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
+        return f"these start at 0: {', '.join(zeros[:3])}{more}"
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    if any(not bool(m.running_mean.any()) for m in norms if m.running_mean is not None):
+        return "its batch norms have no running statistics yet, so that activations vanish on the way"
+    return "there is one class, or a scale of 0"
 
 
 def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from coverage_models import makers
 from pages import DOCS, write_part
 
+from autoprox import fill_zeros
 from autoprox.primitives import LayerError, evaluate, parse, read_statistics, requirements
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.find_blocks.describe import find_layers
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str]) -> None:
     context.set_forkserver_preload(list(_LOADED))
     missing = [key for key in wanted if given.again or key not in known]
     with ThreadPoolExecutor(given.jobs) as jobs, given.results.open("a", encoding="utf-8") as file:
-        for row in jobs.map(lambda key: _in_a_process(context, key, given.seconds, given.gigabytes), missing):
+        waiting = [jobs.submit(_in_a_process, context, key, given.seconds, given.gigabytes) for key in missing]
+        for row in (done.result() for done in as_completed(waiting)):
             known[row["key"]] = row
             print(json.dumps(row), file=file, flush=True)
             print(_line(row), file=sys.stderr, flush=True)
@@ -124,8 +126,11 @@ def _measure(key: str, gigabytes: float, sender: Any) -> None:
         model, sample = make()
     inputs = torch.cat([sample, sample.flip(0, 1) if sample.is_floating_point() else sample.flip(1)])
     shown, why = scores(model, inputs)
+    stopped = [column for column, reason in why.items() if "start at 0" in reason]
+    filled = scores(fill_zeros(model), inputs)[0] if stopped else {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    sender.send({"model": name, **found(model, inputs), "scores": shown, "why": why, "peak": round(peak, 2)})
+    row = {"model": name, **found(model, inputs), "scores": shown, "why": why, "peak": round(peak, 2)}
+    sender.send(row | {"filled": {column: filled[column] for column in stopped}})
 
 
 def scores(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[dict[str, float | None], dict[str, str]]:
@@ -212,8 +217,14 @@ def _shown(row: Row) -> list[str]:
     if row["failed"]:
         return [library, family, row["failed"], *[""] * (5 + len(FORMULAS))]
     counts = [row["blocks"], row.get("qkv", 0), row.get("fc2", 0), row["softmax"], f"{row['covered']:.1%}"]
-    values = ["–" if value is None else f"{value:.3g}" for value in row["scores"].values()]
+    values = [_value(row, column) for column in FORMULAS]
     return [library, family, f"`{row['model']}`", *map(str, counts), *values]
+
+
+def _value(row: Row, column: str) -> str:
+    """Return a score; one in brackets is of the model with zeros filled."""
+    plain, filled = row["scores"][column], row.get("filled", {}).get(column)
+    return f"{plain:.3g}" if plain is not None else f"({filled:.3g})" if filled is not None else "–"
 
 
 def _counted(library: str, rows: Sequence[Row]) -> list[str]:
@@ -223,7 +234,9 @@ def _counted(library: str, rows: Sequence[Row]) -> list[str]:
 
     def share(column: str, among: Sequence[Row], total: int) -> str:
         count = sum(row["scores"][column] is not None for row in among)
-        return f"{count} ({count / total:.0%})" if total else "0"
+        more = count + sum(row.get("filled", {}).get(column) is not None for row in among)
+        filled = f"; {more} ({more / total:.0%}) with zeros filled" if more > count else ""
+        return f"{count} ({count / total:.0%}){filled}" if total else "0"
 
     plain = [share(column, done, len(rows)) for column in list(FORMULAS)[:-1]]
     return [library, str(len(rows)), *plain, str(len(softmax)), share("attn", softmax, len(softmax))]

@@ -104,7 +104,8 @@ def check_gradient(model: torch.nn.Module, name: str, *runs: dict) -> None:
         why = "these start at 0: " + ", ".join(zeros[:3]) + f" and {len(zeros) - 3} more" * (len(zeros) > 3)
         raise ProxyError(
             f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
-            f"{why if zeros else 'there is one class, or a scale of 0'}; give other initial weights"
+            f"{why if zeros else 'there is one class, or a scale of 0'}; give other initial weights, "
+            "as autoprox.fill_zeros does"
         )
 '''
 
