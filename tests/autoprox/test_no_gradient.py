@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from autoprox import Proxy, resolve
 from autoprox.export import export
+from autoprox.primitives import find_blocks, read_statistics
 from autoprox.scoring import ProxyError
 from tests.exported_files import loaded
 from tests.tiny_vit import TinyVit, batch
@@ -118,3 +119,36 @@ def test_small_scales_are_no_zeros() -> None:
             block.attn.proj.weight *= 1e-6
             block.mlp.fc2.weight *= 1e-6
     assert 0 < resolve("snip").score(model, *batch()) < 1e-6
+
+
+class Positioned(TinyVit):
+    """A class token and position embeddings that start at 0, as in transformers' DeiT, ViTMSN and ViTMAE."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls, self.positions = nn.Parameter(torch.zeros(1, 1, 6)), nn.Parameter(torch.zeros(1, 5, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.cls.expand(len(x), -1, -1), self.patch(x).flatten(2).mT], 1) + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x[:, 0])
+
+
+def test_positions_of_0_stop_nothing_and_are_not_named() -> None:
+    model = Positioned()
+    assert resolve("snip").score(model, *batch()) > 0
+    nn.init.zeros_(model.head.weight)
+    with pytest.raises(ProxyError, match=r"these start at 0: head\.weight; give"):
+        resolve("snip").score(model, *batch())
+
+
+def test_equal_tokens_leave_synflow_rounding_in_query_and_key() -> None:
+    """SynFlow's image is 1 everywhere: without position embeddings, as in Swin, attention has nothing to tell apart."""
+    model = TinyVit(depth=3)
+    blocks = find_blocks(model)
+    gradients = read_statistics(model, blocks, {("weight_grad", "synflow")}, batch()[0]).matrices
+    for matrix in gradients["weight_grad", "synflow", "qkv"]:
+        query, key, value = (part.abs().max() for part in matrix.chunk(3))
+        assert max(query, key) < 1e-5 * value
+    assert resolve("synflow").score(model, *batch()) > 0

@@ -66,6 +66,15 @@ def test_hytas(tmp_path: Path) -> None:
     assert structure["width"] == [48] * 5
 
 
+def test_hytas_with_heads_that_do_not_divide_the_width(tmp_path: Path) -> None:
+    """As in 87 % of its rows: the table is read, and nothing is built."""
+    rows = hytas_rows()
+    odd = [[row[0], row[1], str([5] * int(row[0])), *row[3:]] for row in rows]
+    read = [read_benchmark(write_csv(tmp_path / f"{name}.csv", each)) for name, each in (("a", rows), ("b", odd))]
+    assert np.array_equal(read[0].tasks["oa"], read[1].tasks["oa"])
+    assert read[1].space is None
+
+
 def test_an_empty_cell_is_missing_and_a_byte_order_mark_is_no_matter(tmp_path: Path) -> None:
     rows = hytas_rows()
     rows[1][HEADER.index("OA")] = rows[2][HEADER.index("snip")] = ""
