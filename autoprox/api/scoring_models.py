@@ -21,6 +21,7 @@ from autoprox.api.samples import Samples, chosen_samples
 from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
 from autoprox.bench_cache.runtime.user_code import seeded
 from autoprox.display.terminal import make_console, make_table, number, numbers, progress_bar, size
+from autoprox.initial_weights import fill_zeros, zero_weights
 from autoprox.models import FORMS, ModelError, build_model, class_count, first_output
 from autoprox.own_layers import layers_function
 from autoprox.primitives import LayerError, read_statistics
@@ -38,13 +39,17 @@ _SIZES = ("params", "flops", "activations")
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """A model with its size (None where it cannot be counted) and its scores, in the order of the proxies."""
+    """A model with its size (None where it cannot be counted) and its scores, in the order of the proxies.
+
+    `filled` names the weights that start at 0 and were read with other values.
+    """
 
     model: str
     params: int
     flops: float | None
     activations: float | None
     scores: tuple[Score, ...]
+    filled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -87,6 +92,10 @@ class Scoring(Result):
             if self.samples.images is not None:
                 yield f"{self.samples.file} is {self.samples.images.prepared}."
         yield from made_inputs(probes, self.samples.seed)
+        for found in self.models:
+            if found.filled:
+                more = f" and {len(found.filled) - 3} more" if len(found.filled) > 3 else ""
+                yield f"{found.model}: weights that start at 0 were filled: {', '.join(found.filled[:3])}{more}."
 
     def parts(self) -> Iterator[str | Text | Table]:
         """Yield what the networks ran on, and for each proxy a table of the models, best first."""
@@ -134,7 +143,7 @@ class Scoring(Result):
             "autoprox": __version__,
             "seed": self.samples.seed,
             "ran_on": list(self.ran_on()),
-            "models": [{name: getattr(found, name) for name in ("model", *_SIZES)} for found in self.models],
+            "models": [{name: getattr(found, name) for name in ("model", *_SIZES, "filled")} for found in self.models],
             "proxies": [
                 {"proxy": _name(proxy), "text": proxy.text, "ranking": ranking}
                 for proxy, ranking in zip(self.proxies, rankings, strict=True)
@@ -169,7 +178,7 @@ def score(
     settings: Mapping[str, Any] | None = None, batch: int | None = None,
     images: str | os.PathLike[str] | None = None, image_size: int | None = None, channels: int | None = None,
     seed: int = 0, device: str = "auto", readout: str | None = None, layers: Layers | str = None,
-    operations: Operations = (), progress: bool = True,
+    fill_zeros: bool = False, operations: Operations = (), progress: bool = True,
 ) -> Scoring:  # fmt: skip
     """Score untrained models by proxies and rank them. Every score is higher for better models.
 
@@ -181,6 +190,7 @@ def score(
     The probes read `batch` (2) Gaussian samples of `image_size` (224) and `channels` (3), or `images`: a folder with
     one for each class in it, or an .npz file with images and targets. `readout` names what stands for class scores in
     the output of models without a head. `layers` are those of `Proxy.score`, or name a function, FILE.py:FUNCTION.
+    With `fill_zeros`, layers whose weight starts at 0 are read with other weights; see `autoprox.fill_zeros`.
 
     Raises:
         ArgumentError, BenchmarkError: an argument cannot be.
@@ -195,10 +205,14 @@ def score(
     if odd:
         raise ArgumentError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")
     where, listed = chosen_device(device), layers_function(layers) if isinstance(layers, str) else layers
+    chosen_models = [
+        _Model(name, source, dict(settings or {}), readout, where, listed, fill_zeros)
+        for name, source in sources.items()
+    ]
     scored = []
     with one_thread(), whole_float32(), progress_bar(make_console(silent=not progress), "scoring models") as bar:
-        for name, source in bar.track(sources.items()):
-            scored.append(_scored(_Model(name, source, dict(settings or {}), readout, where, listed), chosen, samples))
+        for model in bar.track(chosen_models):
+            scored.append(_scored(model, chosen, samples))
             give_back_memory()
     if all(score.value is None for found in scored for score in found.scores):
         raise ModelError(
@@ -243,27 +257,33 @@ class _Model:
     readout: str | None
     device: torch.device
     layers: Layers
+    fill: bool
 
-    def network(self, samples: Samples) -> torch.nn.Module:
+    def network(self, samples: Samples) -> tuple[torch.nn.Module, tuple[str, ...]]:
+        """Return the network, and the names of the weights that were filled because they start at 0."""
+        network = self._built(samples)
+        filled = tuple(zero_weights(network)) if self.fill else ()
+        if filled:
+            network = fill_zeros(network, samples.seed)
+        return network if self.readout is None else Readout(network, self.readout), filled
+
+    def _built(self, samples: Samples) -> torch.nn.Module:
         """Return the network. Its weights are drawn on the CPU, so that they are the same on every device."""
         if isinstance(self.source, torch.nn.Module):
-            return self._read(self.source)
+            return self.source
         if isinstance(self.source, str):
             spec = input_spec(samples.image_size, samples.channels)
-            return self._read(build_model(self.source, self.settings, samples.seed, spec)).to(self.device)
+            return build_model(self.source, self.settings, samples.seed, spec).to(self.device)
         with seeded(samples.seed):
             built = self.source()
         if not isinstance(built, torch.nn.Module):
             raise ModelError(f"{self.name}: it returns a {type(built).__name__}; a torch.nn.Module is needed")
-        return self._read(built).to(self.device)
-
-    def _read(self, network: torch.nn.Module) -> torch.nn.Module:
-        return network if self.readout is None else Readout(network, self.readout)
+        return built.to(self.device)
 
 
 def _scored(model: _Model, proxies: Sequence[AnyProxy], samples: Samples) -> ScoredModel:
     """Build a model and score it by every proxy."""
-    network = model.network(samples)
+    network, filled = model.network(samples)
     device = next((parameter.device for parameter in network.parameters()), model.device)
     inputs, _ = samples.tensors(None)
     inputs, targets = samples.tensors(class_count(first_output(model.name, network, inputs.to(device))))
@@ -277,4 +297,4 @@ def _scored(model: _Model, proxies: Sequence[AnyProxy], samples: Samples) -> Sco
         scores = [
             function_score(proxy, network, inputs, targets, samples.seed, shared, model.layers) for proxy in proxies
         ]
-    return ScoredModel(model.name, params, counted.get("flops"), counted.get("activations"), tuple(scores))
+    return ScoredModel(model.name, params, counted.get("flops"), counted.get("activations"), tuple(scores), filled)

@@ -57,6 +57,9 @@ from autoprox.display.terminal import make_console, show
     metavar="FILE.py:FUNCTION",
     help="Function of a model that names its layers, [{'qkv': NAME, ...}, ...].  [default: they are found]",
 )
+@click.option(
+    "--fill-zeros", is_flag=True, help="Read layers whose weight starts at 0, which no gradient passes, with others."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @operations_option
 @click.pass_context
@@ -67,6 +70,7 @@ def command(
     settings: Sequence[tuple[str, Any]],
     readout: str | None,
     layers: str | None,
+    fill_zeros: bool,
     device: str,
     as_json: bool,
     operations: Sequence[str],
@@ -82,6 +86,7 @@ def command(
         device=device,
         readout=readout,
         layers=layers,
+        fill_zeros=fill_zeros,
         operations=operations,
         **{name: shape[name] for name in given_options(context) & (shape.keys() - {"seed"})},
     )
