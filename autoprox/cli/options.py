@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -101,3 +102,8 @@ def given_options(context: click.Context) -> set[str]:
     """Return the names of the options that stand on the command line, of which some may have their default value."""
     source = click.core.ParameterSource.COMMANDLINE
     return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
+def typed_command(context: click.Context) -> str:
+    """Return the command as it was typed, without the path of the program."""
+    return shlex.join(["autoprox", *context.find_object(list)]) if context.find_object(list) else "autoprox"

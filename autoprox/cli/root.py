@@ -56,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cannot be read or written, and every ValueError that autoprox defines. An error of a file ends with the advice that
     was noted on it. Any other error is a defect of autoprox and keeps its traceback.
     """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = root.main(arguments, prog_name="autoprox", standalone_mode=False)
+        code = root.main(typed, prog_name="autoprox", standalone_mode=False, obj=typed)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.Abort:

@@ -56,7 +56,7 @@ def next_steps(out: Path, saved: Sequence[str], problem: str) -> Iterator[str]:
     if problem:
         yield f"No pictures: {problem}"
     yield f"Saved in {out}: {', '.join(saved)}"
-    yield f"As a page with pictures: autoprox report {shlex.quote(str(out))}"
+    yield f"Next: autoprox report {shlex.quote(str(out))}"
 
 
 # --- tables ---

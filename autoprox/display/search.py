@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from rich.console import Console
@@ -14,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
-from autoprox.bench_cache.spaces.registry import get_space
+from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.display.front import front_table, latency
 from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
 from autoprox.evolve import kendall
@@ -26,6 +29,25 @@ from autoprox.search.region import describe_spec
 from autoprox.search.run import SearchOutcome, SearchPlan
 
 PERCENT = ".2f"
+#: What networks of the data set digits read.
+DIGITS = InputSpec(8, 1, 10, 2)
+
+
+class Kept(Protocol):
+    """The result of a search, as `autoprox.search` returns it."""
+
+    @property
+    def plan(self) -> SearchPlan: ...
+    @property
+    def ranked(self) -> Sequence[Candidate]: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def out(self) -> Path | None: ...
+    @property
+    def saved(self) -> Sequence[str]: ...
+    @property
+    def problem(self) -> str: ...
 
 
 class SearchScreen:
@@ -100,22 +122,44 @@ def search_parts(plan: SearchPlan, outcome: SearchOutcome, top: int) -> Iterator
         yield f"Interrupted after {len(result.candidates)} of {plan.settings.budget} architectures."
 
 
-def next_steps(finished: bool, out: Path | None, saved: Sequence[str], problem: str, own: str) -> Iterator[str]:
-    """Yield how to go on with an interrupted search, what was saved, and how to look at it."""
-    if not finished:
-        yield going_on(out, own)
-    if problem:
-        yield f"No picture of the front: {problem}"
-    if out is not None:
-        yield f"Saved in {out}: {', '.join(saved)}"
-        yield f"As a page with pictures: autoprox report {shlex.quote(str(out))}"
+def next_steps(result: Kept, typed: str, own: str, own_space: str) -> Iterator[str]:
+    """Yield what was saved, and the command that comes next: go on, train the best network, or look at the page.
+
+    `typed` is the command of this search. `own` and `own_space` are the options that name a user's operations and
+    space, and the space alone (see `as_options`).
+    """
+    if result.problem:
+        yield f"No picture of the front: {result.problem}"
+    if result.out is not None:
+        yield f"Saved in {result.out}: {', '.join(result.saved)}"
+    if not result.finished:
+        yield going_on(result.out, own)
+    elif result.out is None:
+        names = itertools.chain(["found"], (f"found-{number}" for number in itertools.count(2)))
+        yield f"Next: {typed} --out {next(name for name in names if not Path(name).exists())}"
+    elif _trains_on_digits(result.plan, result.ranked[0]):
+        yield f"Next: autoprox train {shlex.quote(str(result.out))} --row 1 --dataset digits{own_space}"
+    else:
+        yield f"Next: autoprox report {shlex.quote(str(result.out))}"
 
 
 def going_on(out: Path | None, own: str = "") -> str:
     """Say how to go on with an interrupted search; `own` is what `as_options` returns."""
     if out is None:
         return "A search without --out cannot be resumed."
-    return f"Nothing that was scored is lost. Go on with: autoprox search --resume --out {out}{own}"
+    return f"Nothing that was scored is lost.\nNext: autoprox search --resume --out {shlex.quote(str(out))}{own}"
+
+
+def _trains_on_digits(plan: SearchPlan, best: Candidate) -> bool:
+    """Return whether the digits are here, and the best network can be built for them."""
+    name = plan.space if plan.benchmark is None else plan.benchmark.space
+    if name is None or find_spec("sklearn") is None:
+        return False
+    try:
+        get_space(name).structure(best.arch, DIGITS)
+    except ArchitectureError:  # of a user's space, or of a list of networks
+        return False
+    return True
 
 
 def _table(result: SearchResult, top: int) -> Table:

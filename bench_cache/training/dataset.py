@@ -89,6 +89,13 @@ class Dataset:
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
+    def to(self, device: torch.device) -> Dataset:
+        """Return the data set with its images and labels on a device."""
+        if device == self.train_images.device:
+            return self
+        parts = ("train_images", "train_labels", "test_images", "test_labels")
+        return replace(self, **{part: getattr(self, part).to(device) for part in parts})
+
     def probe_images(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return up to `count` images, and their classes, that may be passed on with a benchmark.
 

@@ -23,7 +23,7 @@ from autoprox.report.tellers import tell
     help="Write SVG, PDF and PNG there too.",
 )
 def command(run: Path, out: Path | None, figures: Path | None) -> None:
-    """Make a web page of RUN, a directory of evolve, rank or search.
+    """Make a web page of RUN, a directory of evolve, rank, search or train.
 
     The page is one file that needs no network: verdict, pictures, tables that sort, the formula, and all settings. It
     reads the results in RUN and computes nothing anew. It needs the extra autoprox[plot].

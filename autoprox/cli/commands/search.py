@@ -13,7 +13,15 @@ from autoprox.api.searching import search
 from autoprox.bench_cache.spaces.registry import SPACES
 from autoprox.cli.front_options import front_options
 from autoprox.cli.model_options import patch_size_option
-from autoprox.cli.options import Count, NamesOptions, given_options, meanings, operations_option, workers_option
+from autoprox.cli.options import (
+    Count,
+    NamesOptions,
+    given_options,
+    meanings,
+    operations_option,
+    typed_command,
+    workers_option,
+)
 from autoprox.cli.root import INTERRUPTED
 from autoprox.display.search import going_on, next_steps
 from autoprox.display.terminal import make_console, say, show
@@ -89,5 +97,6 @@ def command(context: click.Context, bench: str | None, out: Path | None, resume:
         if out is None or (out / JOURNAL).exists():
             say(console, going_on(out, own))
         raise
-    show(console, (*result.parts(), *next_steps(result.finished, out, result.saved, result.problem, own)))
+    of_space = as_options(own_space(choices["space"]), ())
+    show(console, (*result.parts(), *next_steps(result, typed_command(context), own, of_space)))
     return 0 if result.finished else INTERRUPTED

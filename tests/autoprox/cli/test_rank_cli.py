@@ -85,7 +85,7 @@ def test_what_is_printed(ranked: tuple[Path, str]) -> None:
         "tasks size_kd, shape_kd",
         "9 proxies, batch 3, seed 0",
     ]
-    notes = ("τ:", "No images", "Saved", "As a page")
+    notes = ("τ:", "No images", "Saved", "Next: ")
     tables = [line for line in lines[4:] if not line.startswith(notes) and "strongest of" not in line]
     assert max(map(len, tables)) <= 120
     titles = [line.strip() for line in lines if line.startswith(("task ", "mean over", "networks without"))]
@@ -100,7 +100,7 @@ def test_what_is_printed(ranked: tuple[Path, str]) -> None:
     assert "3 Gaussian samples with random classes (seed 0)" in text
     assert re.search(r"\w+, the best of \d proxies here, is (no )?better than structure: its mean τ", text)
     assert "correlations.svg" in lines[-2]
-    assert lines[-1].startswith("As a page with pictures: autoprox report ")
+    assert lines[-1].startswith("Next: autoprox report ")
 
 
 def test_the_csv_has_every_number(ranked: tuple[Path, str]) -> None:

@@ -20,7 +20,7 @@ from autoprox.report.tellers import read_rows
 MADE = synthetic.benchmark(24)
 #: A benchmark whose tasks have names that would be read as HTML.
 HOSTILE = "<script>alert(1)</script>"
-RUNS = ("evolved", "ranked", "found", "drawn", "front")
+RUNS = ("evolved", "ranked", "found", "drawn", "front", "trained")
 #: What opens no tag that must be closed.
 VOID = {"meta", "link", "path", "use"}
 
@@ -42,6 +42,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["search", *space, "--proxy", "params", "--budget", "30", *one, "drawn"]) == 0
         front = ("--pareto", "--objectives", "score,params", "--budget", "30")
         assert main(["search", *space, "--proxy", "l2-norm", *front, *one, "front"]) == 0
+        digits = ("--dataset", "digits", "--train-images", "50", "--test-images", "50", "--device", "cpu")
+        assert main(["train", "drawn", "--rows", "1-3", *digits, "--epochs", "2", "--out", "trained"]) == 0
         for run in RUNS:
             assert main(["report", run]) == 0
     return folder
@@ -238,3 +240,13 @@ def test_a_benchmark_with_one_task_and_no_structure(tmp_path: Path, monkeypatch:
     assert main([*command, "--out", "run"]) == 0
     assert main(["report", "run"]) == 0
     assert "mean over tasks" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_page_of_train_has_its_accuracies_and_settings(runs: Path) -> None:
+    read, record = Reader(page(runs, "trained")), json.loads((runs / "trained" / "result.json").read_text())
+    assert read.headings == ["Over the epochs", "Networks", "Settings and versions"]
+    for network in record["networks"]:
+        assert f"{network['accuracy']:.2f}" in read.cells
+        assert f"{network['params']:,}" in read.cells
+    assert "Curves of test accuracy, % over 2 epochs." in page(runs, "trained")
+    assert record["settings"]["images"]["sha256"] in page(runs, "trained")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from autoprox.bench_cache.training.run import (
     make_benchmark,
 )
 from autoprox.bench_cache.training.trainer import Recipe
-from autoprox.cli.options import workers_option
+from autoprox.cli.options import typed_command, workers_option
 from autoprox.display.benchmark import too_few
 from autoprox.display.terminal import make_console, progress_bar, say, summary
 from autoprox.vocabulary import as_options
@@ -62,7 +61,9 @@ _RECIPE = Recipe()
 @workers_option
 @click.option("--name", help="Name of the benchmark.  [default: that of the file]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
+@click.pass_context
 def command(
+    context: click.Context,
     space: str,
     datasets: Sequence[str],
     archs: int,
@@ -93,7 +94,7 @@ def command(
     plan = TrainingPlan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
     name = check_output(out, name)
     trained = _trained(console, plan, out.with_name(out.name + ".journal"), workers)
-    benchmark = make_benchmark(trained, name, _typed())
+    benchmark = make_benchmark(trained, name, typed_command(context))
     benchmark.save(out)
     say(console, f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}")
     for line in too_few(benchmark):
@@ -120,8 +121,3 @@ def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: int) 
                 say(console, f"{ended}/{of} trained")
 
         return carry_out(journal, plan, workers, progress, lambda line: say(console, line))
-
-
-def _typed() -> str:
-    """Return the command as it was typed, for the data card, without the path of the program."""
-    return shlex.join(["autoprox", *sys.argv[1:]])
