@@ -63,6 +63,7 @@ _PUBLIC = {
     "parse": "autoprox.primitives",
     "resolve": "autoprox.proxy",
     "score": "autoprox.api.front",
+    "validate": "autoprox.api.front",
 }
 
 __all__ = ["__version__", *_PUBLIC, *_CALLABLE]

@@ -274,7 +274,7 @@ def _carry_on(
     chosen = choose(breeder.judge, population)
     verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2])
     left_out = report(held_out, chosen, SPLITS[2:]) if held_out and finished else None
-    proxy = _proxy(settings, chosen, verdict, len(records) - 1)
+    proxy = _proxy(settings, chosen, verdict, records[-1])
     proxy.save(out / PROXY_FILE)
     save_report(out, settings, chosen, verdict, left_out)
     write_csv(out / SCORES, list(predictions(judge, chosen, SPLITS if finished else SPLITS[:2])))
@@ -337,14 +337,14 @@ def _tupled(value: Any) -> Any:
 def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any], operations: Vocabulary) -> None:
     """Save the best formula so far, so that a run leaves a proxy however it is stopped."""
     best = record["best"]
-    provenance = _provenance(settings, record["generation"])
+    provenance = _provenance(settings, record)
     provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
     provenance["note"] = "best so far on the evolve split; the run has not finished"
     Proxy.from_formula(best["formula"], "evolved", provenance, operations).save(out / PROXY_FILE)
 
 
-def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, generation: int) -> Proxy:
-    provenance = _provenance(settings, generation)
+def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, last: Mapping[str, Any]) -> Proxy:
+    provenance = _provenance(settings, last)
     rows = [row for row in verdict.rows if row.predictor == FORMULA]
     provenance["tau"] = {
         split: {_task_name(row): round(row.tau, 4) for row in rows if row.split == split}
@@ -353,12 +353,12 @@ def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, gener
     return Proxy(formula, "evolved", provenance)
 
 
-def _provenance(settings: EvolutionSettings, generation: int) -> dict[str, Any]:
-    """Return what it takes to repeat the run; benchmarks by name, because their digests are in the journal."""
+def _provenance(settings: EvolutionSettings, last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what it takes to repeat and judge the run; benchmarks by name, as their digests are in the journal."""
     facts = asdict(settings)
     evolved_on = {task.split(":", 1)[0] for task in settings.tasks}
     facts["benchmarks"] = [name for name, _ in settings.benchmarks if name in evolved_on]
-    return {**facts, "generations": generation, "version": __version__}
+    return {**facts, "generations": last["generation"], "tried": last["unique"], "version": __version__}
 
 
 def _task_name(row: Row) -> str:

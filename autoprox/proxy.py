@@ -17,6 +17,7 @@ from torch import Tensor
 
 from autoprox.bench_cache.runtime import plug_ins
 from autoprox.bench_cache.runtime.files import write_atomically
+from autoprox.collection import COLLECTION
 from autoprox.primitives import (
     OPERATIONS,
     STATISTICS,
@@ -257,13 +258,17 @@ class Proxy:
 def named_proxy(name: str) -> AnyProxy | None:
     """Return the shipped proxy of a name, or that of an installed package (entry points `autoprox.proxies`), or None.
 
+    Shipped are the zoo and the collection.
+
     Raises:
         ProxyError: a package offers a proxy under a shipped name, or what it offers cannot be loaded or is no proxy.
     """
     try:
-        plug_ins.check_no_clash(plug_ins.PROXIES, name, ZOO)
+        plug_ins.check_no_clash(plug_ins.PROXIES, name, (*ZOO, *COLLECTION))
         if name in ZOO:
             return _of_record(ZOO[name])
+        if name in COLLECTION:
+            return Proxy.from_formula(COLLECTION[name].formula, name, COLLECTION[name].carried)
         if name not in plug_ins.plug_in_names(plug_ins.PROXIES):
             return None
         value = plug_ins.load_plug_in(plug_ins.PROXIES, name).value
@@ -314,7 +319,7 @@ def resolve(ref: str | os.PathLike[str], operations: Mapping[str, Operation] = O
     except FormulaError:
         if not _is_name(text, operations):
             raise
-    close = difflib.get_close_matches(text, [*ZOO, *STATISTICS], n=1)
+    close = difflib.get_close_matches(text, [*ZOO, *COLLECTION, *STATISTICS], n=1)
     hint = f"did you mean '{close[0]}'?" if close else "`autoprox proxies` lists the shipped ones"
     raise ProxyError(f"'{text:.80}' is no shipped proxy, run directory, proxy file or formula; {hint}")
 

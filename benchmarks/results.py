@@ -11,7 +11,7 @@ the run in full.
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -19,14 +19,14 @@ import numpy as np
 from pages import DOCS, marks, write_part
 
 from autoprox import __version__
-from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.evolve import MEAN
-from autoprox.evolve.report import FITTED, draws, interval, partial_tau, resampled_taus
+from autoprox.evolve.report import FITTED
 from autoprox.rank.plan import RankPlan, make_plan
+from autoprox.rank.resampled import given_fitted
 from autoprox.rank.scores import begin, collect, load
-from autoprox.rank.stats import UNDEFINED, Estimate, Row, ScoreTable, predictors, rank_rows, scores_on
+from autoprox.rank.stats import Estimate, Row, ScoreTable, predictors, rank_rows
 from autoprox.rank.verdict import verdict
 from autoprox.zoo import ZOO
 
@@ -130,23 +130,7 @@ class Column:
     @cached_property
     def given_fitted(self) -> dict[str, Estimate]:
         """The mean partial taus given fitted structure, with intervals from the resamples of `rank_rows`."""
-        counts = draws(np.random.default_rng(0), len(next(iter(self.table.accuracies.values()))))
-        found = {}
-        for name in predictors(self.table):
-            values = [_partial(self.table, task, name, counts) for task in self.table.accuracies]
-            means = np.mean(values, axis=0)
-            known = name != FITTED and not math.isnan(self.means[name].tau.value)
-            found[name] = Estimate(float(means[0]), *interval(means[1:])) if known else UNDEFINED
-        return found
-
-
-def _partial(table: ScoreTable, task: str, name: str, counts: np.ndarray) -> np.ndarray:
-    """Return the partial tau given fitted structure, first over the architectures and then in each resample."""
-    y, z, x = table.accuracies[task], table.fitted[task], scores_on(table, task)[name]
-    there = ~np.isnan(x) & ~np.isnan(y)
-    weights = np.vstack([np.ones((1, int(there.sum()))), counts[:, there]])
-    pairs = [resampled_taus(a[there], b[there], weights) for a, b in ((x, y), (x, z), (z, y))]
-    return np.array([partial_tau(*each) for each in zip(*pairs, strict=True)])
+        return {name: given_fitted(self.table, name) for name in predictors(self.table)}
 
 
 def columns(measurement: Measurement, plan: RankPlan, found: ScoreTable) -> Iterator[Column]:
@@ -154,12 +138,10 @@ def columns(measurement: Measurement, plan: RankPlan, found: ScoreTable) -> Iter
     tasks = f"{len(plan.tasks)} tasks" if len(plan.tasks) > 1 else "1 task"
     split = "" if plan.split == "all" else f"{plan.split}, "
     yield Column(f"{measurement.title}<br>{split}n = {len(plan.architectures)}, {tasks}", found)
-    if all(TRAINABLE in groups for groups in found.groups.values()):
-        learnt = {task: groups[TRAINABLE] == TRAINABLE for task, groups in found.groups.items()}
-        kept = {task: np.where(learnt[task], values, np.nan) for task, values in found.accuracies.items()}
-        sizes = sorted(int(mask.sum()) for mask in learnt.values())
-        title = f"{measurement.title}, trainable<br>{split}n = {sizes[0]}–{sizes[-1]}, {tasks}"
-        yield Column(title, replace(found, accuracies=kept))
+    learnt = found.of_trainable()
+    if learnt is not None:
+        sizes = sorted(int((~np.isnan(accuracies)).sum()) for accuracies in learnt.accuracies.values())
+        yield Column(f"{measurement.title}, trainable<br>{split}n = {sizes[0]}–{sizes[-1]}, {tasks}", learnt)
 
 
 # --- the page ---

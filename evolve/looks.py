@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 
@@ -57,7 +57,14 @@ def count_looks(run: Path) -> int:
     return len(_commands(run))
 
 
+def formulas_looked_at(run: Path) -> int:
+    """Return how many different formulas of the run were judged on the test split."""
+    return len({str(record.get("formula", "")) for record in _records(run)})
+
+
 def _commands(run: Path) -> list[str]:
-    if not (run / LOOKS).exists():
-        return []
-    return [str(record.get("command", "")) for record in LooksJournal.open(run / LOOKS).records]
+    return [str(record.get("command", "")) for record in _records(run)]
+
+
+def _records(run: Path) -> list[dict[str, Any]]:
+    return LooksJournal.open(run / LOOKS).records if (run / LOOKS).exists() else []

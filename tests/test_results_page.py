@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from autoprox.api.validating import validate
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.rank.stats import rank_rows
@@ -71,3 +72,21 @@ def test_trainable_networks_have_a_column_of_their_own(results: ModuleType, tmp_
 @pytest.mark.parametrize(("value", "text"), [(0.5, ".500"), (-0.25, "−.250"), (1.0, "1.000"), (0.0, ".000")])
 def test_numbers_are_short(results: ModuleType, value: float, text: str) -> None:
     assert results._number(value, 3) == text
+
+
+@pytest.mark.parametrize(
+    ("bench", "proxy", "column"), [("mini-vit", "l2-norm", 1), ("micro-vit", "depth-times-width", 2)]
+)
+def test_validate_reproduces_the_page(results: ModuleType, tmp_path: Path, bench: str, proxy: str, column: int) -> None:
+    """The figures of the page in the repository, of the proxy and of every baseline, come out of `validate` again."""
+    lines = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    cells = {line.split(" | ")[0].strip("| *"): line.split(" | ") for line in lines if line.startswith("| ")}
+    found = validate(proxy, bench, seeds=1, batches=1, out=tmp_path / "run", progress=False).findings
+    for offset, judged in enumerate([found.over_all, *([found.trainable] if found.trainable else [])]):
+        means = {row.proxy: row for row in judged.rows if row.task == MEAN}
+        for name in ("params", "width", FITTED, proxy):
+            shown = cells[name][column + offset].rstrip(" |")
+            tau, _, given = shown.partition("<br>")
+            assert tau == results._estimate(means[name].tau)
+            if name == proxy:
+                assert given == results._estimate(judged.given)

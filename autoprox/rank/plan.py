@@ -19,6 +19,7 @@ from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
 from autoprox.bench_cache.statistics.columns import known
 from autoprox.bench_cache.statistics.version import statistics_version
+from autoprox.collection import COLLECTION
 from autoprox.primitives import OPERATIONS, Formula, Vocabulary, statistic
 from autoprox.primitives.statistics import COLUMN
 from autoprox.proxy import Proxy, ProxyError, ProxyLike, any_proxy, resolve
@@ -195,7 +196,7 @@ def _proxy(benchmark: Benchmark, ref: str, operations: Vocabulary) -> AnyProxy:
     formula = proxy.as_formula
     if formula is None:
         return proxy
-    if ref in ZOO:
+    if ref in ZOO or ref in COLLECTION:
         return Proxy(formula, ref)
     return Proxy(formula, os.path.normpath(ref) if os.path.exists(os.path.expanduser(ref)) else formula.text)
 

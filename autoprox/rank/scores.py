@@ -163,6 +163,7 @@ def load(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -
             stored["split"],
             stored["batch"],
             stored["seed"],
+            stored.get("draw", 0),
         )
     except FormulaError as error:
         raise JournalError(
@@ -182,12 +183,16 @@ def load(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -
 
 def _jobs(plan: RankPlan) -> list[NetworkJob]:
     """Return a job for each architecture, or none where no proxy needs a network."""
-    proxies = _by_network(plan)
     space = plan.benchmark.space
-    if space is None or not proxies:
+    if space is None or not runs_networks(plan):
         return []
-    setups = network_setups(plan)
+    setups, proxies = network_setups(plan), _by_network(plan)
     return [NetworkJob(space, plan.benchmark.architectures[i], setups, plan.seed, proxies) for i in plan.architectures]
+
+
+def runs_networks(plan: RankPlan) -> bool:
+    """Return whether some proxy of the plan needs a network: a closed form of the space does not, nor does a column."""
+    return plan.benchmark.space is not None and bool(_by_network(plan))
 
 
 def _by_network(plan: RankPlan) -> tuple[AnyProxy, ...]:

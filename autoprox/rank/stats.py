@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import kendalltau, rankdata, spearmanr
 
+from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.evolve import MEAN, kendall
 from autoprox.evolve.report import FITTED, draws, interval, partial_tau, resampled_taus
@@ -67,6 +68,16 @@ class ScoreTable:
         picked = {id(values): values[rows] for values in self.scores.values()}
         scores = {task: picked[id(values)] for task, values in self.scores.items()}
         return replace(self, proxies=tuple(proxies), scores=scores)
+
+    def of_trainable(self) -> ScoreTable | None:
+        """Return the table without the accuracies of networks at chance; None where no task tells which these are."""
+        if not self.groups or not all(TRAINABLE in of_task for of_task in self.groups.values()):
+            return None
+        kept = {
+            task: np.where(self.groups[task][TRAINABLE] == TRAINABLE, accuracies, np.nan)
+            for task, accuracies in self.accuracies.items()
+        }
+        return replace(self, accuracies=kept)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.evolve import MEAN
-from autoprox.evolve.report import FITTED, draws, interval, resampled_taus
-from autoprox.rank.stats import Row, ScoreTable, scores_on
+from autoprox.evolve.report import FITTED, interval
+from autoprox.rank.resampled import mean_taus
+from autoprox.rank.stats import Row, ScoreTable
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def beside_structure(
     if not there or proxy not in means:
         return None
     strongest = max(there, key=lambda name: means[name])
-    low, high = interval(_difference(table, proxy, strongest, seed))
+    low, high = interval(mean_taus(table, proxy, seed) - mean_taus(table, strongest, seed))
     return Comparison(proxy, strongest, means[proxy], means[strongest], low, high, len(there))
 
 
@@ -86,16 +87,3 @@ def _complete(rows: Sequence[Row]) -> dict[str, float]:
     """Return the mean taus of those that score every architecture."""
     means = (row for row in rows if row.task == MEAN and row.unscored == 0)
     return {row.proxy: row.tau.value for row in means if not np.isnan(row.tau.value)}
-
-
-def _difference(table: ScoreTable, proxy: str, baseline: str, seed: int) -> np.ndarray:
-    """Return by how much the proxy's mean tau is above the baseline's, in each resample of the architectures."""
-    counts = draws(np.random.default_rng(seed), len(next(iter(table.accuracies.values()))))
-    differences = []
-    for task, y in table.accuracies.items():
-        labelled, scores = ~np.isnan(y), scores_on(table, task)
-        own, other = (
-            resampled_taus(scores[name][labelled], y[labelled], counts[:, labelled]) for name in (proxy, baseline)
-        )
-        differences.append(own - other)
-    return np.mean(differences, axis=0)

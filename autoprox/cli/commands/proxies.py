@@ -1,26 +1,43 @@
-"""List the proxies that are shipped."""
+"""List the proxies that are shipped, or show one in full."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.runtime import plug_ins
-from autoprox.display.terminal import make_console, make_table, names
+from autoprox.collection import COLLECTION
+from autoprox.display.collection import collection_tables, shipped_parts
+from autoprox.display.terminal import make_console, make_table, names, show
 from autoprox.primitives import FormulaError
 from autoprox.proxy import ProxyError, resolve
-from autoprox.zoo import ZOO
+from autoprox.zoo import ZOO, ZooProxy
 
 
 @click.command("proxies")
-def command() -> None:
-    """List the proxies that are shipped: their formulas (LaTeX where it is a function), sources and costs.
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """List the proxies that are shipped, or show the one that is called NAME in full.
 
-    Those of installed packages come last.
+    First come the formulas that were evolved with autoprox, with their Kendall's tau; then those of the literature:
+    their formulas (LaTeX where it is a function), sources and costs. Those of installed packages come last.
     """
+    console = make_console()
+    if name is None:
+        show(console, [*collection_tables(COLLECTION.values()), _zoo_table()])
+    elif name in COLLECTION:
+        show(console, shipped_parts(COLLECTION[name]))
+    else:
+        show(console, _entry_parts(name))
+
+
+def _zoo_table() -> Table:
+    """Return the table of the zoo, and then of the proxies of installed packages."""
     halves = (Column(head, overflow="fold", ratio=1) for head in ("formula", "source and note"))
-    table = make_table("", names("name"), *halves, ruled=False)
+    table = make_table("of the literature", names("name"), *halves, ruled=False)
     table.padding = (0, 2, 1, 0)  # an empty line after each proxy
     for proxy in ZOO.values():
         about = Text.assemble(proxy.source, ".\n", (f"{proxy.cost}: {proxy.reads}; {proxy.note}", "dim"))
@@ -31,4 +48,14 @@ def command() -> None:
             table.add_row(Text(name, "bold"), Text(resolve(name).text), f"of the package {package}")
         except (ProxyError, FormulaError) as error:
             table.add_row(Text(name, "bold"), "", Text(f"cannot be used: {error}"))
-    make_console().print(table)
+    return table
+
+
+def _entry_parts(name: str) -> Iterator[Text]:
+    """Yield all that is known of a proxy of the zoo or of an installed package."""
+    proxy = ZOO.get(name) or resolve(name)
+    yield Text.assemble((name, "bold"), f"\n\nformula  {proxy.text}")
+    if isinstance(proxy, ZooProxy):
+        yield Text(
+            f"LaTeX  {proxy.latex}\nsource  {proxy.source}\ncost  {proxy.cost}: {proxy.reads}\nnote  {proxy.note}"
+        )

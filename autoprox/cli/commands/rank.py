@@ -9,16 +9,10 @@ import click
 
 from autoprox.api.arguments import next_directory
 from autoprox.api.ranking import rank
-from autoprox.cli.options import (
-    Count,
-    operations_option,
-    spaces_option,
-    tasks_option,
-    workers_option,
-)
+from autoprox.cli.options import operations_option, spaces_option, tasks_option, workers_option
+from autoprox.cli.rank_options import max_params_option, sample_option, split_option
 from autoprox.display.ranking import next_steps
 from autoprox.display.terminal import make_console, say, show
-from autoprox.rank.plan import OFFERS
 from autoprox.rank.scores import SCORES
 
 
@@ -31,9 +25,9 @@ from autoprox.rank.scores import SCORES
     metavar="all|PROXY,...",
     help="all: the training-free zoo, or a table's columns. Repeatable.  [default: all]",
 )
-@click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Architectures to rank.")
-@click.option("--sample", type=int, metavar="N", help="Rank N of them, drawn at random.  [default: all]")
-@click.option("--max-params", type=Count(), help="Rank networks of at most so many, such as 90e6 or 90M.")
+@split_option("all")
+@sample_option
+@max_params_option
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
