@@ -82,6 +82,13 @@ class Proxy:
             raise ProxyError(f"the provenance is no JSON object: {error}") from None
         object.__setattr__(self, "provenance", MappingProxyType(plain))
 
+    def __str__(self) -> str:
+        """Return the formula, behind the name if it has one."""
+        return f"{self.name}: {self.text}" if self.name not in ("", self.text) else self.text
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.formula.latex}$"  # notebooks typeset it
+
     def __reduce__(self):
         return Proxy, (self.formula, self.name, dict(self.provenance))  # a mapping proxy cannot be pickled
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, built_in
 from autoprox.primitives import Vocabulary
+from autoprox.scoring import FunctionProxy
 from autoprox.vocabulary import vocabulary
 
 _SPEC = InputSpec()
@@ -94,6 +97,28 @@ def checked_workers(workers: int) -> int:
     if type(workers) is not int or workers < 1:
         raise ArgumentError(f"workers is {workers!r}; it must be at least 1")
     return workers
+
+
+def check_functions(proxies: Iterable[object], workers: int) -> None:
+    """Check that worker processes can import the functions among the proxies.
+
+    Raises:
+        ArgumentError: there are several workers, and one of the functions has no name that they can import.
+    """
+    for proxy in proxies:
+        if workers == 1 or not isinstance(proxy, FunctionProxy):
+            continue
+        home = sys.modules.get(getattr(proxy.function, "__module__", ""))
+        try:
+            pickle.dumps(proxy.function)
+            importable = home is not None and hasattr(home, "__file__")
+        except (pickle.PicklingError, AttributeError, TypeError):
+            importable = False
+        if not importable:
+            raise ArgumentError(
+                f"worker processes cannot import the function {proxy.name}: use --workers 1, or define it at the top "
+                "of a file"
+            )
 
 
 def numbered_directories(under: Path) -> list[Path]:

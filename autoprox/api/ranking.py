@@ -15,6 +15,7 @@ from autoprox.api.arguments import (
     BenchmarkLike,
     Operations,
     benchmarks,
+    check_functions,
     checked_workers,
     known_operations,
     next_directory,
@@ -112,6 +113,7 @@ def rank(
         seed=seed,
         operations=known,
     )
+    check_functions(plan.proxies, workers)
     folder = next_directory(_RANKS) if out is None else Path(out).expanduser()
     done = begin(plan, folder)
     console = make_console(silent=not progress)

@@ -12,7 +12,14 @@ import torch
 from rich.table import Table
 from rich.text import Text
 
-from autoprox.api.arguments import ArgumentError, BenchmarkLike, Operations, checked_workers, known_operations
+from autoprox.api.arguments import (
+    ArgumentError,
+    BenchmarkLike,
+    Operations,
+    check_functions,
+    checked_workers,
+    known_operations,
+)
 from autoprox.api.results import KeptResult
 from autoprox.api.search_plan import make_plan, resumed_plan
 from autoprox.bench_cache.spaces.registry import get_space
@@ -163,6 +170,7 @@ def search(
     folder = None if out is None else Path(out).expanduser()
     if not resume:
         plan = make_plan(given, known)
+        check_functions([plan.proxy], workers)
         if folder is not None:
             start_search(plan, folder)
     elif folder is None:

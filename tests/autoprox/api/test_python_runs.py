@@ -172,6 +172,8 @@ def test_a_search_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
         (lambda: autoprox.search("mini-vit", "params", workers=0), "workers is 0; it must be at least 1"),
         (lambda: autoprox.rank(SMALL, "params", sample=1), "sample is 1; it must be from 3"),
         (lambda: autoprox.rank(SMALL, "params", batch=0), "batch is 0"),
+        (lambda: autoprox.rank(SMALL, lambda model: 1.0, workers=2), "the function <lambda>: use workers 1"),
+        (lambda: autoprox.search("mini-vit", lambda model: 1.0, workers=2), "cannot import the function <lambda>"),
     ],
 )  # fmt: skip
 @pytest.mark.usefixtures("_elsewhere")
