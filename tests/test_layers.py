@@ -65,6 +65,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "pictures": set(),
         "scoring": set(),
         "models": set(),
+        "initial_weights": set(),
         "own_layers": set(),
         "readout": set(),
         "initial_weights": set(),
@@ -96,6 +97,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "api": {
             "display",
+            "initial_weights",
             "evolution",
             "explanation",
             "initial_weights",
