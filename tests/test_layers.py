@@ -65,7 +65,6 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "pictures": set(),
         "scoring": set(),
         "models": set(),
-        "initial_weights": set(),
         "own_layers": set(),
         "readout": set(),
         "initial_weights": set(),
@@ -97,7 +96,6 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "api": {
             "display",
-            "initial_weights",
             "evolution",
             "explanation",
             "initial_weights",

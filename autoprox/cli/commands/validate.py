@@ -1,4 +1,4 @@
-"""Guard against self-deception: judge one proxy on one benchmark."""
+"""Guard against self-deception: one proxy, one benchmark."""
 
 from __future__ import annotations
 
