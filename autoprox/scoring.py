@@ -194,12 +194,16 @@ def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe
         )
 
 
+#: What the reason for having no score says where weights of zeros stop the gradient.
+STARTS_AT_0 = "these start at 0"
+
+
 def why_no_gradient(model: torch.nn.Module) -> str:
     """Return why nothing may reach a model's blocks: its weights, norms and scales whose entries are all 0, by name."""
     zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
     if zeros:
         more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
-        return f"these start at 0: {', '.join(zeros[:3])}{more}"
+        return f"{STARTS_AT_0}: {', '.join(zeros[:3])}{more}"
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if any(not bool(m.running_mean.any()) for m in norms if m.running_mean is not None):
         return "its batch norms have no running statistics yet, so that activations vanish on the way"

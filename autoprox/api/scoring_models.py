@@ -29,7 +29,7 @@ from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.rank.caption import made_inputs
 from autoprox.rank.network import Score, function_score
 from autoprox.readout import Readout
-from autoprox.scoring import AnyProxy, Layers
+from autoprox.scoring import STARTS_AT_0, AnyProxy, Layers
 from autoprox.zoo.shared_results import sharing_results
 
 #: A model, a function without arguments that builds one, or what MODEL means on the command line.
@@ -41,7 +41,8 @@ _SIZES = ("params", "flops", "activations")
 class ScoredModel:
     """A model with its size (None where it cannot be counted) and its scores, in the order of the proxies.
 
-    `filled` names the weights that start at 0 and were read with other values.
+    Of the proxies at the places `filled_for` the scores are those of a copy, in which the weights `filled` do not start
+    at 0; see `autoprox.fill_zeros`.
     """
 
     model: str
@@ -50,6 +51,7 @@ class ScoredModel:
     activations: float | None
     scores: tuple[Score, ...]
     filled: tuple[str, ...] = ()
+    filled_for: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -92,10 +94,6 @@ class Scoring(Result):
             if self.samples.images is not None:
                 yield f"{self.samples.file} is {self.samples.images.prepared}."
         yield from made_inputs(probes, self.samples.seed)
-        for found in self.models:
-            if found.filled:
-                more = f" and {len(found.filled) - 3} more" if len(found.filled) > 3 else ""
-                yield f"{found.model}: weights that start at 0 were filled: {', '.join(found.filled[:3])}{more}."
 
     def parts(self) -> Iterator[str | Text | Table]:
         """Yield what the networks ran on, and for each proxy a table of the models, best first."""
@@ -103,10 +101,12 @@ class Scoring(Result):
         for place, proxy in enumerate(self.proxies):
             title = proxy.text if proxy.name in ("", proxy.text) else f"{proxy.name}: {proxy.text}"
             yield Text(f"\n{title}", "bold")
-            yield _table(self.ranking(place))
+            yield _table(self.ranking(place), place)
             for found in self.models:
                 if found.scores[place].value is None:
                     yield f"{found.model} has no score: {_problem(found, place)}"
+                elif place in found.filled_for:
+                    yield _filled(found)
 
     def records(self) -> list[dict[str, Any]]:
         """Return a line for each proxy and model, the best model first: rank, score, size, seconds, and a problem."""
@@ -119,6 +119,7 @@ class Scoring(Result):
                 **{name: getattr(found, name) for name in _SIZES},
                 "seconds": score.seconds,
                 "problem": score.problem,
+                "filled": place in found.filled_for,
             }
             for place, proxy in enumerate(self.proxies)
             for rank, found, score in self.ranking(place)
@@ -134,6 +135,7 @@ class Scoring(Result):
                     "score": score.value,
                     "seconds": round(score.seconds, 4),
                     **({"problem": score.problem} if score.problem else {}),
+                    **({"filled": found.filled} if place in found.filled_for else {}),
                 }
                 for rank, found, score in self.ranking(place)
             ]
@@ -143,7 +145,7 @@ class Scoring(Result):
             "autoprox": __version__,
             "seed": self.samples.seed,
             "ran_on": list(self.ran_on()),
-            "models": [{name: getattr(found, name) for name in ("model", *_SIZES, "filled")} for found in self.models],
+            "models": [{name: getattr(found, name) for name in ("model", *_SIZES)} for found in self.models],
             "proxies": [
                 {"proxy": _name(proxy), "text": proxy.text, "ranking": ranking}
                 for proxy, ranking in zip(self.proxies, rankings, strict=True)
@@ -163,13 +165,22 @@ def _problem(found: ScoredModel, place: int) -> str:
     return found.scores[place].problem.removeprefix("no score: ")
 
 
-def _table(rows: Sequence[tuple[int | None, ScoredModel, Score]]) -> Table:
+def _filled(found: ScoredModel) -> str:
+    more = f" and {len(found.filled) - 3} more" if len(found.filled) > 3 else ""
+    return (
+        f"* {found.model} as it is has no score, because these start at 0: {', '.join(found.filled[:3])}{more}. The "
+        "score is of a copy with other weights there; compare such scores with each other. --as-built leaves it out."
+    )
+
+
+def _table(rows: Sequence[tuple[int | None, ScoredModel, Score]], place: int) -> Table:
     table = make_table("", *numbers("rank", "score", "params", "FLOPs", "activations", "s"), "model")
     for rank, found, score in rows:
         counts = (found.params, found.flops, found.activations)
         sizes = (number(None) if count is None else size(count) for count in counts)
         shown = number(None if rank is None else float(rank), ".0f")
-        table.add_row(shown, number(score.value, ".7g"), *sizes, number(score.seconds, ".2f"), Text(found.model))
+        mark = " *" if place in found.filled_for else ""
+        table.add_row(shown, number(score.value, ".7g"), *sizes, number(score.seconds, ".2f"), Text(found.model + mark))
     return table
 
 
@@ -178,7 +189,7 @@ def score(
     settings: Mapping[str, Any] | None = None, batch: int | None = None,
     images: str | os.PathLike[str] | None = None, image_size: int | None = None, channels: int | None = None,
     seed: int = 0, device: str = "auto", readout: str | None = None, layers: Layers | str = None,
-    fill_zeros: bool = False, operations: Operations = (), progress: bool = True,
+    as_built: bool = False, operations: Operations = (), progress: bool = True,
 ) -> Scoring:  # fmt: skip
     """Score untrained models by proxies and rank them. Every score is higher for better models.
 
@@ -190,7 +201,8 @@ def score(
     The probes read `batch` (2) Gaussian samples of `image_size` (224) and `channels` (3), or `images`: a folder with
     one for each class in it, or an .npz file with images and targets. `readout` names what stands for class scores in
     the output of models without a head. `layers` are those of `Proxy.score`, or name a function, FILE.py:FUNCTION.
-    With `fill_zeros`, layers whose weight starts at 0 are read with other weights; see `autoprox.fill_zeros`.
+    Where layers that start at 0 stop every gradient, the score is that of a copy with other weights there, and the
+    result says so; see `autoprox.fill_zeros`. With `as_built` there is no score then.
 
     Raises:
         ArgumentError, BenchmarkError: an argument cannot be.
@@ -206,8 +218,7 @@ def score(
         raise ArgumentError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")
     where, listed = chosen_device(device), layers_function(layers) if isinstance(layers, str) else layers
     chosen_models = [
-        _Model(name, source, dict(settings or {}), readout, where, listed, fill_zeros)
-        for name, source in sources.items()
+        _Model(name, source, dict(settings or {}), readout, where, listed, as_built) for name, source in sources.items()
     ]
     scored = []
     with one_thread(), whole_float32(), progress_bar(make_console(silent=not progress), "scoring models") as bar:
@@ -257,33 +268,28 @@ class _Model:
     readout: str | None
     device: torch.device
     layers: Layers
-    fill: bool
+    as_built: bool
 
-    def network(self, samples: Samples) -> tuple[torch.nn.Module, tuple[str, ...]]:
-        """Return the network, and the names of the weights that were filled because they start at 0."""
-        network = self._built(samples)
-        filled = tuple(zero_weights(network)) if self.fill else ()
-        if filled:
-            network = fill_zeros(network, samples.seed)
-        return network if self.readout is None else Readout(network, self.readout), filled
-
-    def _built(self, samples: Samples) -> torch.nn.Module:
+    def network(self, samples: Samples) -> torch.nn.Module:
         """Return the network. Its weights are drawn on the CPU, so that they are the same on every device."""
         if isinstance(self.source, torch.nn.Module):
-            return self.source
+            return self._read(self.source)
         if isinstance(self.source, str):
             spec = input_spec(samples.image_size, samples.channels)
-            return build_model(self.source, self.settings, samples.seed, spec).to(self.device)
+            return self._read(build_model(self.source, self.settings, samples.seed, spec)).to(self.device)
         with seeded(samples.seed):
             built = self.source()
         if not isinstance(built, torch.nn.Module):
             raise ModelError(f"{self.name}: it returns a {type(built).__name__}; a torch.nn.Module is needed")
-        return built.to(self.device)
+        return self._read(built).to(self.device)
+
+    def _read(self, network: torch.nn.Module) -> torch.nn.Module:
+        return network if self.readout is None else Readout(network, self.readout)
 
 
 def _scored(model: _Model, proxies: Sequence[AnyProxy], samples: Samples) -> ScoredModel:
     """Build a model and score it by every proxy."""
-    network, filled = model.network(samples)
+    network = model.network(samples)
     device = next((parameter.device for parameter in network.parameters()), model.device)
     inputs, _ = samples.tensors(None)
     inputs, targets = samples.tensors(class_count(first_output(model.name, network, inputs.to(device))))
@@ -293,8 +299,28 @@ def _scored(model: _Model, proxies: Sequence[AnyProxy], samples: Samples) -> Sco
         counted = read_statistics(network, (), {("flops", ""), ("activations", "")}, inputs).net
     except LayerError:
         counted = {}
+    scores = _all_scores(proxies, network, inputs, targets, samples.seed, model.layers)
+    again = [n for n, found in enumerate(scores) if found.value is None and STARTS_AT_0 in found.problem]
+    filled = () if model.as_built or not again else tuple(zero_weights(network))
+    filled_for = []
+    if filled:
+        others = [proxies[n] for n in again]
+        of_copy = _all_scores(others, fill_zeros(network, samples.seed), inputs, targets, samples.seed, model.layers)
+        for place, found in zip(again, of_copy, strict=True):
+            if found.value is not None:
+                scores[place] = found
+                filled_for.append(place)
+    sizes = (params, counted.get("flops"), counted.get("activations"))
+    return ScoredModel(model.name, *sizes, tuple(scores), filled if filled_for else (), tuple(filled_for))
+
+
+def _all_scores(
+    proxies: Sequence[AnyProxy],
+    network: torch.nn.Module,
+    inputs: torch.Tensor,
+    targets: torch.Tensor | None,
+    seed: int,
+    layers: Layers,
+) -> list[Score]:
     with sharing_results() as shared:
-        scores = [
-            function_score(proxy, network, inputs, targets, samples.seed, shared, model.layers) for proxy in proxies
-        ]
-    return ScoredModel(model.name, params, counted.get("flops"), counted.get("activations"), tuple(scores), filled)
+        return [function_score(proxy, network, inputs, targets, seed, shared, layers) for proxy in proxies]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import autoprox
 from autoprox import fill_zeros, resolve
 from autoprox.cli.root import FAILED, main
 from autoprox.initial_weights import DEVIATION, zero_weights
@@ -83,7 +84,7 @@ def test_a_model_that_cannot_be_copied_is_refused() -> None:
         fill_zeros(model)
 
 
-def test_score_fills_zeros_and_says_which(
+def test_score_reads_a_copy_where_nothing_passes_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -91,15 +92,30 @@ def test_score_fills_zeros_and_says_which(
         "from tests.tiny_vit import TinyVit\n\ndef silent():\n"
         "    model = TinyVit()\n    model.head.weight.data.zero_()\n    return model\n"
     )
-    shape = ("--image-size", "8", "--device", "cpu")
-    assert main(["score", "snip", "own.py:silent", *shape]) == FAILED
+    command = ("score", "own.py:silent", "--image-size", "8", "--device", "cpu", "--proxy", "snip")
+    assert main([*command, "--as-built"]) == FAILED
     assert "as autoprox.fill_zeros does" in capsys.readouterr().err
-    assert main(["score", "snip", "own.py:silent", "--fill-zeros", *shape]) == 0
-    assert "own.py:silent: weights that start at 0 were filled: head.weight." in capsys.readouterr().out
-    assert main(["score", "snip", "own.py:silent", "--fill-zeros", *shape, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["models"][0]["filled"] == ["head.weight"]
-    assert found["proxies"][0]["ranking"][0]["score"] > 0
+    assert main([*command, "--proxy", "sum(std(act))"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("own.py:silent *") == 1
+    assert shown.count("* own.py:silent as it is has no score, because these start at 0: head.weight. The score") == 1
+    assert main([*command, "--proxy", "sum(std(act))", "--json"]) == 0
+    snip, act = (entry["ranking"][0] for entry in json.loads(capsys.readouterr().out)["proxies"])
+    assert snip["filled"] == ["head.weight"]
+    assert snip["score"] > 0
+    assert "filled" not in act
+
+
+def test_a_module_is_scored_as_its_copy_and_left_as_it_was() -> None:
+    model = zeroed("head")
+    result = autoprox.score(["snip", "sum(std(act))"], {"mine": model}, image_size=8, progress=False)
+    (found,) = result.models
+    assert not bool(model.head.weight.any())
+    assert (found.filled, found.filled_for) == (("head.weight",), (0,))
+    by_hand = autoprox.score("snip", {"mine": fill_zeros(model)}, image_size=8, progress=False)
+    assert found.scores[0].value == by_hand.models[0].scores[0].value
+    assert by_hand.models[0].filled_for == ()
+    assert [record["filled"] for record in result.records()] == [True, False]
 
 
 class Vanishing(TinyVit):

@@ -58,7 +58,9 @@ from autoprox.display.terminal import make_console, show
     help="Function of a model that names its layers, [{'qkv': NAME, ...}, ...].  [default: they are found]",
 )
 @click.option(
-    "--fill-zeros", is_flag=True, help="Read layers whose weight starts at 0, which no gradient passes, with others."
+    "--as-built",
+    is_flag=True,
+    help="No score where layers that start at 0 stop every gradient.  [default: a copy with other weights is scored]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @operations_option
@@ -70,7 +72,7 @@ def command(
     settings: Sequence[tuple[str, Any]],
     readout: str | None,
     layers: str | None,
-    fill_zeros: bool,
+    as_built: bool,
     device: str,
     as_json: bool,
     operations: Sequence[str],
@@ -86,7 +88,7 @@ def command(
         device=device,
         readout=readout,
         layers=layers,
-        fill_zeros=fill_zeros,
+        as_built=as_built,
         operations=operations,
         **{name: shape[name] for name in given_options(context) & (shape.keys() - {"seed"})},
     )
