@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoprox.api.validating import Validation, validate
-from autoprox.collection import COLLECTION, Figures, ShippedProxy
-from autoprox.collection.record import MOST_NODES, read_collection, write_collection
+from autoprox.collection import Figures, ShippedProxy
+from autoprox.collection.record import FILE, MOST_NODES, read_collection, write_collection
 from autoprox.display.collection import where_from
 from autoprox.evolution import JOURNAL
 from autoprox.evolve import Journal
@@ -29,8 +29,7 @@ from autoprox.proxy import Proxy
 from autoprox.rank.stats import Estimate
 from autoprox.validation.plan import WEIGHTS
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE = DOCS / "collection.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "collection.md"
 BEGIN, END = "<!-- made by benchmarks/collection.py: begin -->", "<!-- made by benchmarks/collection.py: end -->"
 #: Fields of a run's provenance that a record keeps.
 _KEPT = ("benchmarks", "tasks", "held_out", "seed", "generations", "population", "strategy", "joint", "refine", "batch")
@@ -82,15 +81,15 @@ def add(name: str, run: Path, text: str = "") -> None:
     known["version"] = found.provenance["version"]
     if formula != found.formula:
         known["note"] = f"Shortened on the evolve and validation splits from {found.text}."
-    old = COLLECTION.get(name)
+    old = stored().get(name)
     told = (old.summary, old.measures, old.avoid) if old else ("", "", "")
     _write(ShippedProxy(name, formula.text, *told, known))
 
 
 def validated(data: Path, runs: Path, names: Sequence[str]) -> None:
     """Validate formulas on every benchmark that is there, and write what was found into their records."""
-    for name in names or COLLECTION:
-        shipped, found = COLLECTION[name], []
+    for name in names or stored():
+        shipped, found = stored()[name], []
         for bench in BENCHES:
             source = data / bench.source if "/" in bench.source else None
             if source is not None and not source.exists():
@@ -99,7 +98,12 @@ def validated(data: Path, runs: Path, names: Sequence[str]) -> None:
             print(name, bench.title, flush=True)
             out = runs / name / bench.title.replace(" ", "-").replace(",", "")
             result = validate(
-                name, str(source or bench.source), tasks=bench.tasks, split=bench.split, sample=bench.sample, out=out
+                proxy_of(shipped),
+                str(source or bench.source),
+                tasks=bench.tasks,
+                split=bench.split,
+                sample=bench.sample,
+                out=out,
             )
             found.append(figures(bench, shipped, result))
         _write(replace(shipped, figures=tuple(found)))
@@ -134,9 +138,18 @@ def _rounded(estimate: Estimate) -> tuple[float, float, float]:
     return round(estimate.value, 4), round(estimate.low, 4), round(estimate.high, 4)
 
 
+def stored() -> dict[str, ShippedProxy]:
+    """Return the records by name."""
+    return {each.name: each for each in read_collection(FILE)}
+
+
+def proxy_of(shipped: ShippedProxy) -> Proxy:
+    """Return the proxy that `Proxy.load` returns once the record is part of the package."""
+    return Proxy.from_formula(shipped.formula, shipped.name, shipped.carried)
+
+
 def _write(shipped: ShippedProxy) -> None:
-    records = {each.name: each for each in read_collection()} | {shipped.name: shipped}
-    write_collection(tuple(records.values()))
+    write_collection(tuple((stored() | {shipped.name: shipped}).values()), FILE)
 
 
 # --- the page ---
@@ -144,13 +157,13 @@ def _write(shipped: ShippedProxy) -> None:
 
 def page() -> None:
     """Write every formula's section between the marks of the page, and its picture beside the page."""
-    lines = [line for shipped in COLLECTION.values() for line in section(shipped)]
+    lines = [line for shipped in stored().values() for line in section(shipped)]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}")
-    for shipped in COLLECTION.values():
-        (DOCS / "pictures").mkdir(exist_ok=True)
-        (DOCS / picture(shipped)).write_text(export(Proxy.load(shipped.name), "svg"))
+    for shipped in stored().values():
+        (PAGE.parent / "pictures").mkdir(exist_ok=True)
+        (PAGE.parent / picture(shipped)).write_text(export(proxy_of(shipped), "svg"))
 
 
 def picture(shipped: ShippedProxy) -> str:

@@ -81,7 +81,7 @@ class ShippedProxy:
         return {**self.provenance, "source": "the collection of autoprox", "note": f"{self.measures} {self.avoid}"}
 
 
-def read_collection(path: Path = FILE) -> tuple[ShippedProxy, ...]:
+def read_collection(path: Path) -> tuple[ShippedProxy, ...]:
     """Return the records of a file, which is part of autoprox and trusted."""
     stored = orjson.loads(path.read_bytes())
     return tuple(
@@ -91,10 +91,11 @@ def read_collection(path: Path = FILE) -> tuple[ShippedProxy, ...]:
 
 
 def _figures(found: Mapping[str, Any]) -> Figures:
-    return Figures(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return Figures(**fields)
 
 
-def write_collection(shipped: tuple[ShippedProxy, ...], path: Path = FILE) -> None:
+def write_collection(shipped: tuple[ShippedProxy, ...], path: Path) -> None:
     """Write all records, whole or not at all."""
     stored = {"format": FORMAT, "version": VERSION, "proxies": [asdict(each) for each in shipped]}
     write_atomically(path, orjson.dumps(stored, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
