@@ -10,13 +10,14 @@ benchmark: a validation goes on where it was stopped. What a formula measures, a
 hand into the record, autoprox/collection/collection.json.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoprox.api.validating import Validation, validate
-from autoprox.collection import Figures, ShippedProxy
+from autoprox.collection import Figures, ShippedProxy, TaskFigures
 from autoprox.collection.record import FILE, MOST_NODES, read_collection, write_collection
 from autoprox.display.collection import where_from
 from autoprox.evolution import JOURNAL
@@ -121,7 +122,7 @@ def figures(bench: Bench, shipped: ShippedProxy, result: Validation) -> Figures:
         networks=mean.n,
         tasks=len(plan.ranking.tasks),
         tau=_rounded(mean.tau),
-        given_fitted=_rounded(found.over_all.given),
+        given_fitted=None if math.isnan(found.over_all.given.value) else _rounded(found.over_all.given),
         trainable=None if found.trainable is None else _rounded(found.trainable.mean.tau),
         baseline=lead.baseline,
         baseline_tau=round(lead.baseline_tau, 4),
@@ -131,6 +132,18 @@ def figures(bench: Bench, shipped: ShippedProxy, result: Validation) -> Figures:
         held_out=plan.ranking.benchmark.name not in shipped.provenance["benchmarks"],
         verdict=result.verdict,
         command=bench.command(shipped.name),
+        by_task=tuple(_on_task(shipped, result, task) for task in plan.ranking.tasks),
+    )
+
+
+def _on_task(shipped: ShippedProxy, result: Validation, task: str) -> TaskFigures:
+    row, learnt = result.findings.over_all.on(task), result.findings.trainable
+    return TaskFigures(
+        task=task,
+        tau=_rounded(row.tau),
+        given_fitted=None if math.isnan(row.given_fitted) else round(row.given_fitted, 4),
+        trainable=None if learnt is None else _rounded(learnt.on(task).tau),
+        seen=f"{result.plan.ranking.benchmark.name}:{task}" in shipped.provenance["tasks"],
     )
 
 
@@ -181,7 +194,9 @@ def section(shipped: ShippedProxy) -> Iterator[str]:
     yield from ("", f"**Where it comes from.** {' '.join(where_from(shipped))}", "")
     yield "| benchmark | n | tasks | τ | given fitted | trainable | strongest structure | lead | noise | held out |"
     yield "|---" * 10 + "|"
-    yield from (_line(found) for found in shipped.figures)
+    for found in shipped.figures:
+        yield _line(found)
+        yield from (_task_line(task) for task in (found.by_task if len(found.by_task) > 1 else ()))
     yield ""
     yield from (f"- {found.verdict}" for found in shipped.figures)
     yield ""
@@ -195,6 +210,12 @@ def _line(found: Figures) -> str:
     cells += [_triple(each) for each in (found.tau, found.given_fitted, found.trainable)]
     cells += [f"{found.baseline} {_number(found.baseline_tau)}", _triple(found.lead), noise]
     return f"| {' | '.join([*cells, 'yes' if found.held_out else 'no'])} |"
+
+
+def _task_line(found: TaskFigures) -> str:
+    given = "–" if found.given_fitted is None else _number(found.given_fitted)
+    cells = [_triple(found.tau), given, _triple(found.trainable), "", "", "", "no" if found.seen else "yes"]
+    return f"| – {found.task} | | | {' | '.join(cells)} |"
 
 
 def _triple(found: Sequence[float] | None) -> str:

@@ -50,6 +50,7 @@ def test_a_run_becomes_a_page(script: ModuleType, tmp_path: Path, monkeypatch: p
     assert figures.held_out is False
     assert figures.verdict.startswith("On small first is ")
     assert figures.command == "autoprox validate first --bench DATA/data/small.json --tasks '*_kd' --split all"
+    assert [(each.task, each.seen) for each in figures.by_task] == [("size_kd", True), ("shape_kd", True)]
     low, high = figures.of_many
     assert low < figures.tau[1] < figures.tau[0] < figures.tau[2] < high  # it knows how many were tried
 

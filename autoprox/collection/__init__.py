@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from autoprox.collection.record import FILE, Figures, ShippedProxy, read_collection
+from autoprox.collection.record import FILE, Figures, ShippedProxy, TaskFigures, read_collection
 
-__all__ = ["COLLECTION", "Figures", "ShippedProxy"]
+__all__ = ["COLLECTION", "Figures", "ShippedProxy", "TaskFigures"]
 
 #: name → shipped formula, in the order in which `autoprox proxies` shows them.
 COLLECTION: Mapping[str, ShippedProxy] = MappingProxyType({shipped.name: shipped for shipped in read_collection(FILE)})

@@ -19,6 +19,20 @@ MOST_NODES = 15
 
 
 @dataclass(frozen=True)
+class TaskFigures:
+    """The same on one task: tau, the partial tau given fitted structure, tau over the trainable networks.
+
+    `seen` says whether the evolution of the formula saw labels of the task.
+    """
+
+    task: str
+    tau: tuple[float, float, float]
+    given_fitted: float | None
+    trainable: tuple[float, float, float] | None
+    seen: bool
+
+
+@dataclass(frozen=True)
 class Figures:
     """What `autoprox validate` found on one benchmark, means over the tasks. Triples are a number and its interval.
 
@@ -34,6 +48,7 @@ class Figures:
         held_out: whether the whole benchmark had no part in choosing the formula.
         verdict: what `validate` said.
         command: how to find the same again.
+        by_task: the figures of each task.
     """
 
     benchmark: str
@@ -51,6 +66,7 @@ class Figures:
     held_out: bool
     verdict: str
     command: str
+    by_task: tuple[TaskFigures, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,8 +107,12 @@ def read_collection(path: Path) -> tuple[ShippedProxy, ...]:
 
 
 def _figures(found: Mapping[str, Any]) -> Figures:
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-    return Figures(**fields)
+    by_task = tuple(TaskFigures(**_tupled(each)) for each in found["by_task"])
+    return Figures(**{**_tupled(found), "by_task": by_task})
+
+
+def _tupled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def write_collection(shipped: tuple[ShippedProxy, ...], path: Path) -> None:

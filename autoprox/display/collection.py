@@ -72,6 +72,10 @@ def validation_table(figures: Iterable[Figures]) -> Table:
             noise,
             f"{found.baseline} {correlation(found.baseline_tau)}",
         )
+        for task in found.by_task if len(found.by_task) > 1 else ():
+            given = UNDEFINED if task.given_fitted is None else correlation(task.given_fitted)
+            name = Text(f"  {task.task}{'' if task.seen else ' (not evolved on)'}", "dim")
+            table.add_row(name, "", "", _interval(task.tau), given, _interval(task.trainable))
     return table
 
 

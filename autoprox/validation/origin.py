@@ -43,6 +43,11 @@ class Origin:
         tasks = (str(task).split(":", 1) for task in self._list("tasks"))
         return [task[1] for task in tasks if len(task) == 2 and task[0] == benchmark]
 
+    def unseen(self, benchmark: str, tasks: Sequence[str]) -> list[str]:
+        """Return which of these tasks were held out whole by an evolution on others of the benchmark."""
+        here = self.evolved_on(benchmark)
+        return [task for task in tasks if here and task not in here]
+
     def tried(self, benchmark: str, split: str) -> int:
         """Return among how many formulas the proxy was chosen by labels of a split of a benchmark; 1: it was not.
 
@@ -81,8 +86,7 @@ class Origin:
             yield f"It was evolved on {', '.join(evolved)}: {benchmark} had no part in it."
         else:
             yield f"It was evolved on {', '.join(here)} of {benchmark}: {_PART[split]}."
-            unseen = [task for task in tasks if task not in here]
-            if unseen:
+            if unseen := self.unseen(benchmark, tasks):
                 yield f"Its evolution never saw labels of {', '.join(unseen)}."
 
     def _without_run(self) -> str:

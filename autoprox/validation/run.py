@@ -46,7 +46,11 @@ class Judged:
     @property
     def mean(self) -> Row:
         """Return the proxy's row of means over the tasks."""
-        return next(row for row in self.rows if (row.task, row.proxy) == (MEAN, self.proxy))
+        return self.on(MEAN)
+
+    def on(self, task: str) -> Row:
+        """Return the proxy's row of a task."""
+        return next(row for row in self.rows if (row.task, row.proxy) == (task, self.proxy))
 
 
 @dataclass(frozen=True, eq=False)

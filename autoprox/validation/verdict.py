@@ -34,6 +34,7 @@ def guards(plan: ValidationPlan, found: Findings, origin: Origin) -> list[Guard]
         *_structure(found.over_all, "better than structure"),
         *_given(found.over_all),
         *_groups(plan, found),
+        *_unseen_tasks(plan, found, origin),
         *_repeats(found),
         *_of_many(plan, found),
         *_held_out(plan, found, origin),
@@ -82,6 +83,14 @@ def _groups(plan: ValidationPlan, found: Findings) -> Iterator[Guard]:
     for group, tau in found.over_all.mean.within.items():
         if group in plan.ranking.benchmark.groups and not math.isnan(tau):
             yield Guard(f"within {group}", None, f"between networks of one {group} τ is {_tau(tau)}")
+
+
+def _unseen_tasks(plan: ValidationPlan, found: Findings, origin: Origin) -> Iterator[Guard]:
+    """Yield the taus on the tasks that evolution never saw, where it saw others of the benchmark."""
+    for task in origin.unseen(plan.ranking.benchmark.name, plan.ranking.tasks):
+        row, learnt = found.over_all.on(task), found.trainable
+        above = "" if learnt is None else f", over the trainable networks {_estimate(learnt.on(task).tau)}"
+        yield Guard(f"unseen task {task}", row.tau.low > 0, f"τ is {_estimate(row.tau)}{above}")
 
 
 def _repeats(found: Findings) -> Iterator[Guard]:

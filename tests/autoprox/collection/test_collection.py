@@ -6,7 +6,7 @@ import pytest
 from places import ROOT
 
 from autoprox.cli.root import FAILED, main
-from autoprox.collection import COLLECTION, Figures, ShippedProxy
+from autoprox.collection import COLLECTION, Figures, ShippedProxy, TaskFigures
 from autoprox.collection.record import MOST_NODES, read_collection, write_collection
 from autoprox.display.collection import collection_tables, shipped_parts, where_from
 from autoprox.display.terminal import Parts, as_text
@@ -20,6 +20,7 @@ FIGURES = Figures(
     trainable=None, baseline="fitted structure", baseline_tau=0.45, lead=(0.05, -0.02, 0.12), noise=0.07,
     of_many=(0.3, 0.7), held_out=False, verdict="On the test split of small it is fine.",
     command="autoprox validate made-up --bench small",
+    by_task=(TaskFigures("a", (0.6, 0.5, 0.7), 0.3, None, True), TaskFigures("c", (0.4, 0.3, 0.5), None, None, False)),
 )  # fmt: skip
 MADE_UP = ShippedProxy(
     name="made-up",
@@ -111,6 +112,7 @@ def test_it_is_listed_before_the_zoo_and_shown_in_full(
     assert "Mean τ by split: evolve 0.410, validation 0.390." in shown
     assert "Test was looked at for 1 formula of its making." in shown
     assert "autoprox export made-up --to svg" in shown
+    assert "c (not evolved on)" in shown
 
 
 def test_an_entry_of_the_zoo_is_shown_in_full_too(capsys: pytest.CaptureFixture[str]) -> None:

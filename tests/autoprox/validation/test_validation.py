@@ -132,6 +132,9 @@ def test_a_run_that_was_evolved_here_says_so_and_counts_its_looks(tmp_path: Path
     assert origin.tried("other", "all") == 1
     result = autoprox.validate(folder, BENCHMARK, out=tmp_path / "out", **{**CHOICES, "seeds": 1})
     assert held(result)["held out"] is False
+    (unseen,) = (guard for guard in result.guards if guard.question == "unseen task shape_kd")
+    tau = next(row.tau for row in result.findings.over_all.rows if (row.task, row.proxy) == ("shape_kd", str(folder)))
+    assert unseen.found == f"τ is {tau.value:.3f} ({tau.low:.3f} to {tau.high:.3f})"
     assert result.findings.of_many.tried == 500
     assert result.findings.origin == (
         "It was evolved on size_kd of small: the evolve and validation splits helped to choose it, so that these "
