@@ -20,8 +20,8 @@ if (_root / "pyproject.toml").is_file() and str(_root) not in __path__:
 # sub-package itself is made callable at that moment: `autoprox.evolve(...)`, `import autoprox.evolve.fitness` and
 # `from autoprox.evolve import Judge` work in every order. With the function in its place, `autoprox.evolve.fitness`
 # would not be found after its import. Packages cannot do it themselves, because evolve/ may not know of autoprox.api.
-# Of the same kind are `autoprox.search` and `autoprox.rank`.
-_CALLABLE = ("evolve", "search", "rank")
+# Of the same kind are `autoprox.search`, `autoprox.rank` and `autoprox.train`.
+_CALLABLE = ("evolve", "search", "rank", "train")
 
 
 class _CallablePackage(_ModuleType):

@@ -109,6 +109,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "scoring",
             "search",
             "validation",
+            "train",
             "vocabulary",
             "zoo",
         },

@@ -46,10 +46,10 @@ def shown(cells: list[str], name: str) -> Iterator[object]:
 
 def test_the_blocks_of_the_page_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     assert list(shown(blocks, "python.md")) == []
     assert "weights are untrained" in capsys.readouterr().out.lower()  # of print(scored)
-    assert {path.name for path in tmp_path.iterdir()} == {"run", "rank", "front"}
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "rank", "front", "trained"}
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)

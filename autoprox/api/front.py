@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from autoprox.api import evolving, explaining, ranking, scoring_models, searching, validating
+from autoprox.api import evolving, explaining, ranking, scoring_models, searching, training, validating
 
-__all__ = ["evolve", "explain", "rank", "score", "search", "validate"]
+__all__ = ["evolve", "explain", "rank", "score", "search", "train", "validate"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -57,4 +57,5 @@ explain = _of_python(explaining.explain)
 rank = _of_python(ranking.rank)
 score = _of_python(scoring_models.score)
 search = _of_python(searching.search)
+train = _of_python(training.train)
 validate = _of_python(validating.validate)

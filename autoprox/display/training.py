@@ -14,7 +14,7 @@ from rich.text import Text
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.display.terminal import UNDEFINED, make_table, names, number, numbers, progress_bar, say, size
 from autoprox.train.plan import TrainPlan
-from autoprox.train.run import RESULT, TrainProgress, TrainResult
+from autoprox.train.run import RESULT, TrainProgress, TrainResult, file_stem, weights_file
 
 
 def heading(plan: TrainPlan, out: Path, searched: InputSpec | None) -> Iterator[str]:
@@ -71,17 +71,26 @@ class TrainScreen:
             say(self.console, f"{progress.network}: epoch {progress.epoch} of {self.epochs}, test accuracy {accuracy}")
 
 
-def training_parts(plan: TrainPlan, result: TrainResult, out: Path) -> Iterator[str | Text | Table]:
-    """Yield the accuracies, the comparison in words, what is saved, and the command that comes next."""
+def training_parts(plan: TrainPlan, result: TrainResult) -> Iterator[str | Text | Table]:
+    """Yield the accuracies, and the comparison in words."""
     yield _table(plan, result)
     if result.comparison is not None:
         yield from result.comparison.words()
-    stem = plan.rows[0].name.replace(" ", "_")
+
+
+def next_steps(plan: TrainPlan, out: Path) -> Iterator[str]:
+    """Yield what is saved, and the command that comes next."""
+    first = plan.rows[0]
     yield (
         f"Saved in {out}: {RESULT}, journal.jsonl and, for each row, a Python file that builds the network and its "
-        f"weights, such as {stem}.py and {stem}_seed_{plan.seed}.pt"
+        f"weights, such as {file_stem(first)}.py and {weights_file(first, plan.seed)}"
     )
     yield f"Next: autoprox report {shlex.quote(str(out))}"
+
+
+def resume_command(out: Path, own: str = "") -> str:
+    """Return the command that goes on with the training in a folder; `own` is what `as_options` returns."""
+    return f"autoprox train --resume --out {shlex.quote(str(out))}{own}"
 
 
 def _table(plan: TrainPlan, result: TrainResult) -> Table:

@@ -145,10 +145,21 @@ def _restore(training: Training, network: Network, path: Path) -> None:
 
 
 def _save_network(plan: TrainPlan, network: Network, training: Training, out: Path) -> None:
-    stem = network.name.replace(" ", "_")
-    write_atomically(out / f"{stem}.py", network_files(plan.space, network.arch, plan.data.spec)["py"].encode())
+    write_atomically(
+        out / f"{file_stem(network)}.py", network_files(plan.space, network.arch, plan.data.spec)["py"].encode()
+    )
     for place, seed in enumerate(plan.all_seeds):
-        write_atomically(out / f"{stem}_seed_{seed}.pt", _bytes(training.weights(place)))
+        write_atomically(out / weights_file(network, seed), _bytes(training.weights(place)))
+
+
+def file_stem(network: Network) -> str:
+    """Return what the names of a network's files begin with: `row_1` for row 1."""
+    return network.name.replace(" ", "_")
+
+
+def weights_file(network: Network, seed: int) -> str:
+    """Return the name of the file with the weights of a network that was trained from a seed."""
+    return f"{file_stem(network)}_seed_{seed}.pt"
 
 
 def _bytes(state: Mapping[str, Any]) -> bytes:
