@@ -38,7 +38,7 @@ class Figure:
         """Return the picture with its caption, as a notebook shows it."""
         body = as_svg(self.draw, on_paper=self.on_paper)
         paper = ' style="background:white;color:black"' if self.on_paper else ""
-        return f"<div{paper}>{_with_caption(self, body, f'{zlib.crc32(body.encode()):08x}-')}</div>"
+        return f"<div{paper}>{_with_caption(self, body, f'n{zlib.crc32(body.encode()):08x}-')}</div>"
 
 
 @dataclass(frozen=True)
