@@ -182,6 +182,9 @@ class Benchmark:
     def __len__(self) -> int:
         return len(self.architectures)
 
+    def __repr__(self) -> str:
+        return f"Benchmark({self.name!r}, architectures={len(self)}, tasks={list(self.tasks)})"
+
     def __reduce__(self) -> tuple[Callable[..., "Benchmark"], tuple[Any, ...]]:
         # Read-only mappings cannot be sent to worker processes, so the benchmark is sent in its file format.
         return Benchmark.from_bytes, (self.to_bytes(), () if self.space is None else (self.space,))

@@ -63,6 +63,9 @@ class Finding:
         lines = [f"{what:{wide}}  {layers}  ({remark})" for what, layers, remark in rows]
         return "\n".join([*lines, f"{self.covered:.0%} of the weights of linear layers are in blocks"])
 
+    def __repr__(self) -> str:
+        return str(self)  # at a prompt and in a notebook, the table
+
     @property
     def draft(self) -> str:
         """Return the blocks as the text of a `layers=` list."""

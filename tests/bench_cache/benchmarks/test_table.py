@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
 
+from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.record import Record
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
@@ -333,3 +334,18 @@ def test_a_file_without_inputs_seeds_and_card_has_none_of_their_fields() -> None
     assert not load(content).inputs
     assert not load(content).seeds
     assert "seeds" not in json.loads(load(content).to_bytes())["records"][0]
+
+
+def test_a_part_is_a_benchmark_and_keeps_its_splits() -> None:
+    whole = load_benchmark("mini-vit")
+    part = whole.of_architectures(range(10, 40))
+    assert repr(part) == "Benchmark('mini-vit', architectures=30, tasks=['digits', 'fashion', 'pines'])"
+    assert part.architectures == whole.architectures[10:40]
+    assert part.seeds["pines"].tolist() == whole.seeds["pines"][10:40].tolist()
+    assert part.inputs.keys() == whole.inputs.keys()
+    for split, rows in part.splits().items():
+        assert [part.architectures[i] for i in rows] == [
+            whole.architectures[i] for i in whole.splits()[split] if 10 <= i < 40
+        ]
+    with pytest.raises(BenchmarkError, match="the same architecture as record 0"):
+        whole.of_architectures([3, 3])
