@@ -190,7 +190,7 @@ def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe
     if read and 2 * zero >= len(read):
         raise ProxyError(
             f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
-            f"{why_no_gradient(model)}; give other initial weights, as autoprox.fill_zeros does"
+            f"{why_no_gradient(model)}"
         )
 
 
@@ -199,15 +199,19 @@ STARTS_AT_0 = "these start at 0"
 
 
 def why_no_gradient(model: torch.nn.Module) -> str:
-    """Return why nothing may reach a model's blocks: its weights, norms and scales whose entries are all 0, by name."""
+    """Return why nothing may reach a model's blocks, and the fix: weights, norms and scales of zeros are named."""
     zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
     if zeros:
         more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
-        return f"{STARTS_AT_0}: {', '.join(zeros[:3])}{more}"
+        named = f"{', '.join(zeros[:3])}{more}"
+        return f"{STARTS_AT_0}: {named}; give other initial weights, as autoprox.fill_zeros does"
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if any(not bool(m.running_mean.any()) for m in norms if m.running_mean is not None):
-        return "its batch norms have no running statistics yet, so that activations vanish on the way"
-    return "there is one class, or a scale of 0"
+        return (
+            "its batch norms have no running statistics yet, so that activations vanish on the way; run it on images "
+            "in training mode first, or give larger initial weights"
+        )
+    return "there is one class, or a scale of 0; give other initial weights"
 
 
 def _require_slots(blocks: Sequence[Block], reads: Reads) -> None:

@@ -101,11 +101,11 @@ def check_gradient(model: torch.nn.Module, name: str, *runs: dict) -> None:
     zero = sum(not any(bool(run[key].any()) for run in runs) for key in read)
     if 2 * zero >= len(read):
         zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
-        why = "these start at 0: " + ", ".join(zeros[:3]) + f" and {len(zeros) - 3} more" * (len(zeros) > 3)
+        named = ", ".join(zeros[:3]) + f" and {len(zeros) - 3} more" * (len(zeros) > 3)
+        why = f"these start at 0: {named}" if zeros else "there is one class, or a scale of 0"
         raise ProxyError(
             f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
-            f"{why if zeros else 'there is one class, or a scale of 0'}; give other initial weights, "
-            "as autoprox.fill_zeros does"
+            f"{why}; give other initial weights{', as autoprox.fill_zeros does' if zeros else ''}"
         )
 '''
 

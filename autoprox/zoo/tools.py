@@ -218,7 +218,7 @@ def require_gradients(model: nn.Module, slopes: Sequence[Tensor]) -> None:
     if 2 * zero >= len(inside):
         raise ZooError(
             f"no score: gradients are exactly 0 in {zero} of {len(inside)} layers, which nothing of the loss reaches: "
-            f"{why_no_gradient(model)}; give other initial weights, as autoprox.fill_zeros does"
+            f"{why_no_gradient(model)}"
         )
 
 
