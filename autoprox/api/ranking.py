@@ -25,8 +25,10 @@ from autoprox.api.arguments import (
 from autoprox.api.results import KeptResult
 from autoprox.display.ranking import collected, heading, ranking_parts
 from autoprox.display.terminal import make_console, say
+from autoprox.evolve import add_look, looks_so_far
 from autoprox.pictures import DrawingError, save_figure
-from autoprox.proxy import ProxyLike
+from autoprox.primitives import Vocabulary
+from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, POINTS, TEX, flat, save_table
 from autoprox.rank.plan import ALL, RankPlan, make_plan
@@ -34,6 +36,7 @@ from autoprox.rank.plots import correlation_figure, tau_figure
 from autoprox.rank.scores import SCORES, Scores, begin
 from autoprox.rank.stats import Correlations, Row, correlations, rank_rows
 from autoprox.rank.verdict import verdict
+from autoprox.validation.origin import run_of
 
 _RANKS = Path("ranks")
 
@@ -118,7 +121,18 @@ def rank(
     done = begin(plan, folder)
     console = make_console(silent=not progress)
     say(console, heading(plan, folder, done))
-    return _judged(plan, collected(console, plan, folder, workers), folder)
+    scores = collected(console, plan, folder, workers)
+    return _judged(plan, scores, folder, tuple(_looks(plan, _references(proxies), folder, known)))
+
+
+def _looks(plan: RankPlan, proxies: Sequence[ProxyLike], out: Path, operations: Vocabulary) -> Iterator[str]:
+    """Yield how often test was looked at for each run among the proxies; a table shown before is no new look."""
+    shown = (out / JSON).exists()
+    for given in proxies if plan.split in (ALL, "test") else ():
+        if (run := run_of(given)) is not None:
+            text = any_proxy(given, operations).text
+            looks = looks_so_far(run) if shown else add_look(run, "rank", [plan.benchmark.name], text)
+            yield f"{given}: {looks}"
 
 
 def _references(proxies: ProxyLike | Sequence[ProxyLike]) -> list[ProxyLike]:
@@ -126,10 +140,10 @@ def _references(proxies: ProxyLike | Sequence[ProxyLike]) -> list[ProxyLike]:
     return [each for ref in one_by_one(proxies) for each in (texts(ref) if isinstance(ref, str) else [ref])]
 
 
-def _judged(plan: RankPlan, scores: Scores, out: Path) -> Ranking:
-    """Return what the scores are worth, and save it."""
+def _judged(plan: RankPlan, scores: Scores, out: Path, looks: Sequence[str]) -> Ranking:
+    """Return what the scores are worth, and save it; `looks` are sentences on the looks at test."""
     rows, between = rank_rows(scores.table, plan.seed), correlations(scores.table)
-    words = tuple(line for line in (caption(plan), verdict(scores.table, rows, plan.seed)) if line)
+    words = tuple(line for line in (caption(plan), verdict(scores.table, rows, plan.seed), *looks) if line)
     save_table(out, plan, scores, rows, between, words)
     saved, problem = [CSV, JSON, TEX, POINTS, SCORES], ""
     try:

@@ -118,8 +118,13 @@ def origin_of(given: ProxyLike, benchmark: Benchmark, operations: Vocabulary = O
     ref = os.fspath(given)
     if ref in (*benchmark.columns, *STRUCTURE, *MERGED):
         return Origin(ref, {})
-    provenance = any_proxy(given, operations).provenance
-    path = Path(os.path.expanduser(ref))
+    return Origin(ref, any_proxy(given, operations).provenance, run_of(given))
+
+
+def run_of(given: ProxyLike) -> Path | None:
+    """Return the directory of the run that evolved a proxy, where that directory or a file in it names the proxy."""
+    if not isinstance(given, str | os.PathLike) or (isinstance(given, str) and named_proxy(given) is not None):
+        return None
+    path = Path(os.path.expanduser(given))
     folder = path if path.is_dir() else path.parent
-    of_run = named_proxy(ref) is None and path.exists() and (folder / JOURNAL).exists()
-    return Origin(ref, provenance, folder if of_run else None)
+    return folder if path.exists() and (folder / JOURNAL).exists() else None

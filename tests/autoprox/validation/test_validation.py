@@ -11,7 +11,7 @@ import autoprox
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.cli.root import FAILED, main
 from autoprox.evolution import JOURNAL
-from autoprox.evolve import add_look
+from autoprox.evolve import add_look, count_looks
 from autoprox.evolve.report import DEPTH_WIDTH, FITTED
 from autoprox.proxy import Proxy
 from autoprox.rank.plan import make_plan
@@ -144,6 +144,18 @@ def test_a_run_that_was_evolved_here_says_so_and_counts_its_looks(tmp_path: Path
     assert result.findings.looks == "Over the life of this run, test was looked at 2 times (evolve 1, validate 1)."
     again = autoprox.validate(folder, BENCHMARK, out=tmp_path / "out", **{**CHOICES, "seeds": 1})
     assert again.findings.looks == result.findings.looks  # the same figures are no new look
+
+
+def test_rank_counts_its_looks_too(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", tasks=["small:size_kd"], tried=500)
+    first, again = (
+        autoprox.rank(BENCHMARK, [str(folder)], tasks="*_kd", out=tmp_path / "ranks" / "001", progress=False)
+        for _ in range(2)
+    )
+    assert first.words[-1] == f"{folder}: Over the life of this run, test was looked at 1 time (rank 1)."
+    assert again.words == first.words
+    autoprox.rank(BENCHMARK, [folder], tasks="*_kd", split="evolve", out=tmp_path / "ranks" / "002", progress=False)
+    assert count_looks(folder) == 1
 
 
 def test_a_run_of_another_benchmark_is_held_out(tmp_path: Path) -> None:
