@@ -29,16 +29,13 @@ from autoprox.evolve import (
     TABULAR,
     Breeder,
     EvolutionSettings,
-    Individual,
     Journal,
     JournalError,
     Judge,
-    Judgement,
     Report,
     Row,
     SettingsError,
     add_look,
-    best_distinct,
     check_generations,
     choose_tasks,
     evolve,
@@ -54,17 +51,17 @@ from autoprox.evolve.assembly import (
     check_joint,
     check_operations,
     check_sendable,
+    defaults,
     held_out_judge,
     kept_statistics,
     own_operations,
 )
+from autoprox.evolve.choosing import Choice, FrontRow, choose
 from autoprox.evolve.predictions import predictions
-from autoprox.primitives import OPERATIONS, Formula, Vocabulary
+from autoprox.primitives import OPERATIONS, Vocabulary
 from autoprox.proxy import PROXY_FILE, Proxy
 
 JOURNAL, SCORES = "journal.jsonl", "scores.csv"
-#: How many of the last population, by fitness, are compared on the validation split.
-FINALISTS = 10
 
 
 @dataclass(frozen=True)
@@ -86,9 +83,10 @@ class EvolutionResult:
     """The result of a run.
 
     `report` has no test split where the run was interrupted. `fittest` is the best formula on the evolve split; the
-    validation split may have chosen another of the `FINALISTS`, which is the formula of `proxy`. `looks` says how often
+    validation split may have chosen another one (see `choose`), which is the formula of `proxy`. `looks` says how often
     test was looked at over the run's life. `held_out` is the report on the test split of the tasks that were left out,
-    None where none was, or the run was interrupted. `history` has a line for each generation (`generation_lines`).
+    None where none was, or the run was interrupted. `history` has a line for each generation (`generation_lines`), and
+    `front` the best formula of each size that no smaller one equals.
     """
 
     proxy: Proxy
@@ -99,6 +97,7 @@ class EvolutionResult:
     looks: str = ""
     held_out: Report | None = None
     history: tuple[Mapping[str, Any], ...] = ()
+    front: tuple[FrontRow, ...] = ()
 
 
 def start_evolution(
@@ -115,7 +114,8 @@ def start_evolution(
     `tasks` are names or patterns (see `choose_tasks`). Those that `leave_out_tasks` names, and all tasks of
     `leave_out_benchmarks`, are held out: evolution never sees them, and the report judges the result on their test
     split. `operations` is the vocabulary that evolution draws from: the
-    built-in one, or one that `OPERATIONS.extended` made. `choices` are further fields of EvolutionSettings.
+    built-in one, or one that `OPERATIONS.extended` made. `choices` are further fields of EvolutionSettings; where these
+    say nothing, some follow from the grammar and the size of the networks (`defaults`).
 
     Raises:
         JournalError: the directory holds a run already.
@@ -127,6 +127,7 @@ def start_evolution(
     names = [benchmark.name for benchmark in benchmarks]
     if len(set(names)) < len(names):
         raise SettingsError(f"two benchmarks are called {max(names, key=names.count)}")
+    choices = {**defaults(choices.get("grammar", EvolutionSettings.grammar), evolved), **choices}
     settings = EvolutionSettings((), (), own_operations=own_operations(operations), **choices)
     check_grammar(settings, benchmarks)
     check_operations(settings, benchmarks, operations)
@@ -217,7 +218,7 @@ def run_evolution(
         pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
             judge = assembled_judge(settings, benchmarks, executor or pool)
-            breeder = Breeder(assembled_grammar(settings, benchmarks, operations), judge)
+            breeder = Breeder(assembled_grammar(settings, benchmarks, operations), judge, settings.max_nodes)
             write_generations(out, journal.records)
             held_out = held_out_judge(settings, benchmarks, executor or pool)
             return _carry_on(out, settings, journal, breeder, operations, watch, held_out)
@@ -271,17 +272,18 @@ def _carry_on(
         finished = False
         population = restore(breeder, records)
     watch.reporting()
-    chosen = choose(breeder.judge, population)
+    choice = choose(breeder, population, operations)
+    chosen = choice.formula
     verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2])
     left_out = report(held_out, chosen, SPLITS[2:]) if held_out and finished else None
-    proxy = _proxy(settings, chosen, verdict, records[-1])
+    proxy = _proxy(settings, choice, verdict, records[-1])
     proxy.save(out / PROXY_FILE)
-    save_report(out, settings, chosen, verdict, left_out)
+    save_report(out, settings, choice, verdict, left_out)
     write_csv(out / SCORES, list(predictions(judge, chosen, SPLITS if finished else SPLITS[:2])))
     looks = add_look(out, "evolve", _names(settings), chosen.text) if finished else looks_so_far(out)
     fittest = records[-1]["best"]["formula"]
     history = tuple(generation_lines(records))
-    return EvolutionResult(proxy, verdict, finished, len(records) - 1, fittest, looks, left_out, history)
+    return EvolutionResult(proxy, verdict, finished, len(records) - 1, fittest, looks, left_out, history, choice.front)
 
 
 def _names(settings: EvolutionSettings) -> list[str]:
@@ -296,14 +298,6 @@ def _tell_of_room(scorer: Scorer, evolve: np.ndarray, watch: EvolutionWatcher) -
             f"no room for the statistics of {again:,} of the {len(evolve):,} networks of {scorer.benchmark.name} that "
             "evolution looks at: they run again in every generation; set AUTOPROX_HOME to a folder on a larger disk"
         )
-
-
-def choose(judge: Judge, population: Sequence[Individual]) -> Formula:
-    """Return the formula with the highest joint tau on the validation split, of the `FINALISTS` best by fitness."""
-    finalists = [individual.canonical for individual in best_distinct(population, FINALISTS)]
-    outcomes = judge.judge(finalists, "validation")
-    ranked = [outcome.joint if isinstance(outcome, Judgement) else -2.0 for outcome in outcomes]
-    return finalists[max(range(len(finalists)), key=lambda i: ranked[i])]
 
 
 def stored_benchmarks(out: Path, settings: EvolutionSettings, spaces: Sequence[str] = ()) -> list[Benchmark]:
@@ -343,14 +337,14 @@ def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any]
     Proxy.from_formula(best["formula"], "evolved", provenance, operations).save(out / PROXY_FILE)
 
 
-def _proxy(settings: EvolutionSettings, formula: Formula, verdict: Report, last: Mapping[str, Any]) -> Proxy:
-    provenance = _provenance(settings, last)
+def _proxy(settings: EvolutionSettings, choice: Choice, verdict: Report, last: Mapping[str, Any]) -> Proxy:
+    provenance = {**_provenance(settings, last), "tried": choice.tried, "finalists": choice.finalists}
     rows = [row for row in verdict.rows if row.predictor == FORMULA]
     provenance["tau"] = {
         split: {_task_name(row): round(row.tau, 4) for row in rows if row.split == split}
         for split in dict.fromkeys(row.split for row in rows)
     }
-    return Proxy(formula, "evolved", provenance)
+    return Proxy(choice.formula, "evolved", provenance)
 
 
 def _provenance(settings: EvolutionSettings, last: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,12 +360,13 @@ def _task_name(row: Row) -> str:
 
 
 def save_report(
-    out: Path, settings: EvolutionSettings, formula: Formula, verdict: Report, held_out: Report | None = None
+    out: Path, settings: EvolutionSettings, choice: Choice, verdict: Report, held_out: Report | None = None
 ) -> None:
-    """Write `report.json` and `report.csv`: every row, and in the first the formula's leads and what was held out."""
+    """Write `report.json` and `report.csv`: every row, and in the first the front, the leads, and what was held out."""
     rows = [asdict(row) for row in verdict.rows]
     record = {
-        "formula": formula.text,
+        "formula": choice.formula.text,
+        "front": [asdict(row) for row in choice.front],
         "settings": asdict(settings),
         "rows": rows,
         "leads": [asdict(lead) for lead in verdict.leads],

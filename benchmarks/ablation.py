@@ -1,25 +1,32 @@
 """What each mechanism of evolution buys: variants beside the default, at equal evaluations, over several seeds.
 
-    python benchmarks/ablation.py --out FOLDER [--bench NAME]... [--tasks A,B] [--variant NAME]... [--evaluations N]
-                                  [--seeds N] [--population N] [--transfer NAME]... [--test]
+    python benchmarks/ablation.py --out FOLDER [--bench NAME]... [--tasks A,B] [--unseen C,D] [--variant NAME]...
+                                  [--evaluations N] [--seeds N] [--population N] [--transfer NAME]... [--test] [--page]
 
 A run ends with the generation in which its evaluations are over; one evaluation is one canonical form judged on the
 evolve split. A killed script goes on where it was: every run is a folder of its own in FOLDER, named by its variant and
 seed, with the journal of its evolution and `ablation.json`, what the table needs. `--transfer` names benchmarks on
-which nothing was evolved; tau there is on the validation split, and a formula that is constant there has 0. The test
-split is looked at with `--test` alone.
+which nothing was evolved, and `--unseen` tasks of the same ones; tau there is on the validation split, and a formula
+that is constant there has 0. The test split is looked at with `--test` alone. `--page` writes the table into
+docs/results.md.
+
+Variants that did not help are gone from the code. Their rows stay in `GONE`, each with the commit that had it.
 """
 
 import json
+import shlex
 import statistics
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import common
 import numpy as np
+from pages import DOCS, write_part
 
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
@@ -27,7 +34,7 @@ from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
-from autoprox.evolution import JOURNAL, EvolutionWatcher, run_evolution, start_evolution
+from autoprox.evolution import JOURNAL, EvolutionWatcher, read_settings, run_evolution, start_evolution
 from autoprox.evolve import FORMULA, TABULAR, Judge, choose_tasks, report
 from autoprox.evolve.fitness import kendalls
 from autoprox.primitives import Formula, parse
@@ -35,21 +42,29 @@ from autoprox.primitives import Formula, parse
 #: The variants by name: what each changes in the settings of the default.
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "given-structure": {"joint": "given-structure"},
+    "2 samples": {"batch": 2},
+    "no spectra": {"costly": False},
+    "2 samples, no spectra": {"batch": 2, "costly": False},
+    "no sums": {"refine": "none"},
+    "founders as many as the population": {"founders": 1},
     "niches": {"strategy": "niches"},
-    "sums": {"refine": "sums"},
-    "niches+sums": {"strategy": "niches", "refine": "sums"},
+    "40 nodes": {"max_nodes": 40},
+    "given structure": {"joint": "given-structure"},
 }
+#: Rows of variants that are gone from the code, each with the commit that had it.
+GONE: tuple[tuple[str, ...], ...] = ()
+#: What the table has without a spread.
+COUNTS = ("evaluations", "seconds", "nodes")
 ENDLESS = 10**6  # generations; evaluations end a run
 
 
-def judge_of(benchmarks: Sequence[Benchmark], tasks: Sequence[str], grammar: str) -> Judge:
+def judge_of(benchmarks: Sequence[Benchmark], tasks: Sequence[str], grammar: str, batch: int) -> Judge:
     """The judge of the tasks, on the statistics that evolution keeps."""
     root = statistics_home()
     scorers = [
         TabularScorer(benchmark, network=network)
         if grammar == TABULAR
-        else network_scorer(benchmark, root, network=network)
+        else network_scorer(benchmark, root, network=network, batch=batch)
         for benchmark in benchmarks
         for network in benchmark.networks()
     ]
@@ -87,6 +102,37 @@ def mean_tau(judge: Judge, formula: Formula, split: str) -> float:
     return float(np.mean(np.nan_to_num(taus)))
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """What is compared on what; `elsewhere` are the benchmarks and tasks that only the results are judged on."""
+
+    benchmarks: Sequence[Benchmark]
+    tasks: Sequence[str]
+    elsewhere: Mapping[str, tuple[Sequence[Benchmark], Sequence[str]]]
+    evaluations: int
+    choices: Mapping[str, Any]
+    look: bool
+
+    def facts(self, folder: Path, name: str, seed: int) -> dict[str, Any]:
+        """Return the facts of a variant's run, which runs first where it has not."""
+        file = folder / "ablation.json"
+        if not file.exists():
+            if not (folder / JOURNAL).exists():
+                choices = {"generations": ENDLESS, **self.choices, **VARIANTS[name]}
+                start_evolution(self.benchmarks, self.tasks, folder, seed=seed, **choices)
+            write_atomically(file, json.dumps(evolved(folder, self.evaluations)).encode())
+        facts = json.loads(file.read_bytes())
+        formula, settings = parse(facts["formula"]), read_settings(folder)
+        for where, (benchmarks, tasks) in self.elsewhere.items():
+            judge = judge_of(benchmarks, tasks, settings.grammar, settings.batch)
+            facts[where] = mean_tau(judge, formula, "validation")
+        if self.look:
+            judge = judge_of(self.benchmarks, self.tasks, settings.grammar, settings.batch)
+            row = report(judge, formula, ["test"]).row(FORMULA, "test")
+            facts |= {"test": row.tau, "test given fitted": row.given_fitted}
+        return facts
+
+
 def cell(values: Sequence[float | None]) -> str:
     """Mean and standard deviation over the seeds."""
     known = [value for value in values if value is not None]
@@ -96,10 +142,24 @@ def cell(values: Sequence[float | None]) -> str:
     return f"{statistics.fmean(known):.3f}{spread}"
 
 
+def row_of(name: str, found: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[str]:
+    """The table's row of a variant."""
+    counts = (f"{statistics.fmean(facts[what] for facts in found):,.0f}" for what in COUNTS)
+    return [name, *counts, *(cell([facts[what] for facts in found]) for what in heads)]
+
+
+def page(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of the part of docs/results.md."""
+    yield f"    python benchmarks/ablation.py {shlex.join(sys.argv[1:])}"
+    yield from ("", title, "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}")
+    yield from (f"| {' | '.join(row)} |" for row in [*rows, *GONE])
+
+
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the runs.")
 @click.option("--bench", "benches", multiple=True, default=(DEFAULT_BENCHMARK,), show_default=True)
 @click.option("--tasks", default="", help="Tasks as `autoprox evolve` takes them.")
+@click.option("--unseen", default="", help="Tasks of the same benchmarks on which the results are judged too.")
 @click.option("--variant", "names", multiple=True, type=click.Choice(list(VARIANTS)), help="Variants.  [default: all]")
 @click.option("--evaluations", default=2000, show_default=True, help="Formulas that a run judges.")
 @click.option("--seeds", default=5, show_default=True, help="Seeds of each variant.")
@@ -107,41 +167,29 @@ def cell(values: Sequence[float | None]) -> str:
 @click.option("--grammar", default="typed", show_default=True, help="Grammar.")
 @click.option("--transfer", multiple=True, metavar="NAME", help="Benchmarks on which the results are judged too.")
 @click.option("--test", "look", is_flag=True, help="Look at the test split.")
-def main(out: Path, benches: Sequence[str], tasks: str, names: Sequence[str], evaluations: int, seeds: int,
-         population: int, grammar: str, transfer: Sequence[str], look: bool) -> None:  # fmt: skip
+@click.option("--page", "write", is_flag=True, help="Write the table into docs/results.md.")
+def main(out: Path, benches: Sequence[str], tasks: str, unseen: str, names: Sequence[str], evaluations: int,
+         seeds: int, population: int, grammar: str, transfer: Sequence[str], look: bool,
+         write: bool) -> None:  # fmt: skip
     """Run what is missing and print one table: mean taus over the tasks, mean and standard deviation over the seeds."""
-    patterns = [task for task in tasks.split(",") if task]
-    benchmarks, others = load_benchmarks(benches), load_benchmarks(transfer) if transfer else []
-    judge, elsewhere = judge_of(benchmarks, patterns, grammar), {b.name: judge_of([b], (), grammar) for b in others}
+    patterns, held = ([task for task in text.split(",") if task] for text in (tasks, unseen))
+    benchmarks = load_benchmarks(benches)
+    elsewhere = {each.name: ([each], ()) for each in load_benchmarks(transfer)} if transfer else {}
+    if held:
+        elsewhere = {unseen: (benchmarks, held), **elsewhere}
+    choices = {"population": population, "grammar": grammar}
+    ablation = Ablation(benchmarks, patterns, elsewhere, evaluations, choices, look)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names or VARIANTS}
     for seed in range(seeds):
         for name, of_variant in found.items():
-            folder = out / f"{name}-{seed}"
-            file = folder / "ablation.json"
-            if not file.exists():
-                if not (folder / JOURNAL).exists():
-                    choices = {"generations": ENDLESS, "population": population, "grammar": grammar, **VARIANTS[name]}
-                    start_evolution(benchmarks, patterns, folder, seed=seed, **choices)
-                write_atomically(file, json.dumps(evolved(folder, evaluations)).encode())
-            facts = json.loads(file.read_bytes())
-            formula = parse(facts["formula"])
-            facts |= {other: mean_tau(of_other, formula, "validation") for other, of_other in elsewhere.items()}
-            if look:
-                row = report(judge, formula, ["test"]).row(FORMULA, "test")
-                facts |= {"test": row.tau, "test given fitted": row.given_fitted}
-            of_variant.append(facts)
-            print(f"{name}, seed {seed}: {facts}", flush=True)
+            of_variant.append(ablation.facts(out / f"{name}-{seed}", name, seed))
+            print(f"{name}, seed {seed}: {of_variant[-1]}", flush=True)
     heads = ["evolve", "validation", "given fitted", *elsewhere, *(["test", "test given fitted"] if look else [])]
-    rows = [
-        [
-            name,
-            *(f"{statistics.fmean(f[what] for f in each):,.0f}" for what in ("evaluations", "seconds", "nodes")),
-            *(cell([facts[what] for facts in each]) for what in heads),
-        ]
-        for name, each in found.items()
-    ]
+    rows = [row_of(name, each, heads) for name, each in found.items()]
     title = f"{', '.join(benches)} {tasks}: mean tau, {seeds} seeds, mean ± standard deviation"
-    common.table(title, ["variant", "evaluations", "seconds", "nodes", *heads], rows)
+    common.table(title, ["variant", *COUNTS, *heads], rows)
+    if write:
+        write_part(DOCS / "results.md", "ablation.py", page(title, ["variant", *COUNTS, *heads], rows))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import Any
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
@@ -14,7 +15,7 @@ from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.spaces.registry import LISTED
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
-from autoprox.bench_cache.statistics.scorer import network_scorer
+from autoprox.bench_cache.statistics.scorer import are_small, network_scorer
 from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular, terminals
 from autoprox.evolve.joint import COMBINATIONS
@@ -22,6 +23,25 @@ from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
+
+#: How many samples small networks run on where nothing is said; large ones run on `EvolutionSettings.batch`.
+SMALL_BATCH = 16
+
+
+def defaults(grammar: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
+    """Return the settings that follow from the grammar and the size of the networks, where nothing is said.
+
+    Auto-Prox's grammar has no weighted sums. Networks that are scored from memory (`are_small`) run on `SMALL_BATCH`
+    samples, and the typed grammar has spectra: what ranks networks of one size are ranks and patterns over samples.
+    For large ones both would take hours.
+    """
+    found: dict[str, Any] = {} if grammar in (TABULAR, "typed") else {"refine": "none"}
+    if grammar == TABULAR or any(benchmark.space is None or benchmark.space in LISTED for benchmark in benchmarks):
+        return found
+    specs = [(each, network.spec or each.spec) for each in benchmarks for network in each.networks()]
+    if all(are_small(each.structure(spec)["params"]) for each, spec in specs):
+        found |= {"batch": SMALL_BATCH, "costly": grammar == "typed"}
+    return found
 
 
 def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deap import gp
 
 from autoprox.evolve.fitness import Fitness, Invalid, Judge, Judgement, Outcome
+from autoprox.evolve.front import Front, Member
 from autoprox.evolve.grammar import MAX_HEIGHT, MAX_NODES, REMEMBERED, Grammar
+from autoprox.evolve.pieces import Pieces
 from autoprox.evolve.variation import MUTATIONS, crossover, grow
 from autoprox.primitives.canonical import canonical
 from autoprox.primitives.formula import Formula
@@ -17,6 +20,9 @@ from autoprox.primitives.kinds import FormulaError
 
 #: Odds that a child is a cross of two individuals, not a mutant of one.
 CROSSED = 0.35
+
+#: The lowest and highest random individual.
+FOUNDER_HEIGHTS = (1, 3)
 
 #: Tries to vary an individual into something new.
 TRIES = 10
@@ -39,18 +45,21 @@ class Individual(gp.PrimitiveTree):
 class Breeder:
     """A breeder, which makes, varies and evaluates individuals. Each canonical form is judged once in an evolution."""
 
-    def __init__(self, grammar: Grammar, judge: Judge) -> None:
-        self.grammar, self.judge = grammar, judge
+    def __init__(self, grammar: Grammar, judge: Judge, max_nodes: int = MAX_NODES) -> None:
+        self.grammar, self.judge, self.max_nodes = grammar, judge, max_nodes
         self.memo: dict[str, Outcome] = {}
         self.validated: dict[str, float | None] = {}
         self._canonical: dict[Formula, Formula] = {}  # of subformulas, because a child shares most of its parent's
+        self.front, self.pieces = Front(), Pieces()
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
 
     def founder(self, rng: random.Random) -> Individual:
-        """Return a random individual."""
+        """Return a random individual, new where `TRIES` random trees have a new one."""
+        tries = 0
         while True:
-            found = self.individual(grow(self.grammar, self.grammar.pset.ret, 2, 6, rng))
-            if found is not None:
+            found = self.individual(grow(self.grammar, self.grammar.pset.ret, *FOUNDER_HEIGHTS, rng))
+            tries += 1
+            if found is not None and (found.canonical.text not in self.memo or tries > TRIES):
                 return found
 
     def mutant(self, parent: Individual, rng: random.Random) -> Individual:
@@ -79,7 +88,7 @@ class Breeder:
 
     def individual(self, tree: Sequence[Any]) -> Individual | None:
         """Return the tree as an individual; None where it is too large, or no complete formula."""
-        if len(tree) > MAX_NODES or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
+        if len(tree) > self.max_nodes or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
             return None
         if len(self._canonical) > REMEMBERED:
             self._canonical.clear()
@@ -95,13 +104,22 @@ class Breeder:
         A formula that is estimated far below all `rivals` may get none: see `Judge.judge`.
         """
         individuals = list(individuals)
-        new = list({i.canonical: None for i in individuals if i.canonical.text not in self.memo})
-        known = [rival.outcome for rival in rivals if isinstance(rival.outcome, Judgement)]
-        for formula, outcome in zip(new, self.judge.judge(new, rivals=known) if new else [], strict=True):
-            self.memo[formula.text] = outcome
-            self.judged.append(formula.text)
+        self.outcomes([i.canonical for i in individuals], [rival.outcome for rival in rivals])
         for individual in individuals:
             self.assign(individual)
+
+    def outcomes(self, formulas: Sequence[Formula], rivals: Iterable[Outcome] = ()) -> list[Outcome]:
+        """Return the outcomes of canonical forms on evolve; those that are new are judged together."""
+        new = list({formula: None for formula in formulas if formula.text not in self.memo})
+        known = [rival for rival in rivals if isinstance(rival, Judgement)]
+        for formula, outcome in zip(new, self.judge.judge(new, rivals=known) if new else [], strict=True):
+            if isinstance(outcome, Judgement):
+                self.pieces.add(formula, outcome.scores)
+                self.front.add(Member(formula.size, round(outcome.joint, 9), formula.text))
+                outcome = replace(outcome, scores=None)
+            self.memo[formula.text] = outcome
+            self.judged.append(formula.text)
+        return [self.memo[formula.text] for formula in formulas]
 
     def on_validation(self, individual: Individual) -> float | None:
         """Return the joint fitness on the validation split, None without one; each canonical form is judged once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -43,10 +43,14 @@ class Invalid:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A formula's Kendall tau-b on every task of one split, and its joint fitness there."""
+    """A formula's Kendall tau-b on every task of one split, and its joint fitness there.
+
+    `scores` are those that the taus are of, by each scorer; None where they were not kept.
+    """
 
     taus: tuple[float, ...]
     joint: float
+    scores: tuple[np.ndarray, ...] | None = field(default=None, compare=False, repr=False)
 
 
 Outcome = Judgement | Invalid
@@ -292,7 +296,7 @@ class Judge:
                 return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
         if np.isnan(taus).any():
             return Invalid("constant where a task has accuracies")
-        return Judgement(tuple(taus.tolist()), float(joint))
+        return Judgement(tuple(taus.tolist()), float(joint), tuple(scores))
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:

@@ -39,9 +39,10 @@ LAYER_TERMINALS, NET_TERMINALS = (
 )
 CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 
-#: No evolved tree is taller or larger than this. Winners are far smaller.
+#: No evolved tree is taller than this.
 MAX_HEIGHT = 9
-MAX_NODES = 40
+#: No evolved tree is larger, where nothing is said. Larger ones fit the evolve split better, and validation worse.
+MAX_NODES = 20
 
 #: The name of the type that constants have.
 _CONSTANT_TYPE = "Constant"
@@ -57,7 +58,8 @@ class Grammar:
     """A grammar: a primitive set, how its nodes become formulas, and the mutations that vary its trees.
 
     `builders[name]` makes a node's formula from the formulas of its arguments. `heights[type]` is the height of the
-    lowest tree of a type. `changes` are the mutations, drawn with equal odds. `probe` is the probe of its terminals.
+    lowest tree of a type. `changes` are the mutations, drawn with equal odds. `operations` is the vocabulary that it
+    draws from, and `probe` the probe of its terminals.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Grammar:
     builders: Mapping[str, Builder]
     heights: Mapping[type, int]
     changes: tuple[str, ...]
+    operations: Mapping[str, Operation]
     probe: str = "noise"
     _built: dict[tuple[str | Formula, ...], Formula] = field(default_factory=dict, repr=False, compare=False)
 
@@ -81,6 +84,20 @@ class Grammar:
                 self._built[key] = build(*args) if build else constant(float(node.name))
             stack.append(self._built[key])
         return stack.pop()
+
+    def tree(self, formula: Formula) -> list[gp.Primitive | gp.Terminal] | None:
+        """Return a tree that stands for the formula, up to the order of arguments; None where the grammar has none."""
+        if formula.is_constant:
+            return [self.node(formula.text)]
+        operation = formula.head
+        if not isinstance(operation, Operation):
+            return [self.pset.mapping[formula.text]] if formula.text in self.pset.mapping else None
+        for args in (formula.args, formula.args[::-1]) if operation.commutative else (formula.args,):
+            name = f"{operation.name}: {', '.join(_type_name(_CONSTANT if a.is_constant else a.kind) for a in args)}"
+            if name in self.builders:
+                trees = [self.tree(arg) for arg in args]
+                return None if None in trees else [self.pset.mapping[name], *(n for tree in trees for n in tree or ())]
+        return None
 
     def node(self, name: str) -> gp.Primitive | gp.Terminal:
         """Return the node of a name; the name of a number that the primitive set lacks is a constant of its own.
@@ -142,7 +159,7 @@ def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPER
     `table` has statistics of the network: columns of a table, params, and so on. The grammar combines them and
     constants by every operation on numbers of the network, as symbolic regression does.
     """
-    build = _Builder(TABULAR, str(NET), "")
+    build = _Builder(TABULAR, str(NET), "", operations)
     for formula in table:
         build.terminal(formula.text, str(NET), formula)
     _add_constants(build)
@@ -169,8 +186,8 @@ def grammar(
 class _Builder:
     """A grammar in the making. Each kind has a Python class of its own, because DEAP's typed trees need one."""
 
-    def __init__(self, name: str, returns: str, probe: str) -> None:
-        self.probe = probe
+    def __init__(self, name: str, returns: str, probe: str, operations: Mapping[str, Operation]) -> None:
+        self.probe, self.operations = probe, operations
         self.types: dict[str, type] = {}
         self.pset = gp.PrimitiveSetTyped(name, [], self.type(returns))
         self.builders: dict[str, Builder] = {}
@@ -196,13 +213,13 @@ class _Builder:
                 and (usable := [p for p in self.pset.primitives[kind] if all(arg in heights for arg in p.args)])
             }
             if not found:
-                return Grammar(self.pset.name, self.pset, self.builders, heights, changes, self.probe)
+                return Grammar(self.pset.name, self.pset, self.builders, heights, changes, self.operations, self.probe)
             heights.update(found)
 
 
 def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
     """Return the grammar of every operation on every kind it takes, matrices by shape and role."""
-    build = _Builder("typed", str(NET), probe)
+    build = _Builder("typed", str(NET), probe, operations)
     for kind, formula in _typed_terminals(probe):
         build.terminal(str(formula), str(kind), formula)
     _add_constants(build)
@@ -257,13 +274,22 @@ def _stand_in(kind: Kind) -> Formula:
     return constant(2.0) if kind == _CONSTANT else Formula(head=statistic("params").head, kind=kind, text="x")
 
 
+#: The shapes with a row for each token of each sample. Their Gram matrices grow with the square of these, and would
+#: take most of the time of a run.
+BY_SAMPLE = ("act", "attn")
+
+
 def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...], Builder]]:
     """Yield the kinds of arguments on which the grammar uses the operation; the first of them is `kind`."""
     derived = "." in kind.shape
+    if operation.derives == "gram" and kind.shape in BY_SAMPLE:
+        return
     if operation.arity == 1:
         candidates: list[tuple[Kind, ...]] = [(kind,)]
         if operation.name == "identity" or (derived and operation.family == "derive"):
             return
+        if operation.family == "spectrum" and kind.shape.endswith(".gram"):
+            return  # the squares of singular values that it has of the matrix itself
     else:
         candidates = [] if derived else [(kind, kind)]
         if operation.family == "binary" and kind.level != "matrix":
@@ -285,7 +311,7 @@ def _auto_prox(operations: Mapping[str, Operation], probe: str) -> Grammar:
     tensor is averaged. Where the first unary gives a number, the second is an element-wise one. The binary acts on the
     two numbers of a layer.
     """
-    build = _Builder("auto-prox", "Net", probe)
+    build = _Builder("auto-prox", "Net", probe, operations)
     unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]
     average, binaries = operations["mean"], [operations[name] for name in dict.fromkeys(AUTO_PROX_BINARIES)]
     for name, of in terminals(probe):

@@ -9,21 +9,25 @@ from typing import Any
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
 from autoprox.evolve.fitness import Invalid, Judgement
+from autoprox.evolve.front import Front, Member
 from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.evolve.strategies import STRATEGIES
 from autoprox.evolve.variation import generator
+from autoprox.primitives.text import parse
 
 
-def found(breeder: Breeder, size: int, rng: random.Random) -> list[Individual]:
-    """Return the first population: `size` random individuals, valid and distinct, best first.
+def found(breeder: Breeder, size: int, rng: random.Random, founders: int = 1) -> list[Individual]:
+    """Return the first population: the `size` best, valid and distinct, of `founders` times as many random individuals.
+
+    Where these have too few, as many are drawn again, up to fifty times.
 
     Raises:
-        SettingsError: fifty times as many random individuals have too few among them.
+        SettingsError: all of them have too few.
     """
     population: list[Individual] = []
     for _ in range(50):
-        newcomers = [breeder.founder(rng) for _ in range(size)]
+        newcomers = [breeder.founder(rng) for _ in range(founders * size)]
         breeder.evaluate(newcomers)
         population = best_distinct([*population, *newcomers], size)
         if len(population) == size:
@@ -49,7 +53,7 @@ def evolve(
     for generation in range(len(journal.records), settings.generations + 1):
         rng = generator(settings.seed, generation)
         if generation == 0:
-            population = found(breeder, settings.population, rng)
+            population = found(breeder, settings.population, rng, settings.founders)
         else:
             population = refine(strategy(population, breeder, settings.retries, rng), breeder, rng)
         record = _record(generation, population, breeder)
@@ -72,13 +76,14 @@ def _record(generation: int, population: Sequence[Individual], breeder: Breeder)
             "validation": breeder.on_validation(best),
         },
         "unique": len(breeder.memo),
+        "front": [[member.size, member.joint, member.text] for member in breeder.front],
         "population": [[node.name for node in individual] for individual in population],
         "judged": [[text, o.reason if isinstance(o, Invalid) else [o.joint, *o.taus]] for text, o in outcomes],
     }
 
 
 def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[Individual]:
-    """Return the population of the journal's last generation, and fill the breeder's memo as it was then.
+    """Return the population of the journal's last generation, and fill the breeder's memo and front as they were then.
 
     Raises:
         JournalError: the journal lacks a fitness that this version would have written.
@@ -88,8 +93,11 @@ def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[
         for text, outcome in generation["judged"]:
             valid = isinstance(outcome, list)
             breeder.memo[text] = Judgement(tuple(outcome[1:]), outcome[0]) if valid else Invalid(outcome)
+            if valid:
+                breeder.pieces.add(parse(text, breeder.grammar.operations))
     if not generations:
         return []
+    breeder.front = Front(Member(*member) for member in generations[-1]["front"])
     trees = [breeder.grammar.read(names) for names in generations[-1]["population"]]
     population = [Individual(tree, breeder.grammar.formula(tree)) for tree in trees]
     for individual in population:
@@ -115,7 +123,7 @@ def check_generations(journal: Journal) -> None:
 
 def _is_generation(record: Mapping[str, Any]) -> bool:
     """Return whether a line has what the loop goes on from: trees by the names of their nodes, outcomes by formula."""
-    population, judged, best = record.get("population"), record.get("judged"), record.get("best")
+    population, judged, best, front = (record.get(name) for name in ("population", "judged", "best", "front"))
     return (
         isinstance(best, dict)
         and {"formula", "joint", "validation"} <= best.keys()
@@ -123,6 +131,8 @@ def _is_generation(record: Mapping[str, Any]) -> bool:
         and isinstance(population, list)
         and bool(population)
         and all(isinstance(tree, list) and all(isinstance(name, str) for name in tree) for tree in population)
+        and isinstance(front, list)
+        and all(isinstance(member, list) and [*map(type, member)] == [int, float, str] for member in front)
         and isinstance(judged, list)
         and all(isinstance(entry, list) and len(entry) == 2 and _is_outcome(*entry) for entry in judged)
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
-from autoprox.evolve.sums import renumbered, weighted_sum
+from autoprox.evolve.sums import renumbered, weighted_sums
 from autoprox.evolve.variation import tournament
 
 
@@ -31,18 +31,19 @@ def none(population: list[Individual], breeder: Breeder, rng: random.Random) -> 
 
 
 def sums(population: list[Individual], breeder: Breeder, rng: random.Random) -> list[Individual]:
-    """Add weighted sums of two formulas, then search the numbers of the best.
+    """Add weighted sums, then search the numbers of the best formula.
 
     ::
 
-        repeat for a fifth of the population: child ← the best weighted sum of a parent (tournament of 3) and a mate
+        parents ← the best, and a tenth of the population by tournaments of 3
+        children ← the two best weighted sums of each parent and a short formula that was judged before
         population ← the best distinct of population and children
         tried ← the best formula, with each of its numbers changed in turn
         population ← the best distinct of population and tried
     """
     size = len(population)
-    parents = tournament(population, max(1, size // 5), 3, rng)
-    children = [child for parent in parents if (child := weighted_sum(parent, population, breeder, rng))]
+    parents = [population[0], *tournament(population, size // 10, 3, rng)]
+    children = [child for parent in parents for child in weighted_sums(parent, breeder, rng)]
     breeder.evaluate(children)
     population = best_distinct([*population, *children], size)
     tried = list(renumbered(population[0], breeder))
@@ -53,5 +54,7 @@ def sums(population: list[Individual], breeder: Breeder, rng: random.Random) -> 
 #: The refinements by name.
 REFINEMENTS: dict[str, Refinement] = {
     "none": Refinement(none, "nothing"),
-    "sums": Refinement(sums, "weighted sums of two formulas, and a local search of the best one's numbers", sums=True),
+    "sums": Refinement(
+        sums, "weighted sums with short formulas tried before, and a local search of the best one's numbers", sums=True
+    ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from autoprox.evolve.grammar import GRAMMARS, TABULAR
+from autoprox.evolve.grammar import GRAMMARS, MAX_NODES, TABULAR
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.strategies import STRATEGIES
@@ -25,6 +25,8 @@ class EvolutionSettings:
     that are cubic in the width (singular values, Gram matrices). `own_operations` names the vocabulary's operations
     that are not built in. `held_out` are further tasks, `benchmark:task`, on which the result alone is judged, at the
     end; `benchmarks` has theirs too. `refine` names what is tried on a population after each generation.
+    `max_nodes` is how many nodes a tree has at most. The first population is the best of `founders` times as many
+    random formulas.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -32,7 +34,7 @@ class EvolutionSettings:
 
     benchmarks: tuple[tuple[str, str], ...]
     tasks: tuple[str, ...]
-    generations: int = 200
+    generations: int = 60
     population: int = 30
     seed: int = 0
     grammar: str = "typed"
@@ -44,10 +46,19 @@ class EvolutionSettings:
     weights: tuple[float, ...] = ()
     own_operations: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
-    refine: str = "none"
+    refine: str = "sums"
+    max_nodes: int = MAX_NODES
+    founders: int = 10
 
     def __post_init__(self) -> None:
-        for name, lowest in (("generations", 0), ("population", 4), ("seed", 0), ("retries", 0), ("batch", 1)):
+        for name, lowest in (
+            ("generations", 0),
+            ("population", 4),
+            ("seed", 0),
+            ("retries", 0),
+            ("batch", 1),
+            ("max_nodes", 3),
+        ):
             value = getattr(self, name)
             if type(value) is not int or value < lowest:
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")

@@ -13,7 +13,7 @@ from autoprox.evolution import (
 )
 
 BENCHMARK = synthetic.benchmark(24)
-CHOICES: dict[str, Any] = {"generations": 3, "population": 5, "seed": 1}
+CHOICES: dict[str, Any] = {"generations": 3, "population": 5, "seed": 1, "founders": 1}
 
 
 def begin(out: Path, *benchmarks: Benchmark, **choices: Any) -> Path:

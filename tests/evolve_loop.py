@@ -45,7 +45,7 @@ class Dice:
 
 
 def settings(**choices: Any) -> EvolutionSettings:
-    return EvolutionSettings((), (), **{"generations": 12, "population": 8, **choices})
+    return EvolutionSettings((), (), **{"generations": 12, "population": 8, "refine": "none", "founders": 1, **choices})
 
 
 def run(path: Path, chosen: EvolutionSettings, until: int | None = None, judge: Any = None) -> Breeder:

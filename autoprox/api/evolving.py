@@ -89,7 +89,8 @@ def evolve(
     leave_out_benchmarks: BenchmarkLike | Sequence[BenchmarkLike] = (),
     generations: int | None = None, population: int | None = None, seed: int | None = None,
     grammar: str | None = None, strategy: str | None = None, refine: str | None = None, joint: str | None = None,
-    retries: int | None = None, batch: int | None = None, costly: bool | None = None,
+    max_nodes: int | None = None, founders: int | None = None, retries: int | None = None,
+    batch: int | None = None, costly: bool | None = None,
     operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1, executor: Executor | None = None,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Evolution:  # fmt: skip
@@ -111,8 +112,9 @@ def evolve(
         OperationError, ArchitectureError: the user's own operations or spaces cannot be loaded.
     """
     given = {"generations": generations, "population": population, "seed": seed, "grammar": grammar,
-             "strategy": strategy, "refine": refine, "joint": joint, "retries": retries, "batch": batch,
-             "costly": costly}  # fmt: skip
+             "strategy": strategy, "refine": refine, "joint": joint, "max_nodes": max_nodes,
+             "founders": founders, "retries": retries,
+             "batch": batch, "costly": costly}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     checked_workers(workers)
     known, references = known_operations(operations)

@@ -18,7 +18,7 @@ from autoprox.bench_cache.benchmarks.library import file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
 from autoprox.display.terminal import duration, make_table, number, numbers, progress_bar, redraws, say
-from autoprox.evolution import FINALISTS, EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
+from autoprox.evolution import EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.caption import data_inputs, made_inputs
@@ -150,8 +150,8 @@ def why_chosen(result: EvolutionResult) -> list[str]:
     if result.proxy.formula.text == result.fittest:
         return []
     return [
-        f"It has the highest validation τ of the {FINALISTS} best on the evolve split; the very best there was "
-        f"{result.fittest}"
+        "On validation it is the shortest that is as good as the best, within the noise; the very best on the evolve "
+        f"split was {result.fittest}"
     ]
 
 
@@ -170,9 +170,11 @@ def heading(settings: EvolutionSettings, out: Path, generations: int) -> Text:
 
 
 def result_parts(result: EvolutionResult, settings: EvolutionSettings) -> Iterator[str | Text | Table]:
-    """Yield the formula, why it was chosen, its report and the verdict, as texts and tables."""
+    """Yield the formula, why it was chosen, the front, the report and the verdict, as texts and tables."""
     yield Text.assemble("\n", ("formula", "bold"), f"  {result.proxy.formula.text}")
     yield from why_chosen(result)
+    if result.front:
+        yield _front_table(result)
     for split in dict.fromkeys(row.split for row in result.report.rows):
         yield _report_table(result.report, split, _title(split, settings))
     yield from verdict(result.report, "test" if result.finished else "validation")
@@ -184,6 +186,17 @@ def result_parts(result: EvolutionResult, settings: EvolutionSettings) -> Iterat
     yield result.looks
     if not result.finished:
         yield f"Interrupted after generation {result.generations}: the test split was not looked at."
+
+
+def _front_table(result: EvolutionResult) -> Table:
+    """Return the table of the front, the chosen formula in bold."""
+    title = "The best formula of each complexity (nodes) that no simpler one equals, by joint τ"
+    table = make_table(title, *numbers("complexity", "evolve", "validation"), "formula")
+    for row in result.front:
+        validation = "–" if row.validation is None else number(row.validation)
+        style = "bold" if row.formula == result.proxy.formula.text else ""
+        table.add_row(str(row.complexity), number(row.evolve), validation, Text(row.formula), style=style)
+    return table
 
 
 def next_steps(

@@ -39,6 +39,7 @@ def tell(run: Path) -> Page:
         Section("Beside structure", [*_taus(report, splits[-1]), _means(report, splits), _all_rows(report)]),
         Section("Scores and accuracy", list(_scatter(scores, splits[-1]))),
         Section("The formula", list(_formula(proxy))),
+        Section("Complexity and fitness", list(_front(record))),
         Section("Generations", list(_generations(generations))),
         Section("Settings and versions", list(_settings(run, settings))),
     ]
@@ -151,6 +152,30 @@ def _graph(proxy: Proxy) -> Callable[[], MatplotlibFigure]:
         return figure
 
     return picture
+
+
+def _front(record: Mapping[str, Any]) -> Iterator[Figure | Table]:
+    """Yield picture and table of the front: the best formula of each complexity that no simpler one equals."""
+    rows = record.get("front", [])
+    if not rows:
+        return
+    lines = {
+        "joint τ on evolve": [row["evolve"] for row in rows],
+        "joint τ on validation, of the same formula": [row["validation"] or float("nan") for row in rows],
+    }
+    yield Figure(
+        "front",
+        "The best formula of each complexity, in nodes, that no simpler one equals on evolve.",
+        f"Curves over complexity: joint τ on evolve rises from {shown(rows[0]['evolve'])} with {rows[0]['complexity']} "
+        f"nodes to {shown(rows[-1]['evolve'])} with {rows[-1]['complexity']}.",
+        lambda: curves([row["complexity"] for row in rows], lines, "complexity (nodes)", "Kendall τ"),
+    )
+    cells = [
+        [str(row["complexity"]), shown(row["evolve"]), shown(row["validation"]),
+         f"{row['formula']}{'  ← the result' if row['formula'] == record['formula'] else ''}"]
+        for row in rows
+    ]  # fmt: skip
+    yield Table("The front", ("complexity", "joint τ, evolve", "joint τ, validation", "formula"), cells)
 
 
 def _generations(rows: Sequence[Mapping[str, str]]) -> Iterator[Figure | Table]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
-from autoprox.evolution import FINALISTS, JOURNAL
+from autoprox.evolution import JOURNAL
 from autoprox.evolve import Journal, add_look, looks_so_far
 from autoprox.evolve.looks import formulas_looked_at
 from autoprox.primitives import OPERATIONS, Vocabulary
@@ -58,7 +58,12 @@ class Origin:
             return max(formulas_looked_at(self.run) if self.run else 1, 1)
         if not self.evolved_on(benchmark):
             return 1
-        return FINALISTS if split == "validation" else max(self._formulas(), 1)
+        return self._finalists() if split == "validation" else max(self._formulas(), 1)
+
+    def _finalists(self) -> int:
+        """Return how many formulas validation chose from; a run from before this was recorded had ten."""
+        finalists = self.provenance.get("finalists")
+        return finalists if isinstance(finalists, int) else 10
 
     def _formulas(self) -> int:
         """Return how many formulas the run judged; a run from before this was recorded has it in its journal."""

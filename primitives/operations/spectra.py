@@ -21,9 +21,16 @@ def squared_singular_values(x: Tensor) -> Tensor:
     scale = wide.abs().amax((-2, -1), keepdim=True).clamp(min=TINY)
     wide = wide / scale
     small = wide @ wide.mT if x.shape[-2] <= x.shape[-1] else wide.mT @ wide
-    values = torch.linalg.eigvalsh(small)
+    values = _eigenvalues(small)
     noise = values[..., -1:] * (max(x.shape[-2:]) * torch.finfo(values.dtype).eps)
-    return torch.where(values > noise, values, 0.0) * scale[..., 0].square()
+    return torch.where(values <= noise, 0.0, values) * scale[..., 0].square()
+
+
+def _eigenvalues(symmetric: Tensor) -> Tensor:
+    """Eigenvalues, ascending; NaN for a matrix with entries that are not finite, where LAPACK would give up on all."""
+    finite = symmetric.isfinite().all(-1).all(-1, keepdim=True)
+    values = torch.linalg.eigvalsh(torch.where(finite[..., None], symmetric, 0.0))
+    return torch.where(finite, values, torch.nan)
 
 
 def nuclear(x: Tensor) -> Tensor:
@@ -41,7 +48,7 @@ def effective_rank(x: Tensor) -> Tensor:
     sigma = squared_singular_values(x).sqrt()
     p = ratio(sigma, sigma.sum(-1, keepdim=True))
     rank = torch.special.entr(p).sum(-1).exp()
-    return torch.where(p.sum(-1) > 0, rank, 0.0).to(x.dtype)
+    return torch.where(p.sum(-1) == 0, 0.0, rank).to(x.dtype)
 
 
 def logdet(x: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,19 +26,15 @@ from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.evolution import (
-    FINALISTS,
     JOURNAL,
     SCORES,
     EvolutionResult,
     EvolutionWatcher,
-    choose,
     run_evolution,
 )
 from autoprox.evolve import (
     FORMULA,
     LOOKS,
-    Individual,
-    Invalid,
     Journal,
     Judge,
     Judgement,
@@ -45,10 +42,9 @@ from autoprox.evolve import (
     Task,
     assembly,
     fitness,
-    grammar,
 )
 from autoprox.evolve.grammar import terminals
-from autoprox.primitives import Formula, parse
+from autoprox.primitives import parse
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
 
 
@@ -166,36 +162,26 @@ def test_taus_in_provenance_and_report_are_those_of_the_benchmark(
     assert proxy.provenance["generations"] == CHOICES["generations"]
 
 
-def test_validation_chooses_among_the_finalists(whole: tuple[Path, EvolutionResult], home: Path) -> None:
+def test_the_front_is_of_all_that_was_judged_and_validation_chooses_from_it(
+    whole: tuple[Path, EvolutionResult], home: Path
+) -> None:
     out, result = whole
     judge = Judge([network_scorer(BENCHMARK, home / "statistics")], [Task(0, "size_kd"), Task(0, "shape_kd")])
     records = Journal.open(out / JOURNAL).records
-    outcomes = {text: outcome for record in records for text, outcome in record["judged"]}
-    made = grammar("typed")
-    last = [made.formula(made.read(names)) for names in records[-1]["population"]]
-    finalists = [Individual([], formula).canonical for formula in last]
-    assert all(formula.text in outcomes for formula in finalists)
-    joints = [o.joint if isinstance(o, Judgement) else -2 for o in judge.judge(finalists, "validation")]
-    assert result.proxy.formula == finalists[int(np.argmax(joints))]
-
-
-def test_it_is_validation_that_chooses_and_only_among_ten() -> None:
-    class Told:
-        def judge(self, formulas: Sequence[Formula], split: str) -> list[Any]:
-            assert split == "validation"
-            asked.append(len(formulas))
-            return [Judgement((), {"width": 0.3, "depth": 0.6}.get(f.text, 0.1)) for f in formulas[:-1]] + [Invalid("")]
-
-    def individual(text: str, joint: float) -> Individual:
-        made = Individual([], parse(text))
-        made.outcome, made.fitness.values = Judgement((joint,), joint), (joint, 1.0)
-        return made
-
-    asked: list[int] = []
-    texts = ["params", "width", "depth", *(f"flops * depth - {n} * width" for n in range(9))]
-    population = [individual(text, 0.9 - place / 100) for place, text in enumerate(texts)]
-    assert choose(Told(), population).text == "depth"  # type: ignore[arg-type]
-    assert asked == [FINALISTS]
+    outcomes = [
+        (parse(text).size, found[0]) for record in records for text, found in record["judged"] if found[0] != ""
+    ]
+    numbers = [(size, joint) for size, joint in outcomes if not isinstance(joint, str)]
+    for row in result.front:
+        (outcome,) = judge.judge([parse(row.formula)])
+        assert isinstance(outcome, Judgement)
+        assert (row.complexity, row.evolve) == (parse(row.formula).size, pytest.approx(outcome.joint))
+        assert all(joint <= row.evolve + 1e-9 for size, joint in numbers if size <= row.complexity)
+    assert [asdict(row) for row in result.front] == json.loads((out / "report.json").read_bytes())["front"]
+    best = max(row.validation for row in result.front if row.validation is not None)
+    (found,) = judge.judge([result.proxy.formula], "validation")
+    assert isinstance(found, Judgement)
+    assert found.joint > best - 0.1
 
 
 def test_a_run_stopped_in_any_way_leaves_the_best_so_far(tmp_path: Path) -> None:

@@ -305,3 +305,11 @@ def test_the_global_generator_is_left_alone_and_does_not_count() -> None:
     ended.set()
     other.join()
     assert disturbed == alone
+
+
+def test_the_costly_grammar_has_no_gram_matrices_of_tokens_and_no_spectra_of_gram_matrices() -> None:
+    names = list(grammar("typed", costly=True).builders)
+    assert any(name.startswith("gram: Matrix(weight of") for name in names)
+    assert any(name.startswith("effective_rank: Matrix(act of") for name in names)
+    assert not any(name.startswith(("gram: Matrix(a", "matmul: Matrix(a")) for name in names)
+    assert not any(name.startswith(("nuclear: Matrix(weight.gram", "logdet: Matrix(weight.gram")) for name in names)

@@ -109,7 +109,7 @@ def test_children_compete_with_the_best_so_far() -> None:
     breeder = Breeder(MADE["typed"], dice)  # type: ignore[arg-type]
     before = found(breeder, chosen.population, rng)
     STRATEGIES["elitist"].function(before, breeder, chosen.retries, rng)
-    assert len(dice.rivals) == 3
+    assert len(dice.rivals) == 1 + chosen.retries
     assert dice.rivals[0] == [individual.outcome for individual in before]
     assert all(len({rival.taus for rival in rivals}) == chosen.population for rivals in dice.rivals)
     worst = [min(rival.joint for rival in rivals) for rivals in dice.rivals]
@@ -117,7 +117,7 @@ def test_children_compete_with_the_best_so_far() -> None:
     assert worst[0] < worst[-1]
 
 
-@every_way
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "niches"])  # it keeps families' best
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize("joint", [lambda parent: -1.0, lambda parent: None], ids=["worse", "invalid"])
 def test_a_child_that_beats_nobody_does_not_enter_and_is_varied_again_so_often(
@@ -149,7 +149,7 @@ def test_a_better_child_enters_at_once(strategy: str) -> None:
 
 def test_auto_prox_keeps_a_child_no_worse_than_its_parent() -> None:
     before, parents = population(40), []
-    breeder = Fixed(lambda parent: parents.append(parent) or parent.fitness.values[0])
+    breeder = Fixed(lambda parent: parents.append(parent) or parent.outcome.joint)
     after = STRATEGIES["auto-prox"].function(before, breeder, 1, generator(0))
     assert breeder.children == len(before)
     assert after != before
@@ -318,7 +318,7 @@ def test_a_generation_that_lacks_something_is_named_by_its_line(
 
 def test_what_is_in_the_journal(journal: list[dict[str, Any]]) -> None:
     for number, record in enumerate(journal):
-        assert list(record) == ["generation", "best", "unique", "population", "judged"]
+        assert list(record) == ["generation", "best", "unique", "front", "population", "judged"]
         assert list(record["best"]) == ["formula", "joint", "validation"]
         assert record["generation"] == number
     outcome = Dice().outcome(journal[-1]["best"]["formula"], "validation")

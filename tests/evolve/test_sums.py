@@ -14,9 +14,11 @@ from autoprox.evolution import JOURNAL, EvolutionWatcher, run_evolution, start_e
 from autoprox.evolve import TABULAR, Breeder, EvolutionSettings, Judgement, SettingsError, grammar
 from autoprox.evolve.assembly import assembled_grammar, assembled_judge
 from autoprox.evolve.loop import found
-from autoprox.evolve.sums import renumbered, weighted_sum
-from autoprox.evolve.variation import generator
-from autoprox.primitives import FormulaError
+from autoprox.evolve.pieces import FORMS
+from autoprox.evolve.sums import renumbered, weighted_sums
+from autoprox.evolve.variation import generator, grow
+from autoprox.primitives import FormulaError, parse
+from autoprox.primitives.canonical import canonical
 
 SIZES = {"generations": 5, "population": 6, "grammar": TABULAR}
 
@@ -41,9 +43,9 @@ def test_the_best_weight_is_found_whatever_the_scales() -> None:
     small, large = of_one["small"], of_one["large"]
     assert small is not None
     assert large is not None
-    sums = [weighted_sum(small, [large], breeding, random.Random(seed)) for seed in range(12)]
-    made = [each for each in sums if each is not None]
-    breeding.evaluate([*made, small])
+    breeding.evaluate([small, large])
+    made = [each for seed in range(12) for each in weighted_sums(small, breeding, random.Random(seed))]
+    breeding.evaluate(made)
     assert isinstance(small.outcome, Judgement)
     best = max(each.outcome.joint for each in made if isinstance(each.outcome, Judgement))
     assert best > 0.9 > 0.7 > small.outcome.joint
@@ -60,12 +62,39 @@ def test_a_sum_is_rated_as_it_is_judged() -> None:
         return joint(scores, split)
 
     breeding.judge.joint = watched  # type: ignore[method-assign]
-    sums = [each for seed in range(10) if (each := weighted_sum(population[0], population, breeding, generator(seed)))]
+    sums = [each for seed in range(10) for each in weighted_sums(population[0], breeding, generator(seed))[:1]]
     breeding.judge.joint = joint  # type: ignore[method-assign]
     breeding.evaluate(sums)
     judged = [each.outcome.joint for each in sums if isinstance(each.outcome, Judgement)]
-    assert len(judged) > 5
+    assert len(judged) > 4
     assert np.mean([rating == pytest.approx(value) for rating, value in zip(rated, judged, strict=False)]) > 0.7
+
+
+def test_a_piece_that_ranks_nothing_alone_is_found_by_what_is_left_unexplained() -> None:
+    breeding = breeder()
+    names = ["column[large]", "square(column[large])", "column[small]", "sqrt(column[large])"]
+    for name in names:
+        breeding.pieces.add(parse(name))
+    (large,) = breeding.judge.scores([parse("column[large]")], "evolve")
+    terms = breeding.pieces.terms(large[0], breeding.judge, 5)
+    assert terms[0].formula.text == "column[small]"
+    assert terms[0].agreement > 0.9
+    assert abs(terms[-1].agreement) < 0.3
+    (small,) = breeding.judge.scores([parse("column[small]")], "evolve")
+    assert terms[0].scores == pytest.approx(FORMS[terms[0].form](small[0]))
+
+
+def test_every_formula_of_a_grammar_has_a_tree() -> None:
+    for made in (grammar("typed", costly=True), breeder().grammar):
+        rng, trees = generator("trees"), 0
+        for _ in range(60):
+            formula = made.formula(grow(made, made.pset.ret, 2, 6, rng))
+            tree = made.tree(canonical(formula))
+            trees += tree is not None
+            assert tree is None or canonical(made.formula(made.read([node.name for node in tree]))) == canonical(
+                formula
+            )
+        assert trees > 40
 
 
 def test_numbers_are_written_and_read_back() -> None:

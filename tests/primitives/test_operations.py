@@ -308,3 +308,13 @@ def test_auto_prox_vocabulary() -> None:
     published = {0: "log", 2: "abs", 8: "fro", 12: "sigmoid", 14: "sqrt", 16: "minmax", 18: "std", 19: "identity"}
     assert {number: AUTO_PROX_UNARIES[number] for number in published} == published
     assert AUTO_PROX_BINARIES[:3] == ("add", "sub", "mul")
+
+
+@pytest.mark.parametrize("name", ["nuclear", "spectral", "effective_rank", "logdet"])
+def test_a_matrix_that_is_not_finite_has_no_spectrum_and_spoils_no_other(name: str) -> None:
+    matrices = torch.randn(3, 8, 5, generator=torch.Generator().manual_seed(0))
+    whole = OPERATIONS[name].function(matrices.clone())
+    matrices[1, 0, 0] = torch.inf
+    found = OPERATIONS[name].function(matrices)
+    assert found[1].isnan()
+    assert found[[0, 2]].tolist() == whole[[0, 2]].tolist()

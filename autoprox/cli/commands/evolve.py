@@ -25,6 +25,7 @@ from autoprox.display.evolution import next_steps, resume_command
 from autoprox.display.terminal import make_console, say, show
 from autoprox.evolution import JOURNAL, read_settings
 from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
+from autoprox.evolve.assembly import SMALL_BATCH
 from autoprox.vocabulary import as_options
 
 _DEFAULTS = EvolutionSettings((), ())
@@ -94,14 +95,33 @@ _DEFAULTS = EvolutionSettings((), ())
     help=f"What is tried on the population after each generation. {meanings(REFINEMENTS)}",
 )
 @click.option(
+    "--max-nodes", type=int, default=_DEFAULTS.max_nodes, show_default=True, help="Nodes of a formula at most."
+)
+@click.option(
+    "--founders",
+    type=int,
+    default=_DEFAULTS.founders,
+    show_default=True,
+    help="The first population is the best of so many times as many random formulas.",
+)
+@click.option(
     "--retries",
     type=int,
     default=_DEFAULTS.retries,
     show_default=True,
     help="How often a rejected child is varied again.",
 )
-@click.option("--batch", type=int, default=_DEFAULTS.batch, show_default=True, help="Samples that the networks run on.")
-@click.option("--costly", is_flag=True, help="Also evolve with singular values and Gram matrices: much slower.")
+@click.option(
+    "--batch",
+    type=int,
+    default=_DEFAULTS.batch,
+    help=f"Samples that the networks run on.  [default: {_DEFAULTS.batch}; {SMALL_BATCH} for small networks]",
+)
+@click.option(
+    "--costly/--no-costly",
+    help="Evolve with ranks, patterns, singular values and Gram matrices too: much slower for large networks.  "
+    "[default: for small networks]",
+)
 @operations_option
 @spaces_option
 @workers_option
