@@ -14,11 +14,13 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, pinned
 from autoprox.primitives import Vocabulary
 from autoprox.proxy import any_proxy
+from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import SearchError
 from autoprox.search.latency import LatencySetup
 from autoprox.search.limits import Limits
 from autoprox.search.on_benchmark import of_one_network
+from autoprox.search.proxy_input import input_of_proxies
 from autoprox.search.run import SearchPlan, read_plan
 from autoprox.search.strategies import SearchSettings
 
@@ -60,7 +62,8 @@ def make_plan(given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
         SearchError, BenchmarkError, ArchitectureError, ProxyError, FormulaError: as for `SearchPlan`.
     """
     choices = {**DEFAULTS, **given}
-    if choices["proxy"] is None:
+    proxies = _proxies(choices["proxy"], operations)
+    if not proxies:
         raise ArgumentError("search with what? Name a --proxy: `autoprox proxies` lists the shipped ones")
     on_bench, own = choices["benchmark"] is not None, own_space(choices["space"])
     if (choices["space"] is not None) == on_bench and not own:
@@ -69,17 +72,36 @@ def make_plan(given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
     benchmark = benchmarks(choices["benchmark"], own)[0] if on_bench else None
     tasks = tuple(texts(choices["tasks"]))
     return SearchPlan(
-        proxy=any_proxy(choices["proxy"], operations),
+        proxy=proxies[0],
+        others=proxies[1:],
         settings=_settings(choices, on_bench),
         latency=_latency(choices),
         space=None if on_bench else choices["space"],
-        spec=spec if not on_bench or any(name in given for name in _OF_SPEC) else None,
+        spec=_spec(given, None if on_bench else pinned(choices["space"]), proxies, spec),
         benchmark=benchmark,
         tasks=tasks,
         split=choices["split"],
         samples=choices["batch"],
         batch_data=_images(given, spec, benchmark, tasks, choices["batch"]),
     )
+
+
+def _spec(
+    given: Mapping[str, Any], space: str | None, proxies: Sequence[AnyProxy], spec: InputSpec
+) -> InputSpec | None:
+    """Return what the networks of a space read: as given, else as in the proxy's benchmark, else the default."""
+    if any(name in given for name in _OF_SPEC):
+        return spec
+    if space is None:
+        return None  # the benchmark says it
+    known = input_of_proxies(space, proxies)
+    return spec if known is None else known[0]
+
+
+def _proxies(given: Any, operations: Vocabulary) -> tuple[AnyProxy, ...]:
+    """Return the proxy that is given, or all of a sequence."""
+    wanted = given if isinstance(given, list | tuple) else () if given is None else (given,)
+    return tuple(any_proxy(each, operations) for each in wanted)
 
 
 def _settings(choices: Mapping[str, Any], on_bench: bool) -> SearchSettings:
@@ -163,7 +185,7 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
         "latency_threads": latency.threads,
         "space": plan.space,
         "benchmark": record["benchmark"],
-        "proxy": record["proxy"],
+        "proxy": [record["proxy"], *record.get("others", ())],
         "tasks": plan.tasks,
         "split": plan.split,
         "batch": plan.samples,
@@ -177,7 +199,7 @@ def _comparable(
     """Return an argument's value in the form that `_stored_choices` gives it."""
     choice = given[name]
     if name == "proxy":
-        return any_proxy(choice, operations).text
+        return [each.text for each in _proxies(choice, operations)]
     if name == "benchmark":
         benchmark = benchmarks(choice, spaces)[0]
         return [benchmark.name, hashlib.sha256(benchmark.to_bytes()).hexdigest()]

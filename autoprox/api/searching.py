@@ -120,7 +120,8 @@ class Search(KeptResult):
 
 
 def search(
-    space: str | None = None, proxy: ProxyLike | None = None, *, benchmark: BenchmarkLike | None = None,
+    space: str | None = None, proxy: ProxyLike | Sequence[ProxyLike] | None = None, *,
+    benchmark: BenchmarkLike | None = None,
     tasks: str | Sequence[str] | None = None, split: str | None = None,
     budget: int | None = None, seed: int | None = None, strategy: str | None = None,
     population: int | None = None, tournament: int | None = None,
@@ -139,8 +140,8 @@ def search(
 
     `space` is a name or a space of your own, FILE.py:NAME. With a `benchmark` (itself, a name or a file), the search is
     among its architectures of the `split`, and the choice is judged on the `tasks`. `proxy` is what PROXY means on the
-    command line, or an object: a `Proxy`, a formula, a function of an untrained network. `budget` (500) architectures
-    are scored.
+    command line, or an object: a `Proxy`, a formula, a function of an untrained network; a list of them votes by rank.
+    `budget` (500) architectures are scored.
 
     `pareto` True finds a front of two objectives or more (score, params, flops, activations, latency). `max_latency` is
     in seconds; latency is measured on `latency_device` with `latency_batch` images and `latency_threads` threads.

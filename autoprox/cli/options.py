@@ -106,4 +106,4 @@ def given_options(context: click.Context) -> set[str]:
 
 def typed_command(context: click.Context) -> str:
     """Return the command as it was typed, without the path of the program."""
-    return shlex.join(["autoprox", *context.find_object(list)]) if context.find_object(list) else "autoprox"
+    return shlex.join(["autoprox", *(context.find_object(list) or [])])

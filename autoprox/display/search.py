@@ -21,10 +21,12 @@ from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, g
 from autoprox.display.front import front_table, latency
 from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
 from autoprox.evolve import kendall
+from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
 from autoprox.search.loop import SearchProgress, SearchResult
 from autoprox.search.on_benchmark import Choice, Verdict
+from autoprox.search.proxy_input import input_of_proxies
 from autoprox.search.region import describe_spec
 from autoprox.search.run import SearchOutcome, SearchPlan
 
@@ -89,18 +91,26 @@ def heading(plan: SearchPlan, out: Path | None) -> str:
     else:
         assert plan.spec is not None
         assert plan.space is not None
-        where = f"space {get_space(plan.space).name} ({describe_spec(plan.spec)})"
-    named = plan.proxy.name not in ("", plan.proxy.text)
-    name = f"{plan.proxy.name}: " if named else ""
-    ran_on = f", on {_samples(plan.batch)}" if "data" in plan.proxy.probes else ""
+        known = input_of_proxies(plan.space, plan.proxies)
+        of_proxy = f", as in the proxy's benchmark {known[1]}" if known is not None and known[0] == plan.spec else ""
+        where = f"space {get_space(plan.space).name} ({describe_spec(plan.spec)}{of_proxy})"
+    proxies = "\n".join(_told(plan, proxy) for proxy in plan.proxies)
+    votes = f"\n{len(plan.proxies)} proxies vote: the score is the mean of their ranks, 1 for the best by all"
     return (
         f"autoprox search{f' → {out}' if out else ''}\n"
-        f"proxy {name}{plan.proxy.text}{ran_on}\n"
+        f"{proxies}{votes if plan.others else ''}\n"
         f"{where}, {settings.limits}\n"
         f"strategy {settings.strategy}, budget {settings.budget}, seed {settings.seed}"
         + (f"\nobjectives {', '.join(settings.objectives)}" if plan.of_several else "")
         + (f"\nlatency is {plan.latency}" if plan.latency else "")
     )
+
+
+def _told(plan: SearchPlan, proxy: AnyProxy) -> str:
+    """Return a proxy's name and text, and what networks run on where it reads images."""
+    name = f"{proxy.name}: " if proxy.name not in ("", proxy.text) else ""
+    ran_on = f", on {_samples(plan.batch)}" if "data" in proxy.probes else ""
+    return f"proxy {name}{proxy.text}{ran_on}"
 
 
 def _samples(batch: Batch) -> str:
@@ -231,9 +241,13 @@ def _verdict_remarks(plan: SearchPlan, benchmark: Benchmark, verdicts: Sequence[
     tied = {c.by: c.tied for verdict in verdicts for c in verdict.choices if c.tied > 1}
     for by, count in tied.items():
         yield f"Up to {count} architectures are first alike by {by}: accuracy and rank are their means."
-    evolved_on = plan.proxy.provenance.get("benchmarks")
-    if isinstance(evolved_on, list) and benchmark.name in evolved_on and plan.split != "test":
+    evolved_on = [name for proxy in plan.proxies for name in _names(proxy.provenance.get("benchmarks"))]
+    if benchmark.name in evolved_on and plan.split != "test":
         yield (
             f"This proxy was evolved on {benchmark.name}: only --split test judges it on architectures "
             "that it has not seen."
         )
+
+
+def _names(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

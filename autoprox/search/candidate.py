@@ -19,7 +19,7 @@ class Candidate:
 
     `key` is the space's line of text for the architecture. `score` is None before the candidate is scored. It stays
     None where the proxy has no score for the architecture; `problem` then says why. `latency` are the seconds of a
-    forward pass, where a search measures them.
+    forward pass, where a search measures them. Where several proxies vote, `votes` are their scores (see `votes`).
     """
 
     arch: Any
@@ -32,6 +32,7 @@ class Candidate:
     score: float | None = None
     problem: str = ""
     latency: float | None = None
+    votes: tuple[float, ...] = ()
 
     @property
     def fitness(self) -> float:

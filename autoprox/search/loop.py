@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from autoprox.search.candidate import Candidate, SearchError
 from autoprox.search.pareto import pareto_front
 from autoprox.search.scorer import CandidateScorer
+from autoprox.search.votes import counted
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class StoredScore:
     score: float | None
     problem: str = ""
     latency: float | None = None
+    votes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ def score_proposals(
     best: Candidate | None = None
     try:
         while len(history) < budget:
-            proposals = propose(history)[: budget - len(history)]
+            so_far = counted(history)
+            proposals = propose(so_far)[: budget - len(history)]
             if not proposals:
-                return SearchResult(tuple(history), exhausted=True)
+                return SearchResult(tuple(so_far), exhausted=True)
             recalled = _recalled(proposals, stored[len(history) :], len(history))
             for number, candidate in enumerate((*recalled, *scorer(proposals[len(recalled) :]))):
                 if number >= len(recalled):
@@ -80,13 +83,13 @@ def score_proposals(
                 history.append(candidate)
                 best = candidate if best is None or candidate.fitness > best.fitness else best
                 on_progress(SearchProgress(len(history), budget, best if best.score is not None else None))
-            if best is None or best.score is None:
+            if all(candidate.score is None and not candidate.votes for candidate in history):
                 raise SearchError(f"none of the first {len(history)} architectures has a score: {history[0].problem}")
     except KeyboardInterrupt:
         if not history:
             raise
-        return SearchResult(tuple(history), finished=False)
-    return SearchResult(tuple(history))
+        return SearchResult(tuple(counted(history)), finished=False)
+    return SearchResult(tuple(counted(history)))
 
 
 def _recalled(proposals: Sequence[Candidate], stored: Sequence[StoredScore], before: int) -> list[Candidate]:
@@ -99,5 +102,12 @@ def _recalled(proposals: Sequence[Candidate], stored: Sequence[StoredScore], bef
                 "was it written with other settings or by another version of autoprox? Start a new search"
             )
     return [
-        replace(proposal, score=known.score, problem=known.problem, latency=known.latency) for proposal, known in pairs
+        replace(
+            proposal,
+            score=known.score,
+            problem=known.problem,
+            latency=known.latency,
+            votes=tuple(known.votes),
+        )
+        for proposal, known in pairs
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -19,9 +20,10 @@ from autoprox.search.candidate import Candidate, SearchError
 from autoprox.search.latency import Clock, LatencySetup, timed_scorer
 from autoprox.search.limits import Limits
 from autoprox.search.loop import SearchProgress, SearchResult, StoredScore, score_proposals
-from autoprox.search.proxies import ProxyLike, as_proxy, reads_columns, reads_structure_only
-from autoprox.search.scorer import ArchitectureScorer, CandidateScorer, table_scorer
+from autoprox.search.proxies import ProxyLike, as_proxies, reads_columns, reads_structure_only
+from autoprox.search.scorer import CandidateScorer, network_scorer, table_scorer
 from autoprox.search.strategies import DRAWN_TOGETHER, SearchSettings
+from autoprox.search.votes import voting_scorer
 
 #: Which architectures of a benchmark a search may look at: all, or those of a split.
 OFFERS = ("all", *SPLITS)
@@ -93,7 +95,7 @@ def offered(benchmark: Benchmark, split: str, limits: Limits) -> list[Candidate]
 
 def search_benchmark(
     benchmark: Benchmark,
-    proxy: ProxyLike,
+    proxy: ProxyLike | Sequence[ProxyLike],
     settings: SearchSettings,
     *,
     split: str = "all",
@@ -123,7 +125,7 @@ def search_benchmark(
     def propose(history: Sequence[Candidate]) -> list[Candidate]:
         return order[len(history) : len(history) + DRAWN_TOGETHER]
 
-    budget, found = min(settings.budget, len(order)), as_proxy(proxy, batch)
+    budget = min(settings.budget, len(order))
     space = None if benchmark.space is None else get_space(benchmark.space)
 
     def timed(scorer: CandidateScorer) -> CandidateScorer:
@@ -132,20 +134,29 @@ def search_benchmark(
         clock = Clock(space, benchmark.spec, latency or LatencySetup())
         return timed_scorer(scorer, clock, settings.limits.max_latency)
 
-    if found.as_formula is not None and reads_columns(found):
-        from_table = timed(table_scorer(benchmark, found.as_formula))
-        return score_proposals(propose, from_table, budget, stored, on_scored, on_progress)
-    with ArchitectureScorer(found, space, benchmark.spec, batch, workers) as scorer:
-        return score_proposals(propose, timed(scorer), budget, stored, on_scored, on_progress)
+    with ExitStack() as stack:
+
+        def scorer_of(found: AnyProxy) -> CandidateScorer:
+            if found.as_formula is not None and reads_columns(found):
+                return table_scorer(benchmark, found.as_formula)
+            return network_scorer(stack, found, space, benchmark.spec, batch, workers)
+
+        chosen = timed(voting_scorer([scorer_of(found) for found in as_proxies(proxy, batch)]))
+        return score_proposals(propose, chosen, budget, stored, on_scored, on_progress)
 
 
 def check_benchmark(
-    benchmark: Benchmark, proxy: ProxyLike, settings: SearchSettings, split: str, batch: Batch
+    benchmark: Benchmark,
+    proxy: ProxyLike | Sequence[ProxyLike],
+    settings: SearchSettings,
+    split: str,
+    batch: Batch,
 ) -> list[Candidate]:
     """Return the architectures that `search_benchmark` would score, or raise what it would raise before it scores."""
     if settings.strategy != "random":
         raise SearchError(f"on a benchmark the strategy is random, not {settings.strategy}: mutants are not in it")
-    _check_computable(benchmark, as_proxy(proxy, batch))
+    for found in as_proxies(proxy, batch):
+        _check_computable(benchmark, found)
     _check_objectives(benchmark, settings)
     if benchmark.spec is not None:
         batch.check(benchmark.spec)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.primitives import Formula, statistic
 from autoprox.primitives.statistics import Terminal
@@ -31,6 +33,19 @@ def as_proxy(proxy: ProxyLike, batch: Batch) -> AnyProxy:
         )
     if found.halves_batch and batch.samples % 2:
         raise SearchError(f"weight_grad_batches halves the batch: it needs an even number, not {batch.samples}")
+    return found
+
+
+def as_proxies(proxy: ProxyLike | Sequence[ProxyLike], batch: Batch) -> tuple[AnyProxy, ...]:
+    """Return the proxies that are meant, one or several that vote, as `as_proxy` does each.
+
+    Raises:
+        SearchError: there are none, or two are the same.
+    """
+    found = tuple(as_proxy(each, batch) for each in (proxy if isinstance(proxy, list | tuple) else [proxy]))
+    texts = [each.text for each in found]
+    if not found or len(set(texts)) < len(texts):
+        raise SearchError(f"the proxies are {', '.join(texts) or 'none'}; name one, or several that differ")
     return found
 
 

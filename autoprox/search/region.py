@@ -86,6 +86,11 @@ class Region:
             return self.mutant(crossed)
         return self._noted(found)
 
+    def given(self, arch: Any) -> Candidate | None:
+        """Return the candidate of an architecture of the space; None where it is not new or not within the limits."""
+        found = unscored(self.space, arch, self.spec)
+        return None if found.key in self.seen or self.limits.violation(found) else self._noted(found)
+
     def _noted(self, found: Candidate) -> Candidate:
         self.seen.add(found.key)
         return found

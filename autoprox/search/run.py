@@ -69,6 +69,7 @@ class SearchJournal(Journal):
 class SearchPlan:
     """All that a search's result depends on: the proxy, the settings, and a space with its `spec`, or a benchmark.
 
+    With `others`, these proxies and `proxy` vote by rank (see `votes`).
     `tasks` (patterns) and `split` belong to a benchmark. `batch_data` are the bytes of a file of images (see
     `Batch.from_bytes`). Without them, the networks run on `samples` images of the benchmark, or Gaussian samples.
     `latency` says what latencies are measured with, where the settings name them; else it is None.
@@ -90,6 +91,7 @@ class SearchPlan:
     samples: int = 2
     batch_data: bytes | None = field(default=None, repr=False)
     latency: LatencySetup | None = None
+    others: tuple[AnyProxy, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.space is None) == (self.benchmark is None):
@@ -101,17 +103,22 @@ class SearchPlan:
                 raise SearchError("tasks and split are a benchmark's, and a space has none")
             object.__setattr__(self, "spec", self.spec or InputSpec())
             object.__setattr__(self, "space", pinned(self.space))
-            check_space(get_space(self.space), self.proxy, self.settings, self.spec or InputSpec(), self.batch)
+            check_space(get_space(self.space), self.proxies, self.settings, self.spec or InputSpec(), self.batch)
         if self.benchmark is not None:
             if self.spec is not None:
                 raise SearchError("a benchmark says what its networks read: leave out image size, channels, classes")
             check_benchmark(
-                of_one_network(self.benchmark, self.tasks), self.proxy, self.settings, self.split, self.batch
+                of_one_network(self.benchmark, self.tasks), self.proxies, self.settings, self.split, self.batch
             )
 
     def with_budget(self, budget: int) -> SearchPlan:
         """Return the plan of the same search with another budget."""
         return replace(self, settings=replace(self.settings, budget=budget))
+
+    @property
+    def proxies(self) -> tuple[AnyProxy, ...]:
+        """The proxy, or all that vote."""
+        return self.proxy, *self.others
 
     @property
     def of_several(self) -> bool:
@@ -139,6 +146,7 @@ class SearchPlan:
             "tasks": list(self.tasks),
             "split": self.split,
             "proxy": self.proxy.text,
+            **({"others": [each.text for each in self.others]} if self.others else {}),
             "samples": self.samples,
             "batch": None if self.batch_data is None else _sha256(self.batch_data),
             "settings": asdict(self.settings),
@@ -164,8 +172,9 @@ def start_search(plan: SearchPlan, out: Path) -> None:
         held = "a search" if (out / JOURNAL).exists() else "other files"
         resume = "go on with --resume, or " if (out / JOURNAL).exists() else ""
         raise SearchError(f"{out} already holds {held}; {resume}choose another --out")
-    if isinstance(plan.proxy, Proxy):  # a function of the zoo is known by its name
-        plan.proxy.save(out / PROXY_FILE)
+    for number, proxy in enumerate(plan.proxies):
+        if isinstance(proxy, Proxy):  # a function of the zoo is known by its name
+            proxy.save(out / _proxy_file(number))
     if plan.benchmark is not None:
         plan.benchmark.save(out / BENCHMARK_FILE)
     if plan.batch_data is not None:
@@ -189,7 +198,7 @@ def read_plan(out: Path, spaces: Sequence[str] = (), operations: Vocabulary = OP
         limits = Limits(**choices.pop("limits"))
         spec, benchmark, batch = stored["spec"], stored["benchmark"], stored["batch"]
         plan = SearchPlan(
-            proxy=_stored_proxy(out, stored["proxy"], operations),
+            proxy=_stored_proxy(out, 0, stored["proxy"], operations),
             settings=SearchSettings(limits=limits, **choices),
             space=None if stored["space"] is None else recorded_space(stored["space"], spaces),
             spec=None if spec is None else InputSpec(**spec),
@@ -199,22 +208,31 @@ def read_plan(out: Path, spaces: Sequence[str] = (), operations: Vocabulary = OP
             samples=stored["samples"],
             batch_data=None if batch is None else (out / BATCH_FILE).read_bytes(),
             latency=LatencySetup(**stored["latency"]) if "latency" in stored else None,
+            others=tuple(
+                _stored_proxy(out, number, text, operations) for number, text in enumerate(stored.get("others", ()), 1)
+            ),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise JournalError(f"{out / JOURNAL}: the plan on line 1 cannot be read ({error!r:.80})") from None
     now = plan.record()
-    for name, file in (("proxy", PROXY_FILE), ("benchmark", BENCHMARK_FILE), ("batch", BATCH_FILE)):
-        if now[name] != stored[name]:
+    files = {"proxy": PROXY_FILE, "others": _proxy_file(1), "benchmark": BENCHMARK_FILE, "batch": BATCH_FILE}
+    for name, file in files.items():
+        if now.get(name) != stored.get(name):
             raise SearchError(f"{out / file} is not what the search was started with; start again with another --out")
     return plan
 
 
-def _stored_proxy(out: Path, text: str, operations: Vocabulary) -> AnyProxy:
-    """Return the function that the journal names, or else the formula in the directory's proxy file."""
+def _proxy_file(number: int) -> str:
+    """Return the name of the file of a proxy: proxy.json, and of further ones proxy_2.json and so on."""
+    return PROXY_FILE if number == 0 else PROXY_FILE.replace(".", f"_{number + 1}.")
+
+
+def _stored_proxy(out: Path, number: int, text: str, operations: Vocabulary) -> AnyProxy:
+    """Return the function that the journal names, or else the formula in the directory's file of the proxy."""
     named = named_proxy(text)
     if named is not None and named.as_formula is None:
         return named
-    return Proxy.load(out / PROXY_FILE, operations)
+    return Proxy.load(out / _proxy_file(number), operations)
 
 
 def run_search(
@@ -244,7 +262,9 @@ def run_search(
 
         def append(candidate: Candidate) -> None:
             latency = {} if candidate.latency is None else {"latency": candidate.latency}
-            journal.append({"key": candidate.key, "score": candidate.score, "problem": candidate.problem, **latency})
+            votes = {"votes": candidate.votes} if candidate.votes else {}
+            line = {"key": candidate.key, "score": candidate.score, "problem": candidate.problem}
+            journal.append({**line, **latency, **votes})
 
         outcome = _carry_on(plan, workers, stored, append, on_progress)
         write_results(plan, outcome, out, top)
@@ -262,7 +282,7 @@ def _carry_on(
         benchmark = of_one_network(plan.benchmark, plan.tasks)
         result = search_benchmark(
             benchmark,
-            plan.proxy,
+            plan.proxies,
             plan.settings,
             split=plan.split,
             batch=plan.batch,
@@ -277,7 +297,7 @@ def _carry_on(
     assert plan.space is not None
     result = search(
         plan.space,
-        plan.proxy,
+        plan.proxies,
         plan.settings,
         spec=plan.spec,
         batch=plan.batch,

@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -103,6 +104,13 @@ class ArchitectureScorer:
         outcomes = results_in_order(self.executor, _score_network, jobs, GO_ON)
         for candidate, (score, problem) in zip(candidates, outcomes, strict=True):
             yield replace(candidate, score=score, problem=problem)
+
+
+def network_scorer(
+    stack: ExitStack, proxy: AnyProxy, space: Space | None, spec: InputSpec | None, batch: Batch, workers: int
+) -> CandidateScorer:
+    """Return the scorer of a proxy, whose processes end with the stack."""
+    return stack.enter_context(ArchitectureScorer(proxy, space, spec, batch, workers))
 
 
 def _check_sendable(proxy: AnyProxy) -> None:

@@ -15,6 +15,7 @@ from autoprox.bench_cache.spaces.base import listed, suggestion
 from autoprox.search.candidate import Candidate, SearchError
 from autoprox.search.limits import Limits
 from autoprox.search.pareto import OBJECTIVES, Placed, sorted_into_fronts
+from autoprox.search.pruning import pruned_draws
 from autoprox.search.region import Region
 
 #: How many architectures `random` proposes at a time. The result does not depend on it, only how busy workers are.
@@ -26,8 +27,8 @@ class SearchSettings:
     """What a search's result depends on, besides the space, its input, the batch and the proxy.
 
     `budget` is the number of distinct architectures to score. `population`, `tournament`, `children` and `crossover`
-    belong to `regularised_evolution`; `nsga2` takes all of them but `tournament`, and `random` none. `objectives` name
-    what is wanted; with several, the result has a front of architectures (see `pareto`).
+    belong to `regularised_evolution`; `nsga2` takes all of them but `tournament`, `pruning` takes `population`, and
+    `random` none. `objectives` name what is wanted; with several, the result has a front (see `pareto`).
 
     Raises:
         SearchError: the strategy or an objective is unknown, or a value is out of its range.
@@ -154,6 +155,11 @@ def nsga2(history: Sequence[Candidate], region: Region, settings: SearchSettings
     return _new(child, settings.children)
 
 
+def pruning(history: Sequence[Candidate], region: Region, settings: SearchSettings) -> list[Candidate]:
+    """Return the next round of dynamic distribution pruning, of `population` architectures: see `pruned_draws`."""
+    return pruned_draws(history, region, settings.population)
+
+
 def _by_front(placed: Placed) -> tuple[int, float]:
     return placed.front, -placed.spread
 
@@ -164,5 +170,6 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         "evolution": Strategy(regularised_evolution, "vary the best of the youngest; the oldest leave"),
         "nsga2": Strategy(nsga2, "vary those that no other one beats in all objectives"),
         "random": Strategy(random_draws, "draw at random"),
+        "pruning": Strategy(pruning, "draw each gene from a distribution, and leave out weak options"),
     }
 )

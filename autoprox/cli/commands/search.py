@@ -40,7 +40,12 @@ _POPULATION = SearchSettings().population
     help=f"Space to search: {', '.join(SPACES)}, or one of your own; with --bench, that of your own which it is of.",
 )
 @click.option("--bench", metavar="NAME|FILE", help="Search among the architectures of a benchmark, and judge it.")
-@click.option("--proxy", metavar="PROXY", help="Run directory, proxy file, shipped name, or formula.")
+@click.option(
+    "--proxy",
+    metavar="PROXY",
+    multiple=True,
+    help="Run directory, proxy file, shipped name, or formula. Repeatable: several vote by rank.",
+)
 @click.option("--max-params", type=Count(), help="Such as 6e6 or 6M.")
 @click.option("--min-params", type=Count(), help="Such as 4e6 or 4M.")
 @click.option("--max-flops", type=Count(), help="Multiply-adds of one image, such as 1.4G.")

@@ -1,0 +1,27 @@
+"""What the networks of a search read where nothing is said: what they read in the benchmark that the proxy is of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec
+from autoprox.scoring import AnyProxy
+
+
+def input_of_proxies(space: str, proxies: Sequence[AnyProxy]) -> tuple[InputSpec, str] | None:
+    """Return the input of the first benchmark of this space that a proxy was evolved on, and the benchmark's name.
+
+    `space` is a name as `pinned` gives it. None where no such benchmark is here.
+    """
+    for proxy in proxies:
+        names = proxy.provenance.get("benchmarks")
+        for name in names if isinstance(names, list) else []:
+            try:
+                benchmark = load_benchmark(str(name))
+            except (BenchmarkError, ArchitectureError, OSError):  # it was a file, or is not downloaded here
+                continue
+            if benchmark.space == space and benchmark.spec is not None:
+                return benchmark.spec, benchmark.name
+    return None
