@@ -6,11 +6,13 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import InputSpec, built_in
 from autoprox.primitives import Vocabulary
 from autoprox.scoring import FunctionProxy
@@ -88,13 +90,13 @@ def input_spec(
     return InputSpec(image_size, channels, classes, patch_size)
 
 
-def checked_workers(workers: int) -> int:
-    """Return the number of processes.
+def checked_workers(workers: Workers) -> Workers:
+    """Return the number of processes, or the executor that stands for them.
 
     Raises:
         ArgumentError: it is no whole number of at least 1.
     """
-    if type(workers) is not int or workers < 1:
+    if not isinstance(workers, Executor) and (type(workers) is not int or workers < 1):
         raise ArgumentError(f"workers is {workers!r}; it must be at least 1")
     return workers
 

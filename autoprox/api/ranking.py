@@ -23,6 +23,7 @@ from autoprox.api.arguments import (
     texts,
 )
 from autoprox.api.results import KeptResult
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.display.ranking import collected, heading, ranking_parts
 from autoprox.display.terminal import make_console, say
 from autoprox.evolve import add_look, looks_so_far
@@ -82,7 +83,7 @@ class Ranking(KeptResult):
 def rank(
     benchmark: BenchmarkLike, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
     tasks: str | Sequence[str] = (), split: str = ALL, sample: int | None = None, max_params: float | None = None,
-    batch: int = 2, seed: int = 0, operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1,
+    batch: int = 2, seed: int = 0, operations: Operations = (), space: str | Sequence[str] = (), workers: Workers = 1,
     out: str | os.PathLike[str] | None = None, progress: bool = True,
 ) -> Ranking:  # fmt: skip
     """Rank the architectures of a benchmark by proxies, and the proxies by how well they do it.
@@ -92,7 +93,8 @@ def rank(
     structure says is always there. `tasks` are names or patterns (`*_kd`); none means all. `sample` draws so many
     architectures of the `split`, `max_params` leaves larger ones out. The networks run on `batch` samples; `seed` is
     that of the weights, the batch, the sample and the intervals. `operations` and `space` name a user's own
-    (FILE.py:NAME). A script with several `workers` needs `if __name__ == "__main__":`.
+    (FILE.py:NAME). `workers` are processes of this machine, or an executor; a script with several needs
+    `if __name__ == "__main__":`.
 
     Everything is kept in the run directory `out`, by default the next of ranks/001, ranks/002, ... The same call with
     the same `out` goes on with a run that was stopped. `progress` False prints nothing.

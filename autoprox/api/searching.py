@@ -22,6 +22,7 @@ from autoprox.api.arguments import (
 )
 from autoprox.api.results import KeptResult
 from autoprox.api.search_plan import make_plan, resumed_plan
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.display.front import save_front
 from autoprox.display.search import SearchScreen, heading, search_parts
@@ -133,7 +134,7 @@ def search(
     latency_threads: int | None = None,
     batch: int | None = None, images: str | os.PathLike[str] | Batch | None = None, image_size: int | None = None,
     channels: int | None = None, classes: int | None = None, patch_size: int | None = None,
-    operations: Operations = (), workers: int = 1, top: int = 10,
+    operations: Operations = (), workers: Workers = 1, top: int = 10,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Search:  # fmt: skip
     """Search the architectures that a proxy scores highest, under limits on their size, training nothing.
@@ -147,8 +148,8 @@ def search(
     in seconds; latency is measured on `latency_device` with `latency_batch` images and `latency_threads` threads.
 
     The probes read `batch` (2) samples, or `images`: a folder, an .npz file, or a `Batch` of arrays. `image_size`,
-    `channels`, `classes` and `patch_size` are those of the networks. Other choices are those of `SearchSettings`. A
-    script with several `workers` needs `if __name__ == "__main__":`.
+    `channels`, `classes` and `patch_size` are those of the networks. Other choices are those of `SearchSettings`.
+    `workers` are processes of this machine, or an executor; a script with several needs `if __name__ == "__main__":`.
 
     With a directory `out` everything is kept there, and with `resume` the search there goes on, up to `budget` if it is
     given. KeyboardInterrupt ends early with what was scored. `progress` False prints nothing.
@@ -181,7 +182,7 @@ def search(
     return _carried_out(plan, folder, top, workers, silent=not progress)
 
 
-def _carried_out(plan: SearchPlan, out: Path | None, top: int, workers: int, *, silent: bool) -> Search:
+def _carried_out(plan: SearchPlan, out: Path | None, top: int, workers: Workers, *, silent: bool) -> Search:
     """Show the heading and the progress of a search, and return its result."""
     console = make_console(silent=silent)
     say(console, heading(plan, out))

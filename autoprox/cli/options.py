@@ -10,6 +10,9 @@ from typing import Any, Protocol
 
 import click
 
+from autoprox.bench_cache.runtime.dask_pool import DaskPool
+from autoprox.bench_cache.runtime.local_pool import Workers, close_pool
+
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
@@ -28,6 +31,28 @@ workers_option = click.option(
     callback=_at_least_one,
     help="Processes.",
 )
+
+#: On the workers of which cluster a command works.
+dask_option = click.option(
+    "--dask", metavar="ADDRESS", help="A Dask cluster's scheduler, tcp://HOST:PORT, instead of --workers."
+)
+
+
+def chosen_workers(context: click.Context, workers: int, dask: str | None) -> Workers:
+    """Return the number of processes, or the workers of a cluster, which are let go when the command ends.
+
+    Raises:
+        click.UsageError: both are named.
+        ClusterError: the cluster cannot be used.
+    """
+    if dask is None:
+        return workers
+    if "workers" in given_options(context):
+        raise click.UsageError("--dask uses the workers of its cluster; leave out --workers")
+    pool = DaskPool(dask)
+    context.call_on_close(lambda: close_pool(pool))
+    return pool
+
 
 #: On which tasks of a benchmark a command works.
 tasks_option = click.option(

@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.display.terminal import UNDEFINED, correlation, make_table, number, numbers, progress_bar, say
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
@@ -20,7 +21,7 @@ from autoprox.rank.scores import Failure, Scores, collect
 from autoprox.rank.stats import TOPS, Estimate, Row
 
 
-def collected(console: Console, plan: RankPlan, out: Path, workers: int) -> Scores:
+def collected(console: Console, plan: RankPlan, out: Path, workers: Workers) -> Scores:
     """Compute the scores, with a progress bar on a terminal."""
     with progress_bar(console, "scoring networks") as bars:
         bar = bars.add_task("", total=None)

@@ -19,7 +19,7 @@ from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import held_out_structure
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
-from autoprox.bench_cache.runtime.local_pool import opened_pool
+from autoprox.bench_cache.runtime.local_pool import Workers, opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.statistics.columns import known
@@ -99,7 +99,7 @@ def collect(
     plan: RankPlan,
     out: Path,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     on_progress: Callable[[int, int], None] = lambda done, of: None,
     on_notice: Callable[[str], None] = lambda line: None,
 ) -> Scores:
@@ -121,7 +121,7 @@ def collect(
 
 
 def compute(
-    plan: RankPlan, *, workers: int = 1, on_progress: Callable[[int, int], None] = lambda done, of: None
+    plan: RankPlan, *, workers: Workers = 1, on_progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Scores:
     """Score every architecture and return all scores; nothing is kept.
 
@@ -133,12 +133,13 @@ def compute(
 
 
 def _computed(
-    plan: RankPlan, done: int, workers: int, advice: str, on_progress: Callable[[int, int], None]
+    plan: RankPlan, done: int, workers: Workers, advice: str, on_progress: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Yield the journal's line of each architecture after the first `done`, and tell of it once it is used."""
     jobs = _jobs(plan)
     missing = jobs[done:]
-    with opened_pool(min(workers, max(len(missing), 1)), preload=[NetworkJob.__module__]) as pool:
+    chosen = min(workers, max(len(missing), 1)) if isinstance(workers, int) else workers
+    with opened_pool(chosen, preload=[NetworkJob.__module__]) as pool:
         for number, scores in enumerate(results_in_order(pool, score_network, missing, advice), done):
             networks = [{name: asdict(score) for name, score in of_one.items()} for of_one in scores]
             yield {"number": number, "architecture": plan.architectures[number], "networks": networks}

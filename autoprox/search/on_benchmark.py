@@ -12,6 +12,7 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.scoring import AnyProxy
@@ -100,7 +101,7 @@ def search_benchmark(
     *,
     split: str = "all",
     batch: Batch | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     latency: LatencySetup | None = None,
     stored: Sequence[StoredScore] = (),
     on_scored: Callable[[Candidate], None] = lambda candidate: None,

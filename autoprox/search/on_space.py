@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from random import Random
 
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import InputSpec, Space, get_space
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
@@ -25,7 +26,7 @@ def search(
     *,
     spec: InputSpec | None = None,
     batch: Batch | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     latency: LatencySetup | None = None,
     stored: Sequence[StoredScore] = (),
     on_scored: Callable[[Candidate], None] = lambda candidate: None,

@@ -22,6 +22,7 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import (
     InputSpec,
     get_space,
@@ -240,7 +241,7 @@ def run_search(
     out: Path | None = None,
     *,
     top: int = 10,
-    workers: int = 1,
+    workers: Workers = 1,
     on_progress: Callable[[SearchProgress], None] = lambda progress: None,
     on_notice: Callable[[str], None] = lambda line: None,
 ) -> SearchOutcome:
@@ -273,7 +274,7 @@ def run_search(
 
 def _carry_on(
     plan: SearchPlan,
-    workers: int,
+    workers: Workers,
     stored: Sequence[StoredScore],
     on_scored: Callable[[Candidate], None],
     on_progress: Callable[[SearchProgress], None],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
-from autoprox.bench_cache.runtime.local_pool import close_pool, give_back_memory, local_pool, one_thread
+from autoprox.bench_cache.runtime.local_pool import Workers, give_back_memory, one_thread, opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.listed import ListedSpace, input_of
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, Space
@@ -63,7 +63,8 @@ class ArchitectureScorer:
     """The scorer that builds each architecture's network and runs the proxy on it, in one process or several.
 
     `space` and `spec` build the networks. Both may be None for a proxy that reads structure only: then no network is
-    built. Scores are the same for any number of workers. Use it in a `with` statement, which ends the processes.
+    built. Scores are the same for any number of workers. Use it in a `with` statement, which ends the processes; an
+    executor stays open.
 
     Raises:
         SearchError: `workers` is no whole number of at least 1, the batch does not fit the networks, or the proxy
@@ -76,24 +77,25 @@ class ArchitectureScorer:
         space: Space | None,
         spec: InputSpec | None,
         batch: Batch,
-        workers: int = 1,
+        workers: Workers = 1,
     ) -> None:
-        if type(workers) is not int or workers < 1:
+        if not isinstance(workers, Executor) and (type(workers) is not int or workers < 1):
             raise SearchError(f"workers is {workers!r}; it must be a whole number of at least 1")
         if spec is not None:
             batch.check(spec)
         self.proxy, self.space, self.spec, self.batch = proxy, space, spec, batch
-        self.workers = 1 if reads_structure_only(proxy) else workers
-        if self.workers > 1:
+        self.workers: Workers = 1 if reads_structure_only(proxy) else workers
+        if self.workers != 1:
             _check_sendable(proxy)
         self.executor: Executor | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> ArchitectureScorer:
-        self.executor = local_pool(self.workers, preload=[__name__])
+        self.executor = self._open.enter_context(opened_pool(self.workers, preload=[__name__]))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        close_pool(self.executor)
+        self._open.close()
 
     def __call__(self, candidates: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the candidates with their scores, each as soon as it and those before it are scored."""
@@ -107,7 +109,7 @@ class ArchitectureScorer:
 
 
 def network_scorer(
-    stack: ExitStack, proxy: AnyProxy, space: Space | None, spec: InputSpec | None, batch: Batch, workers: int
+    stack: ExitStack, proxy: AnyProxy, space: Space | None, spec: InputSpec | None, batch: Batch, workers: Workers
 ) -> CandidateScorer:
     """Return the scorer of a proxy, whose processes end with the stack."""
     return stack.enter_context(ArchitectureScorer(proxy, space, spec, batch, workers))

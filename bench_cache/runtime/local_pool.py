@@ -27,6 +27,9 @@ from autoprox.bench_cache.runtime.placement import Homed
 #: free memory is given back to it.
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 
+#: Who does the work: so many processes of this machine, or an executor, such as the workers of a Dask cluster.
+Workers = int | Executor
+
 
 def give_back_memory() -> None:
     """Give freed memory back to the system.
@@ -239,8 +242,11 @@ def close_pool(pool: Executor | None) -> None:
 
 
 @contextmanager
-def opened_pool(workers: int, *, preload: Sequence[str] = ()) -> Iterator[Executor | None]:
-    """Open a pool of fresh processes, as `local_pool` does, and close it on the way out."""
+def opened_pool(workers: Workers, *, preload: Sequence[str] = ()) -> Iterator[Executor | None]:
+    """Open a pool of fresh processes, as `local_pool` does, and close it on the way out; an executor stays open."""
+    if isinstance(workers, Executor):
+        yield workers
+        return
     pool = local_pool(workers, preload=preload)
     try:
         yield pool

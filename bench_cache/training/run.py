@@ -15,7 +15,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
-from autoprox.bench_cache.runtime.local_pool import one_thread, opened_pool
+from autoprox.bench_cache.runtime.local_pool import Workers, one_thread, opened_pool
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.runtime.versions import versions
 from autoprox.bench_cache.spaces.registry import get_space, pinned, space_record
@@ -176,7 +176,7 @@ def _check_same(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]
 def carry_out(
     path: Path,
     plan: TrainingPlan,
-    workers: int,
+    workers: Workers,
     progress: TrainingProgress | None = None,
     on_notice: Callable[[str], None] = lambda line: None,
 ) -> TrainingResult:

@@ -9,7 +9,14 @@ import click
 
 from autoprox.api.arguments import next_directory
 from autoprox.api.ranking import rank
-from autoprox.cli.options import operations_option, spaces_option, tasks_option, workers_option
+from autoprox.cli.options import (
+    chosen_workers,
+    dask_option,
+    operations_option,
+    spaces_option,
+    tasks_option,
+    workers_option,
+)
 from autoprox.cli.rank_options import max_params_option, sample_option, split_option
 from autoprox.display.ranking import next_steps
 from autoprox.display.terminal import make_console, say, show
@@ -35,10 +42,12 @@ from autoprox.rank.scores import SCORES
 @operations_option
 @spaces_option
 @workers_option
+@dask_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")
-def command(bench: str, spaces: Sequence[str], operations: Sequence[str],
+@click.pass_context
+def command(context: click.Context, bench: str, spaces: Sequence[str], operations: Sequence[str],
          tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
-         seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
+         seed: int, batch: int, workers: int, dask: str | None, out: Path | None) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
@@ -59,7 +68,7 @@ def command(bench: str, spaces: Sequence[str], operations: Sequence[str],
             seed=seed,
             operations=operations,
             space=spaces,
-            workers=workers,
+            workers=chosen_workers(context, workers, dask),
             out=folder,
         )
     except KeyboardInterrupt:

@@ -16,6 +16,8 @@ from autoprox.cli.model_options import patch_size_option
 from autoprox.cli.options import (
     Count,
     NamesOptions,
+    chosen_workers,
+    dask_option,
     given_options,
     meanings,
     operations_option,
@@ -82,11 +84,12 @@ _POPULATION = SearchSettings().population
 @patch_size_option("Pixels of a patch's side.")
 @operations_option
 @workers_option
+@dask_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep journal and results here.")
 @click.option("--resume", is_flag=True, help="Go on with the search in --out; a larger --budget goes further.")
 @click.pass_context
 def command(context: click.Context, bench: str | None, out: Path | None, resume: bool, top: int, workers: int,
-            operations: Sequence[str], **choices: Any) -> int:  # fmt: skip
+            dask: str | None, operations: Sequence[str], **choices: Any) -> int:  # fmt: skip
     """Search the architectures that a proxy scores highest, under limits on their size, training nothing.
 
     On a space: regularised evolution (Real et al., 2019) or random search. On a benchmark: random search among its
@@ -96,7 +99,13 @@ def command(context: click.Context, bench: str | None, out: Path | None, resume:
     given = {name: choices[name] for name in given_options(context) & choices.keys()}
     try:
         result = search(
-            **given, benchmark=bench, operations=operations, workers=workers, top=top, out=out, resume=resume
+            **given,
+            benchmark=bench,
+            operations=operations,
+            workers=chosen_workers(context, workers, dask),
+            top=top,
+            out=out,
+            resume=resume,
         )
     except KeyboardInterrupt:
         if out is None or (out / JOURNAL).exists():

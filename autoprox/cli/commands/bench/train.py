@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import SPACES, get_space
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.bench_cache.training.by_reference import load_dataset
@@ -21,7 +22,7 @@ from autoprox.bench_cache.training.run import (
     make_benchmark,
 )
 from autoprox.bench_cache.training.trainer import Recipe
-from autoprox.cli.options import typed_command, workers_option
+from autoprox.cli.options import chosen_workers, dask_option, typed_command, workers_option
 from autoprox.display.benchmark import too_few
 from autoprox.display.terminal import make_console, progress_bar, say, summary
 from autoprox.vocabulary import as_options
@@ -59,6 +60,7 @@ _RECIPE = Recipe()
 @click.option("--patch-size", type=int, help="Pixels of a patch.  [default: the data set's, or a quarter of the image]")
 @click.option("--sample-seed", type=int, default=0, show_default=True, help="Seed that draws the architectures.")
 @workers_option
+@dask_option
 @click.option("--name", help="Name of the benchmark.  [default: that of the file]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
 @click.pass_context
@@ -78,6 +80,7 @@ def command(
     patch_size: int | None,
     sample_seed: int,
     workers: int,
+    dask: str | None,
     name: str | None,
     out: Path,
 ) -> None:
@@ -93,7 +96,7 @@ def command(
     ]
     plan = TrainingPlan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
     name = check_output(out, name)
-    trained = _trained(console, plan, out.with_name(out.name + ".journal"), workers)
+    trained = _trained(console, plan, out.with_name(out.name + ".journal"), chosen_workers(context, workers, dask))
     benchmark = make_benchmark(trained, name, typed_command(context))
     benchmark.save(out)
     say(console, f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}")
@@ -103,7 +106,7 @@ def command(
     say(console, f"Next: autoprox bench show {shlex.quote(str(out))}{own}")
 
 
-def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: int) -> TrainingResult:
+def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: Workers) -> TrainingResult:
     """Train what the journal does not have yet, with a progress bar, or a line now and then without a terminal."""
     done, total = begin(journal, plan), plan.archs * len(plan.datasets)
     say(
