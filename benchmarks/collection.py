@@ -105,6 +105,7 @@ def validated(data: Path, runs: Path, names: Sequence[str]) -> None:
                 split=bench.split,
                 sample=bench.sample,
                 out=out,
+                resume=True,
             )
             found.append(figures(bench, shipped, result))
         _write(replace(shipped, figures=tuple(found)))

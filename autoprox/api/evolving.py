@@ -28,7 +28,7 @@ from autoprox.api.results import KeptResult
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.display.evolution import EvolutionScreen, heading, networks_read, result_parts, resume_command
-from autoprox.display.terminal import make_console, say
+from autoprox.display.terminal import progress_console, say
 from autoprox.evolution import (
     JOURNAL,
     EvolutionResult,
@@ -78,6 +78,21 @@ class Evolution(EvolutionResult, KeptResult):
         """Return a line for each predictor on each task and split: its tau, the interval and the partial taus."""
         return [asdict(row) for row in self.report.rows]
 
+    def record(self) -> dict[str, Any]:
+        """Return formula, provenance, report and how the run ended, as JSON values."""
+        held_out = None if self.held_out is None else [asdict(row) for row in self.held_out.rows]
+        return {
+            "formula": self.formula,
+            "finished": self.finished,
+            "generations": self.generations,
+            "out": str(self.out),
+            "provenance": dict(self.proxy.provenance),
+            "report": self.records(),
+            "leads": [asdict(lead) for lead in self.report.leads],
+            "held_out": held_out,
+            "looks": self.looks,
+        }
+
     def __repr__(self) -> str:
         state = "" if self.finished else ", finished=False"
         return f"Evolution(formula={self.formula!r}, generations={self.generations}, out={str(self.out)!r}{state})"
@@ -118,7 +133,7 @@ def evolve(
     given = {name: value for name, value in given.items() if value is not None}
     checked_workers(workers)
     known, references = known_operations(operations)
-    folder, spaces, console = run_directory(out, resume), texts(space), make_console(silent=not progress)
+    folder, spaces, console = run_directory(out, resume), texts(space), progress_console(silent=not progress)
     judged_on = [benchmark, tasks, leave_out_tasks, leave_out_benchmarks]
     if resume:
         check_resumed(folder, given, judged_on)

@@ -17,7 +17,7 @@ from autoprox.api.results import Result
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.display.explanation import explanation_parts
-from autoprox.display.terminal import make_console, progress_bar, say
+from autoprox.display.terminal import Counting, progress_console, say
 from autoprox.evolution import benchmark_copy
 from autoprox.explanation.explain import Setting
 from autoprox.explanation.explain import explain as explain_on
@@ -87,7 +87,7 @@ def explain(
     found = any_proxy(proxy, known)
     where = _benchmark(proxy, found, benchmark, texts(space))
     setting = Setting(tuple(texts(tasks)) or _own_tasks(found, where), tuple(architectures), sample, batch, seed)
-    console = make_console(silent=not progress)
+    console = progress_console(silent=not progress)
     return Explanation(found=_with_progress(console, found, where, setting, workers))
 
 
@@ -95,15 +95,8 @@ def _with_progress(
     console: Console, proxy: AnyProxy, benchmark: Benchmark, setting: Setting, workers: int
 ) -> Explained:
     say(console, f"autoprox explain on {benchmark.name}: scoring the proxy and its parts on its networks")
-    with progress_bar(console, "scoring networks") as bars:
-        bar = bars.add_task("", total=None)
-        return explain_on(
-            proxy,
-            benchmark,
-            setting,
-            workers=workers,
-            on_progress=lambda done, of: bars.update(bar, completed=done, total=of),
-        )
+    with Counting(console, "scoring networks") as count:
+        return explain_on(proxy, benchmark, setting, workers=workers, on_progress=count)
 
 
 def _benchmark(ref: ProxyLike, proxy: AnyProxy, given: BenchmarkLike | None, spaces: Sequence[str]) -> Benchmark:

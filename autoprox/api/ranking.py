@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.api.arguments import (
+    ArgumentError,
     BenchmarkLike,
     Operations,
     benchmarks,
@@ -19,13 +20,14 @@ from autoprox.api.arguments import (
     checked_workers,
     known_operations,
     next_directory,
+    numbered_directories,
     one_by_one,
     texts,
 )
 from autoprox.api.results import KeptResult
 from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.display.ranking import collected, heading, ranking_parts
-from autoprox.display.terminal import make_console, say
+from autoprox.display.terminal import progress_console, say
 from autoprox.evolve import add_look, looks_so_far
 from autoprox.pictures import DrawingError, save_figure
 from autoprox.primitives import Vocabulary
@@ -34,7 +36,7 @@ from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, POINTS, TEX, flat, save_table
 from autoprox.rank.plan import ALL, RankPlan, make_plan
 from autoprox.rank.plots import correlation_figure, tau_figure
-from autoprox.rank.scores import SCORES, Scores, begin
+from autoprox.rank.scores import SCORES, Scores, begin, stored_benchmark, stored_plan
 from autoprox.rank.stats import Correlations, Row, correlations, rank_rows
 from autoprox.rank.verdict import verdict
 from autoprox.validation.origin import run_of
@@ -73,6 +75,17 @@ class Ranking(KeptResult):
         """Return a line for each proxy on each task: its tau and other numbers, None where one is not defined."""
         return [flat(row, self.scores.seconds[row.proxy]) for row in self.rows]
 
+    def record(self) -> dict[str, Any]:
+        """Return settings, all rows, why networks have no score, and what it all means, as JSON values."""
+        return {
+            "settings": self.plan.record(),
+            "rows": self.records(),
+            "failures": [asdict(failure) for failure in self.scores.failures],
+            "words": list(self.words),
+            "out": str(self.out),
+            "saved": list(self.saved),
+        }
+
     def __repr__(self) -> str:
         return (
             f"Ranking(benchmark={self.plan.benchmark.name!r}, architectures={len(self.plan.architectures)}, "
@@ -81,10 +94,10 @@ class Ranking(KeptResult):
 
 
 def rank(
-    benchmark: BenchmarkLike, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
+    benchmark: BenchmarkLike | None = None, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
     tasks: str | Sequence[str] = (), split: str = ALL, sample: int | None = None, max_params: float | None = None,
     batch: int = 2, seed: int = 0, operations: Operations = (), space: str | Sequence[str] = (), workers: Workers = 1,
-    out: str | os.PathLike[str] | None = None, progress: bool = True,
+    out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Ranking:  # fmt: skip
     """Rank the architectures of a benchmark by proxies, and the proxies by how well they do it.
 
@@ -96,35 +109,44 @@ def rank(
     (FILE.py:NAME). `workers` are processes of this machine, or an executor; a script with several needs
     `if __name__ == "__main__":`.
 
-    Everything is kept in the run directory `out`, by default the next of ranks/001, ranks/002, ... The same call with
-    the same `out` goes on with a run that was stopped. `progress` False prints nothing.
+    Everything is kept in the run directory `out`, by default the next of ranks/001, ranks/002, ... With `resume`, the
+    run there (or the last one) goes on with its own choices, which need not be given again; a benchmark without a name
+    must be. `progress` False prints nothing.
 
     Raises:
         RankError, BenchmarkError, ArgumentError: an argument cannot be, or `out` holds another run.
         ProxyError, FormulaError: there is no such proxy, or a formula cannot be read.
         OperationError, ArchitectureError: the user's own operations or spaces cannot be loaded.
-        JournalError: the files of the run in `out` are damaged.
+        JournalError: there is a run in `out` already, or none to resume, or its files are damaged.
     """
     checked_workers(workers)
     known, _ = known_operations(operations)
-    plan = make_plan(
-        benchmarks(benchmark, texts(space))[0],
-        tasks=texts(tasks),
-        proxies=_references(proxies) or [ALL],
-        split=split,
-        sample=sample,
-        max_params=max_params,
-        batch=batch,
-        seed=seed,
-        operations=known,
-    )
+    folder = run_directory(out, resume)
+    if benchmark is None and not resume:
+        raise ArgumentError("rank on what? Name a --bench")
+    found = benchmarks(stored_benchmark(folder) if benchmark is None else benchmark, texts(space))[0]
+    chosen = (proxies, texts(tasks), split, sample, max_params, batch, seed) != (ALL, [], ALL, None, None, 2, 0)
+    if resume and not chosen:
+        plan = stored_plan(found, folder, known)
+    else:
+        plan = make_plan(
+            found,
+            tasks=texts(tasks),
+            proxies=_references(proxies) or [ALL],
+            split=split,
+            sample=sample,
+            max_params=max_params,
+            batch=batch,
+            seed=seed,
+            operations=known,
+        )
     check_functions(plan.proxies, workers)
-    folder = next_directory(_RANKS) if out is None else Path(out).expanduser()
-    done = begin(plan, folder)
-    console = make_console(silent=not progress)
+    done = begin(plan, folder, resume=resume)
+    console = progress_console(silent=not progress)
     say(console, heading(plan, folder, done))
     scores = collected(console, plan, folder, workers)
-    return _judged(plan, scores, folder, tuple(_looks(plan, _references(proxies), folder, known)))
+    named = _references(proxies) if chosen or not resume else [proxy.name for proxy in plan.proxies]
+    return _judged(plan, scores, folder, tuple(_looks(plan, named, folder, known)))
 
 
 def _looks(plan: RankPlan, proxies: Sequence[ProxyLike], out: Path, operations: Vocabulary) -> Iterator[str]:
@@ -135,6 +157,22 @@ def _looks(plan: RankPlan, proxies: Sequence[ProxyLike], out: Path, operations: 
             text = any_proxy(given, operations).text
             looks = looks_so_far(run) if shown else add_look(run, "rank", [plan.benchmark.name], text)
             yield f"{given}: {looks}"
+
+
+def run_directory(out: str | os.PathLike[str] | None, resume: bool) -> Path:
+    """Return the folder of a run: the next numbered one in ranks/, or to resume the last one, where none is given.
+
+    Raises:
+        ArgumentError: there is no run to resume.
+    """
+    if out is not None:
+        return Path(out).expanduser()
+    if not resume:
+        return next_directory(_RANKS)
+    runs = [path for path in numbered_directories(_RANKS) if (path / SCORES).exists()]
+    if not runs:
+        raise ArgumentError("there is no run in ranks/ to resume; name its directory with --out")
+    return runs[-1]
 
 
 def _references(proxies: ProxyLike | Sequence[ProxyLike]) -> list[ProxyLike]:

@@ -35,6 +35,10 @@ class Result:
         """Return the lines of the table that `to_frame` makes, with the same fields each."""
         raise NotImplementedError
 
+    def record(self) -> dict[str, Any]:
+        """Return all of it as values that JSON has, as the command prints them with --json."""
+        return {"records": self.records()}
+
     def to_frame(self) -> pandas.DataFrame:
         """Return the result as a DataFrame, one line for each of `records()`.
 

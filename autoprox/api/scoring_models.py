@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import torch
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +19,7 @@ from autoprox.api.results import Result
 from autoprox.api.samples import Samples, chosen_samples
 from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
 from autoprox.bench_cache.runtime.user_code import seeded
-from autoprox.display.terminal import make_console, make_table, number, numbers, progress_bar, size
+from autoprox.display.terminal import Counting, make_table, number, numbers, progress_console, say, size
 from autoprox.initial_weights import fill_zeros, zero_weights
 from autoprox.models import FORMS, ModelError, build_model, class_count, first_output
 from autoprox.own_layers import layers_function
@@ -125,8 +124,8 @@ class Scoring(Result):
             for rank, found, score in self.ranking(place)
         ]
 
-    def to_json(self) -> bytes:
-        """Return all of it as one JSON object."""
+    def record(self) -> dict[str, Any]:
+        """Return what the networks ran on, the models with their sizes, and each proxy's ranking, as JSON values."""
         rankings = [
             [
                 {
@@ -141,7 +140,7 @@ class Scoring(Result):
             ]
             for place in range(len(self.proxies))
         ]
-        record = {
+        return {
             "autoprox": __version__,
             "seed": self.samples.seed,
             "ran_on": list(self.ran_on()),
@@ -151,7 +150,6 @@ class Scoring(Result):
                 for proxy, ranking in zip(self.proxies, rankings, strict=True)
             ],
         }
-        return orjson.dumps(record, option=orjson.OPT_INDENT_2)
 
     def __repr__(self) -> str:
         return f"Scoring(models={len(self.models)}, proxies={[_name(proxy) for proxy in self.proxies]!r})"
@@ -221,10 +219,13 @@ def score(
         _Model(name, source, dict(settings or {}), readout, where, listed, as_built) for name, source in sources.items()
     ]
     scored = []
-    with one_thread(), whole_float32(), progress_bar(make_console(silent=not progress), "scoring models") as bar:
-        for model in bar.track(chosen_models):
+    console = progress_console(silent=not progress)
+    say(console, f"autoprox score: {len(sources)} models by {len(chosen)} proxies, on {where}")
+    with one_thread(), whole_float32(), Counting(console, "scoring models") as count:
+        for model in chosen_models:
             scored.append(_scored(model, chosen, samples))
             give_back_memory()
+            count(len(scored), len(sources))
     if all(score.value is None for found in scored for score in found.scores):
         raise ModelError(
             f"no proxy scores any model; {scored[0].model} by {_name(chosen[0])}: {_problem(scored[0], 0)}"

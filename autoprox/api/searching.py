@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.display.front import save_front
 from autoprox.display.search import SearchScreen, heading, search_parts
-from autoprox.display.terminal import make_console, say
+from autoprox.display.terminal import progress_console, say
 from autoprox.pictures import DrawingError
 from autoprox.proxy import ProxyLike
 from autoprox.search.batch import Batch
@@ -115,6 +115,17 @@ class Search(KeptResult):
         """Return a line for each architecture of `ranked`: score, size, latency if measured, and the genes (`arch`)."""
         return result_rows(self.plan, self.outcome)
 
+    def record(self) -> dict[str, Any]:
+        """Return settings, all that was scored, best first, and on a benchmark the verdicts, as JSON values."""
+        return {
+            "settings": self.plan.record(),
+            "finished": self.finished,
+            "architectures": self.records(),
+            "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            "out": None if self.out is None else str(self.out),
+            "saved": list(self.saved),
+        }
+
     def __repr__(self) -> str:
         found = f"{len(self.outcome.result.candidates)} scored, best={self.best.key!r}"
         return f"Search({found}{'' if self.finished else ', finished=False'})"
@@ -184,7 +195,7 @@ def search(
 
 def _carried_out(plan: SearchPlan, out: Path | None, top: int, workers: Workers, *, silent: bool) -> Search:
     """Show the heading and the progress of a search, and return its result."""
-    console = make_console(silent=silent)
+    console = progress_console(silent=silent)
     say(console, heading(plan, out))
     with SearchScreen(console, plan) as screen:
         outcome = run_search(plan, out, top=top, workers=workers, on_progress=screen.progress, on_notice=screen.notice)

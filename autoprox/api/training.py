@@ -20,7 +20,7 @@ from autoprox.api.searching import Search
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.bench_cache.training.trainer import Recipe
-from autoprox.display.terminal import make_console, show
+from autoprox.display.terminal import progress_console, show
 from autoprox.display.training import TrainScreen, heading, training_parts
 from autoprox.train.comparison import Comparison
 from autoprox.train.found import chosen_rows, read_found
@@ -141,7 +141,7 @@ def train(
         plan, searched = _plan(result, own, {**DEFAULTS, **given})
         folder = next_directory(_TRAINED) if out is None else Path(out).expanduser()
         start_training(plan, folder)
-    console = make_console(silent=not progress)
+    console = progress_console(silent=not progress)
     show(console, heading(plan, folder, searched))
     with TrainScreen(console, plan) as screen:
         trained = run_training(plan, folder, on_progress=screen.progress, on_notice=screen.notice)

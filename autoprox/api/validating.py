@@ -23,14 +23,14 @@ from autoprox.api.arguments import (
 )
 from autoprox.api.results import Result
 from autoprox.display.ranking import collected
-from autoprox.display.terminal import make_console, say
+from autoprox.display.terminal import progress_console, say
 from autoprox.display.validation import validation_heading, validation_parts
 from autoprox.proxy import ProxyLike
 from autoprox.rank.output import flat
 from autoprox.validation.origin import origin_of
 from autoprox.validation.output import record, save_validation
 from autoprox.validation.plan import ValidationPlan, make_validation_plan
-from autoprox.validation.run import Findings, begin_validation, run_validation
+from autoprox.validation.run import SCORES, Findings, begin_validation, run_validation
 from autoprox.validation.verdict import Guard, conclusion, guards
 
 _VALIDATIONS = Path("validations")
@@ -45,7 +45,7 @@ class Validation(Result):
         guards: each guard with its question, whether it holds, and what was found.
         findings: the numbers behind them; see `Findings`.
         plan: which architectures, tasks, seeds and batches; see `ValidationPlan`.
-        out: the run directory, with which the same call goes on.
+        out: the run directory, with which the same call goes on (`resume=True`).
     """
 
     verdict: str
@@ -75,7 +75,7 @@ def validate(
     tasks: str | Sequence[str] = (), split: str = "test", sample: int | None = None, max_params: float | None = None,
     batch: int | None = None, seed: int = 0, seeds: int = 3, batches: int = 2, tried: int | None = None,
     operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1,
-    out: str | os.PathLike[str] | None = None, progress: bool = True,
+    out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Validation:  # fmt: skip
     """Run the guards against self-deception on a proxy and a benchmark; docs/validation.md defines each.
 
@@ -85,8 +85,9 @@ def validate(
     where it has none. `seeds` sets of initial weights are compared, from `seed` on, and `batches` disjoint batches of
     images. `tried` is among how many formulas labels of this split chose the proxy; None is what its provenance says.
 
-    Everything is kept in the directory `out`, by default the next of validations/001, validations/002, ...: the same
-    call with the same `out` goes on, and with more `seeds` it scores only what is new. `progress` False prints nothing.
+    Everything is kept in the directory `out`, by default the next of validations/001, validations/002, ... The same
+    call with `resume` goes on with what is there, and with more `seeds` it scores only what is new. `progress` False
+    prints nothing.
 
     Raises:
         RankError, BenchmarkError, ArgumentError: an argument cannot be.
@@ -104,7 +105,9 @@ def validate(
         seeds=seeds, batches=batches, operations=known,
     )  # fmt: skip
     folder = next_directory(_VALIDATIONS) if out is None else Path(out).expanduser()
-    console = make_console(silent=not progress)
+    if not resume and (folder / SCORES).exists():
+        raise ArgumentError(f"{folder} already holds a validation; go on with --resume, or choose another --out")
+    console = progress_console(silent=not progress)
     say(console, validation_heading(plan, folder, *begin_validation(plan, folder)))
     findings = run_validation(
         plan, origin, folder, lambda ranking, at: collected(console, ranking, at, workers), tried or 0

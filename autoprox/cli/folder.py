@@ -7,11 +7,13 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class FolderGroup(click.Group):
@@ -57,10 +59,41 @@ class FolderGroup(click.Group):
             ctx.fail(f"no command '{args[0][:40]}'; {hint}")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin with what is typed, and the options, without importing any command."""
+        modules = self.modules().items()
+        found = [
+            CompletionItem(name, help=_first_line(module)) for name, module in modules if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; the errors of autoprox name its options as they are typed."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            if command is not None and type(error).__module__.startswith("autoprox.") and len(error.args) == 1:
+                error.args = (as_typed(str(error), command.params),)
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands for the help."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, _first_line(module)) for name, module in self.modules().items()])
+
+
+def as_typed(message: str, options: Sequence[click.Parameter]) -> str:
+    """Return a message with options in place of the names of the library: `--max-params` for `max_params`.
+
+    A name that is an English word too is one where the message says what it is: `--sample is 2` for `sample is 2`.
+    """
+    for option in options:
+        name, typed = option.name or "", option.opts[0]
+        if name and typed.startswith("--"):
+            followed = r"(?!\w)" if "_" in name else r"(?= is [-\d'])"
+            message = re.sub(rf"(?<![\w-]){name}{followed}", typed, message)
+    return message
 
 
 def _first_line(module: str) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import click
 
+from autoprox.api.arguments import split_outside_brackets
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.local_pool import Workers, close_pool
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def _at_least_one(context: click.Context, option: click.Parameter, value: int) -> int:
     if value < 1:
-        raise click.ClickException(f"workers is {value}; it must be at least 1")
+        raise click.ClickException(f"--workers is {value}; it must be at least 1")
     return value
 
 
@@ -54,10 +56,20 @@ def chosen_workers(context: click.Context, workers: int, dask: str | None) -> Wo
     return pool
 
 
+def _some_tasks(context: click.Context, option: click.Parameter, value: str) -> str:
+    source = context.get_parameter_source(option.name or "")
+    if source is click.core.ParameterSource.COMMANDLINE and not split_outside_brackets(value):
+        raise click.UsageError(f"{option.opts[0]} '{value}' names no task; leave it out for all of them")
+    return value
+
+
+def tasks_of(meaning: str, metavar: str = "A,B,...") -> Callable[[_Command], _Command]:
+    """Return the option --tasks, which names tasks of a benchmark; a list without any is refused."""
+    return click.option("--tasks", default="", metavar=metavar, callback=_some_tasks, help=meaning)
+
+
 #: On which tasks of a benchmark a command works.
-tasks_option = click.option(
-    "--tasks", default="", metavar="A,B,...", help="Tasks, `*` allowed, such as '*_kd'.  [default: all]"
-)
+tasks_option = tasks_of("Tasks, `*` allowed, such as '*_kd'.  [default: all]")
 
 
 #: Users' spaces that the benchmarks of a command may be of.
@@ -76,26 +88,6 @@ operations_option = click.option(
     metavar="FILE.py|NAME",
     help="Operations of your own: a file, FILE.py:NAME, or what an installed package offers. Repeatable.",
 )
-
-
-class NamesOptions(click.Command):
-    """A command whose errors name its options as they are typed: `--max-params` for the library's `max_params`."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and rewrite the message of an error of autoprox."""
-        try:
-            return super().invoke(ctx)
-        except ValueError as error:
-            if type(error).__module__.startswith("autoprox.") and len(error.args) == 1:
-                error.args = (self.typed(str(error)),)
-            raise
-
-    def typed(self, message: str) -> str:
-        """Return a message with the options' own names in place of the parameters'."""
-        for option in self.params:
-            if "_" in (name := option.name or "") and option.opts[0].startswith("--"):
-                message = re.sub(rf"(?<![\w-]){name}(?!\w)", option.opts[0], message)
-        return message
 
 
 class Count(click.ParamType):

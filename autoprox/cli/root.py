@@ -36,6 +36,7 @@ _NO_ARGUMENTS: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "N
         "export",
         "proxies",
         "bench",
+        "completion",
     ),
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -10,14 +10,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.library import file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
-from autoprox.display.terminal import duration, make_table, number, numbers, progress_bar, redraws, say
+from autoprox.display.terminal import Counting, duration, make_table, number, numbers, redraws, say
 from autoprox.evolution import EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
@@ -66,7 +65,7 @@ class EvolutionScreen:
         self.console, self.generations = console, generations
         self.records: list[tuple[Mapping[str, Any], float, float]] = []
         self.begun: tuple[float, int, int] | None = None
-        self.bar: Progress | None = None
+        self.bar: Counting | None = None
         self.live: Live | None = None
 
     def __enter__(self) -> EvolutionScreen:
@@ -84,18 +83,16 @@ class EvolutionScreen:
     def building(self, done: int, of: int) -> None:
         """Show how many networks have their statistics."""
         if self.bar is None:
-            self.bar = progress_bar(self.console, "building statistics")
-            self.bar.start()
-            self.bar.add_task("", total=of)
+            self.bar = Counting(self.console, "building statistics").__enter__()
             if not redraws(self.console):
                 say(self.console, f"building statistics of {of} networks")
-        self.bar.update(self.bar.task_ids[0], completed=done, total=of)
+        self.bar(done, of)
         if done == of:
             self._stop_bar()
 
     def _stop_bar(self) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            self.bar.__exit__()
             self.bar = None
 
     def generation(self, record: Mapping[str, Any]) -> None:

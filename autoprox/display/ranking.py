@@ -13,7 +13,7 @@ from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.bench_cache.runtime.local_pool import Workers
-from autoprox.display.terminal import UNDEFINED, correlation, make_table, number, numbers, progress_bar, say
+from autoprox.display.terminal import UNDEFINED, Counting, correlation, make_table, number, numbers, say
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.rank.plan import RankPlan
@@ -22,16 +22,9 @@ from autoprox.rank.stats import TOPS, Estimate, Row
 
 
 def collected(console: Console, plan: RankPlan, out: Path, workers: Workers) -> Scores:
-    """Compute the scores, with a progress bar on a terminal."""
-    with progress_bar(console, "scoring networks") as bars:
-        bar = bars.add_task("", total=None)
-        return collect(
-            plan,
-            out,
-            workers=workers,
-            on_progress=lambda done, of: bars.update(bar, completed=done, total=of),
-            on_notice=lambda line: say(console, line),
-        )
+    """Compute the scores, and show how far that is."""
+    with Counting(console, "scoring networks") as count:
+        return collect(plan, out, workers=workers, on_progress=count, on_notice=lambda line: say(console, line))
 
 
 def heading(plan: RankPlan, out: Path, done: int) -> str:
@@ -50,6 +43,11 @@ def ranking_parts(rows: Sequence[Row], scores: Scores, words: Sequence[str]) -> 
     yield from result_tables(rows, scores.seconds)
     yield from failure_tables(scores.failures)
     yield from words
+
+
+def resume_command(out: Path, own: str = "") -> str:
+    """Return the command that goes on with the run in a folder; `own` is what `as_options` returns."""
+    return f"autoprox rank --resume --out {shlex.quote(str(out))}{own}"
 
 
 def next_steps(out: Path, saved: Sequence[str], problem: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import time
 from collections.abc import Iterable
 from importlib.util import find_spec
 
@@ -35,13 +36,22 @@ UNDEFINED = "–"
 _HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
-def make_console(*, silent: bool = False) -> Console:
-    """Return a console that prints names and paths as they are and never reads them as markup; nothing if `silent`."""
+def make_console() -> Console:
+    """Return the console of results, on stdout. It prints names and paths as they are and reads nothing as markup."""
+    return _console(stderr=False)
+
+
+def progress_console(*, silent: bool = False) -> Console:
+    """Return the console of progress and notices, on stderr, so that stdout has results alone; nothing if `silent`."""
     if silent:
         return Console(file=io.StringIO(), quiet=True, force_terminal=False, force_jupyter=False)
-    there = Console()
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    there = Console(stderr=stderr)
     known = there.is_terminal or there.is_jupyter or "COLUMNS" in os.environ
-    return Console(width=None if known else WIDTH, markup=False, highlight=False, emoji=False)
+    return Console(stderr=stderr, width=None if known else WIDTH, markup=False, highlight=False, emoji=False)
 
 
 def redraws(console: Console) -> bool:
@@ -138,6 +148,37 @@ def progress_bar(console: Console, what: str, *fields: str) -> Progress:
     counted = (TextColumn(what), BarColumn(), MofNCompleteColumn(), *shown)
     times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     return Progress(*counted, *times, console=console, disable=not redraws(console))
+
+
+class Counting:
+    """Progress of something that counts: a bar where it can be redrawn, elsewhere a line now and then.
+
+    Call it with how many are done of how many.
+    """
+
+    #: Seconds between two lines.
+    EVERY = 10.0
+
+    def __init__(self, console: Console, what: str) -> None:
+        self.console, self.what = console, what
+        self.bars = progress_bar(console, what)
+        self.task = self.bars.add_task("", total=None)
+        self.told = time.monotonic()
+
+    def __enter__(self) -> Counting:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, done: int, of: int) -> None:
+        """Show how far it is."""
+        self.bars.update(self.task, completed=done, total=of)
+        if not redraws(self.console) and time.monotonic() - self.told >= self.EVERY:
+            self.told = time.monotonic()
+            left = duration(self.bars.tasks[self.task].time_remaining)
+            say(self.console, f"{self.what}: {done} of {of}, left {left}")
 
 
 def download_bars(console: Console) -> Progress:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from autoprox.export.drawing import to_svg
+from autoprox.export.drawing import to_png, to_svg
 from autoprox.export.standalone import to_python
 from autoprox.primitives import Operation
 from autoprox.proxy import Proxy
@@ -55,25 +56,34 @@ def _dot_text(text: str) -> str:
     return '"' + visible.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-#: format → the function that writes it. To add one, write its function above and its line here.
-FORMATS: Mapping[str, Callable[[Proxy], str]] = MappingProxyType(
+@dataclass(frozen=True)
+class Format:
+    """A form of export: the function that writes it, as text or bytes, and the endings of files that have it."""
+
+    write: Callable[[Proxy], str | bytes]
+    endings: tuple[str, ...]
+
+
+#: The forms by name. To add one, write its function above and its line here.
+FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "text": to_text,
-        "latex": to_latex,
-        "json": to_json,
-        "dot": to_dot,
-        "svg": to_svg,
-        "python": to_python,
+        "text": Format(to_text, (".txt",)),
+        "latex": Format(to_latex, (".tex",)),
+        "json": Format(to_json, (".json",)),
+        "dot": Format(to_dot, (".dot", ".gv")),
+        "svg": Format(to_svg, (".svg",)),
+        "png": Format(to_png, (".png",)),
+        "python": Format(to_python, (".py",)),
     }
 )
 
 
-def export(proxy: AnyProxy, to: str) -> str:
-    """Return the proxy in one of FORMATS; the same proxy gives the same text, byte for byte.
+def export(proxy: AnyProxy, to: str) -> str | bytes:
+    """Return the proxy in one of FORMATS, png as bytes; the same proxy gives the same, byte for byte.
 
     Raises:
         ExportError: the format is unknown, or the proxy is a function of the zoo.
-        DrawingError: the format is `svg`, and matplotlib is not installed.
+        DrawingError: the format is `svg` or `png`, and matplotlib is not installed.
         SourceError: the format is `python`, and an operation has no source that can be written into the file, or the
             formula reads columns of a table.
     """
@@ -84,4 +94,4 @@ def export(proxy: AnyProxy, to: str) -> str:
             f"'{proxy.name}' is a function and not a formula, so that there is nothing to export: "
             f"call autoprox.resolve('{proxy.name}').score(model, inputs, targets)"
         )
-    return FORMATS[to](proxy)
+    return FORMATS[to].write(proxy)

@@ -36,7 +36,7 @@ SCORES = "scores.jsonl"
 #: Settings that may differ when a run goes on: they are versions, and `collect` gives notice when versions differ.
 OF_VERSIONS = ("autoprox", "code")
 #: Tells the user how to go on after a worker process was lost.
-GO_ON = "run the same command again with the same --out, and with fewer --workers if memory is short"
+GO_ON = "go on with --resume, and with fewer --workers if memory is short"
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,20 @@ class ScoresJournal(Journal):
     """The journal of a ranking: one line for each architecture. Two equal runs differ in the seconds only."""
 
     FORMAT: ClassVar[str] = "autoprox-scores"
+    RUN: ClassVar[str] = "ranking"
     COUNTER: ClassVar[str] = "number"
 
 
-def begin(plan: RankPlan, out: Path) -> int:
+def begin(plan: RankPlan, out: Path, *, resume: bool = True) -> int:
     """Begin the run of a plan in a directory, or find it there; return how many architectures are scored already.
 
     Raises:
         RankError: the directory holds other files, or a run with another setting, which the message names.
-        JournalError: the run's journal cannot be read.
+        JournalError: there is a run already, and not to `resume`; or its journal cannot be read.
     """
     path = out / SCORES
+    if path.exists() and not resume:
+        raise ScoresJournal.present(path)
     if not path.exists():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise RankError(f"{out} already holds other files; choose another --out")
@@ -153,8 +156,31 @@ def load(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -
         JournalError: there is no run in the directory, it cannot be read, or it is of other operations.
         RankError: the run is on another benchmark, or has not finished.
     """
-    journal = ScoresJournal.open(out / SCORES)
-    stored = journal.settings
+    plan, journal = stored_plan(benchmark, out, operations), ScoresJournal.open(out / SCORES)
+    wanted = len(_jobs(plan))
+    if len(journal.records) < wanted:
+        raise RankError(
+            f"the run in {out} has scored {len(journal.records)} of {wanted} architectures; go on with "
+            f"autoprox rank --resume --out {out}"
+        )
+    return plan, _scores(plan, journal.records, out)
+
+
+def stored_benchmark(out: Path) -> str:
+    """Return the name of the benchmark that the run in a directory is on.
+
+    Raises:
+        JournalError: there is no run in the directory, or it cannot be read.
+    """
+    try:
+        return str(ScoresJournal.open(out / SCORES).settings["benchmark"][0])
+    except (KeyError, TypeError, IndexError):
+        raise JournalError(f"{out / SCORES}: line 1 does not say the benchmark") from None
+
+
+def stored_plan(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -> RankPlan:
+    """Return the plan of the run in a directory; raise as `load` does, but for what has not finished."""
+    stored = ScoresJournal.open(out / SCORES).settings
     try:
         plan = RankPlan(
             benchmark,
@@ -174,12 +200,7 @@ def load(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERATIONS) -
         raise JournalError(f"{out / SCORES}: the settings on line 1 cannot be read ({error!r:.80})") from None
     if plan.record()["benchmark"] != stored.get("benchmark"):
         raise RankError(f"{out} holds scores of another benchmark than this {benchmark.name}")
-    wanted = len(_jobs(plan))
-    if len(journal.records) < wanted:
-        raise RankError(
-            f"the run in {out} has scored {len(journal.records)} of {wanted} architectures; go on with `autoprox rank`"
-        )
-    return plan, _scores(plan, journal.records, out)
+    return plan
 
 
 def _jobs(plan: RankPlan) -> list[NetworkJob]:

@@ -131,5 +131,7 @@ def run_of(given: ProxyLike) -> Path | None:
     if not isinstance(given, str | os.PathLike) or (isinstance(given, str) and named_proxy(given) is not None):
         return None
     path = Path(os.path.expanduser(given))
+    if not os.path.exists(path):  # unlike `Path.exists`, it takes a formula that is too long for a file's name
+        return None
     folder = path if path.is_dir() else path.parent
-    return folder if path.exists() and (folder / JOURNAL).exists() else None
+    return folder if (folder / JOURNAL).exists() else None

@@ -69,7 +69,7 @@ class Journal:
         begun_with = versions()
         head = {"format": cls.FORMAT, "version": cls.VERSION, "versions": begun_with, cls.SETTINGS: dict(settings)}
         if not write_new(path, _line(head)):
-            raise cls._present(path)
+            raise cls.present(path)
         return cls(path, dict(settings), [], begun_with)
 
     @classmethod
@@ -80,7 +80,7 @@ class Journal:
             JournalError: there is one.
         """
         if path.exists():
-            raise cls._present(path)
+            raise cls.present(path)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -164,7 +164,8 @@ class Journal:
         return cls(path, head.get(cls.SETTINGS, {}), records[1:], begun_with)
 
     @classmethod
-    def _present(cls, path: Path) -> JournalError:
+    def present(cls, path: Path) -> JournalError:
+        """Return the error of a run that would start where one is already."""
         return JournalError(f"{path.parent} already holds a {cls.RUN}; go on with --resume, or choose another --out")
 
 

@@ -30,7 +30,7 @@ PROBE_IMAGES = 16
 #: The values of settings in journals from before these settings existed.
 _UNSAID = {"first_seed": 0}
 #: What a user can do after a worker was lost.
-GO_ON = "call the same command again"
+GO_ON = "call the same command again with --resume"
 
 
 class TrainingJournal(Journal):

@@ -18,11 +18,12 @@ from autoprox.cli.options import (
     meanings,
     operations_option,
     spaces_option,
+    tasks_of,
     workers_option,
 )
+from autoprox.cli.output import Output, output_options
 from autoprox.cli.root import INTERRUPTED
 from autoprox.display.evolution import next_steps, resume_command
-from autoprox.display.terminal import make_console, say, show
 from autoprox.evolution import JOURNAL, read_settings
 from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
 from autoprox.evolve.assembly import SMALL_BATCH
@@ -39,12 +40,10 @@ _DEFAULTS = EvolutionSettings((), ())
     metavar="NAME|FILE",
     help=f"Benchmark to evolve on; repeatable.  [default: {DEFAULT_BENCHMARK}, which is embedded]",
 )
-@click.option(
-    "--tasks",
-    default="",
-    metavar="A,B=2,...",
-    help="Tasks, `*` allowed, such as '*_kd'. `NAME=2` gives a weight in the joint fitness and the report's mean: "
+@tasks_of(
+    "Tasks, `*` allowed, such as '*_kd'. `NAME=2` gives a weight in the joint fitness and the report's mean: "
     "'*,pets=2' are all tasks, pets with weight 2.  [default: all, weight 1]",
+    "A,B=2,...",
 )
 @click.option(
     "--leave-out-task",
@@ -129,9 +128,11 @@ _DEFAULTS = EvolutionSettings((), ())
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: runs/NUMBER]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in runs/ without it).")
 @click.pass_context
+@output_options
 def command(context: click.Context, benches: Sequence[str], tasks: str, out: Path | None, resume: bool, workers: int,
            dask: str | None, spaces: Sequence[str], operations: Sequence[str],
-           leave_out_tasks: Sequence[str], leave_out_benches: Sequence[str], **choices: Any) -> int:  # fmt: skip
+           leave_out_tasks: Sequence[str], leave_out_benches: Sequence[str], output: Output,
+           **choices: Any) -> int:  # fmt: skip
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     Fitness is Kendall's tau-b on the evolve split, over all tasks at once. The validation split chooses among the
@@ -142,7 +143,6 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     if resume:
         check_resumed(folder, given, [*benches, tasks, *leave_out_tasks, *leave_out_benches])
     grammar = read_settings(folder).grammar if resume else choices["grammar"]
-    console = make_console()
     try:
         result = evolve(
             benches,
@@ -155,13 +155,14 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
             executor=_cluster(context, dask, grammar),
             out=folder,
             resume=resume,
+            progress=output.progress,
             **given,
         )
     except KeyboardInterrupt:
         if (folder / JOURNAL).exists():
-            say(console, f"Nothing that was finished is lost. Go on with: {resume_command(folder, own)}")
+            output.notice(f"Nothing that was finished is lost. Go on with: {resume_command(folder, own)}")
         raise
-    show(console, (*result.parts(), *next_steps(result, result.settings, folder, spaces, operations)))
+    output.result(result, next_steps(result, result.settings, folder, spaces, operations))
     return 0 if result.finished else INTERRUPTED
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-import orjson
 
 from autoprox.api.arguments import split_outside_brackets
 from autoprox.api.explaining import explain
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
 from autoprox.cli.options import operations_option, spaces_option, tasks_option, workers_option
-from autoprox.display.terminal import make_console, show
+from autoprox.cli.output import Output, output_options
 
 
 @click.command("explain")
@@ -34,10 +33,10 @@ from autoprox.display.terminal import make_console, show
 @click.option("--sample", type=int, metavar="N", help="Use N architectures, drawn at random.  [default: all]")
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights, the batch and the sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @operations_option
 @spaces_option
 @workers_option
+@output_options
 def command(
     proxy: str,
     bench: str | None,
@@ -46,10 +45,10 @@ def command(
     sample: int | None,
     batch: int,
     seed: int,
-    as_json: bool,
     operations: Sequence[str],
     spaces: Sequence[str],
     workers: int,
+    output: Output,
 ) -> None:
     """Explain PROXY: each part in words, its values in two networks, and what carries the ranking.
 
@@ -68,9 +67,6 @@ def command(
         operations=operations,
         space=spaces,
         workers=workers,
-        progress=not as_json,
+        progress=output.progress,
     )
-    if as_json:
-        click.echo(orjson.dumps(found.record(), option=orjson.OPT_INDENT_2))
-    else:
-        show(make_console(), found.parts())
+    output.result(found)

@@ -16,25 +16,43 @@ from autoprox.vocabulary import vocabulary
 
 @click.command("export")
 @click.argument("proxy")
-@click.option("--to", "form", type=click.Choice(list(FORMATS)), required=True, help="The form to write it in.")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    help="The form to write it in.  [default: by the ending of --out, such as .tex or .png]",
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.  [default: standard output]"
 )
 @operations_option
-def command(proxy: str, form: str, out: Path | None, operations: Sequence[str]) -> None:
+def command(proxy: str, form: str | None, out: Path | None, operations: Sequence[str]) -> None:
     """Write PROXY in another form.
 
     PROXY is a run directory, a proxy file, a shipped name (`autoprox proxies`) or the formula itself.
 
     python is one file with a function `score` that needs only torch; json is a proxy file; latex is for math mode;
-    dot is for Graphviz.
+    dot is for Graphviz; svg and png are pictures of the computation graph.
     """
-    text = export(resolve(proxy, vocabulary(operations)), form)
-    if out is None or str(out) == "-":
-        click.echo(text, nl=False)
-    elif out.exists() and not (out.is_file() or out.is_dir()):
-        out.write_text(text, encoding="utf-8")  # a device or a pipe, which must not be replaced
-    elif out.is_dir():
+    if out is not None and out.is_dir():
         raise click.UsageError(f"--out {out} is a directory; name a file in it")
+    written = export(resolve(proxy, vocabulary(operations)), form or _by_ending(out))
+    data = written.encode() if isinstance(written, str) else written
+    if out is None or str(out) == "-":
+        click.echo(data, nl=False)
+    elif out.exists() and not out.is_file():
+        out.write_bytes(data)  # a device or a pipe, which must not be replaced
     else:
-        write_atomically(out.resolve(), text.encode())
+        write_atomically(out.resolve(), data)
+
+
+def _by_ending(out: Path | None) -> str:
+    """Return the form that a file's ending means."""
+    endings = {known: name for name, form in FORMATS.items() for known in form.endings}
+    ending = "" if out is None else out.suffix.lower()
+    if ending not in endings:
+        raise click.UsageError(
+            f"name the form with --to ({', '.join(FORMATS)}), or a file with --out that ends in one of "
+            f"{', '.join(endings)}"
+        )
+    return endings[ending]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 import torch
+from rich.table import Table
 
 from autoprox.api.arguments import input_spec
 from autoprox.bench_cache.runtime.local_pool import one_thread
 from autoprox.cli.model_options import MODELS_HELP, model_options
-from autoprox.display.terminal import make_console, make_table, names, say
+from autoprox.cli.output import Output, output_options
+from autoprox.display.terminal import make_table, names
 from autoprox.models import ModelError, build_model, first_output
 from autoprox.primitives import LayerError
 from autoprox.primitives.find_blocks.choose import require_one_place
@@ -32,7 +34,10 @@ from autoprox.scoring import gaussian_batch
 )
 @click.argument("model")
 @model_options
-def command(model: str, settings: Sequence[tuple[str, Any]], seed: int, image_size: int, channels: int) -> None:
+@output_options
+def command(
+    model: str, settings: Sequence[tuple[str, Any]], seed: int, image_size: int, channels: int, output: Output
+) -> None:
     """Print the blocks of a model, what was left out and why, and the same as a `layers=` draft."""
     spec = input_spec(image_size, channels)
     network = build_model(model, dict(settings), seed, spec)
@@ -42,22 +47,36 @@ def command(model: str, settings: Sequence[tuple[str, Any]], seed: int, image_si
         finding = find_layers(network, inputs)
     if not finding.blocks:
         raise ModelError(f"{model}: found no transformer block: {finding.why_none}")
-    _print(model, network, finding, f"{channels} × {image_size} × {image_size}")
+    output.print(
+        _parts(model, network, finding, f"{channels} × {image_size} × {image_size}"),
+        lambda: _record(model, network, finding),
+    )
 
 
-def _print(model: str, network: torch.nn.Module, finding: Finding, shape: str) -> None:
-    console = make_console()
+def _record(model: str, network: torch.nn.Module, finding: Finding) -> dict[str, Any]:
+    heads = ("what", "layers", "remark")
+    return {
+        "model": model,
+        "class": type(network).__name__,
+        "blocks": len(finding.blocks),
+        "covered": finding.covered,
+        "found": [dict(zip(heads, row, strict=True)) for row in table(finding)],
+        "draft": finding.draft,
+    }
+
+
+def _parts(model: str, network: torch.nn.Module, finding: Finding, shape: str) -> Iterator[str | Table]:
     count = len(finding.blocks)
     blocks = "1 block" if count == 1 else f"{count} blocks"
-    say(console, f"{model} ({type(network).__name__}): {blocks}, found by one forward pass on an image of {shape}")
+    yield f"{model} ({type(network).__name__}): {blocks}, found by one forward pass on an image of {shape}"
     found = make_table("", names("what"), "layers", "remark")
     for what, layers, remark in table(finding):
         found.add_row(what, layers.replace("  ", "\n"), remark)  # a line for each slot
-    console.print(found)
-    say(console, "`*` stands for a number.")
-    say(console, f"The blocks hold {finding.covered:.1%} of the weights of linear layers.")
+    yield found
+    yield "`*` stands for a number."
+    yield f"The blocks hold {finding.covered:.1%} of the weights of linear layers."
     try:
         require_one_place(finding)
     except LayerError as ambiguous:
-        say(console, f"Scores need a choice: {ambiguous}.")
-    say(console, f"\nlayers={finding.draft}")
+        yield f"Scores need a choice: {ambiguous}."
+    yield f"\nlayers={finding.draft}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -23,8 +24,9 @@ from autoprox.cli.options import (
     tasks_option,
     workers_option,
 )
+from autoprox.cli.output import Output, output_options, telling_how_to_go_on
 from autoprox.display.ranking import collected, result_tables
-from autoprox.display.terminal import correlation, make_console, make_table, numbers, say
+from autoprox.display.terminal import correlation, make_table, numbers, progress_console
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.pictures import DrawingError, save_figure
@@ -34,7 +36,7 @@ from autoprox.rank.libra import LIBRA, ROLES, LibraChoice, choose, merged_table
 from autoprox.rank.output import flat
 from autoprox.rank.plan import RankError, RankPlan, make_plan, proxies_to_rank
 from autoprox.rank.plots import correlation_figure
-from autoprox.rank.scores import Scores, load
+from autoprox.rank.scores import Scores, begin, load
 from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
 from autoprox.vocabulary import vocabulary
 
@@ -71,15 +73,18 @@ SHOWN = 8
     type=click.Path(file_okay=False, path_type=Path),
     help="Run directory.  [default: that of --scores, or ranks/NUMBER]",
 )
+@click.option("--resume", is_flag=True, help="Go on with the same command, whose scores are in --out.")
 @click.pass_context
+@output_options
 def command(context: click.Context, bench: str, spaces: Sequence[str], operations: Sequence[str],
           tasks: str, proxies: Sequence[str], scores: Path | None,
-          sample: int | None, seed: int, batch: int, workers: int, out: Path | None) -> None:  # fmt: skip
+          sample: int | None, seed: int, batch: int, workers: int, out: Path | None,
+          resume: bool, output: Output) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
     Params, FLOPs, activations, depth and width are candidates too, unless --proxies leaves them out.
     """
-    console, known = make_console(), vocabulary(operations)
+    known = vocabulary(operations)
     benchmark = load_benchmarks([bench], spaces)[0]
     patterns = split_outside_brackets(tasks)
     refs = [ref for text in proxies for ref in split_outside_brackets(text)]
@@ -99,34 +104,48 @@ def command(context: click.Context, bench: str, spaces: Sequence[str], operation
             operations=known,
         )
         out = out or next_directory(Path("ranks"))
-    say(console, f"autoprox libra → {out}")
+    output.notice(f"autoprox libra → {out}")
     if scores is None:
-        found = collected(console, plan, out, workers)
+        begin(plan, out, resume=resume)
+        with telling_how_to_go_on(context, output, out):
+            found = collected(progress_console(silent=output.quiet), plan, out, workers)
     pool = _pool(benchmark, plan, refs, known)
     choosing, judged = _halves(plan)
     on = found.table.of_architectures(choosing).of_proxies(pool)
     choices = {task: choose(on, task) for task in plan.tasks}
-    for choice in choices.values():
-        console.print(_candidate_table(choice))
-        say(console, _chosen(choice))
     baselines = [name for name in STRUCTURE if name in found.table.proxies]
     rows = rank_rows(merged_table(found.table.of_architectures(judged), choices, baselines), plan.seed)
-    say(console, f"\nOn the test split, {len(judged)} architectures that nothing was chosen on:")
     seconds = _seconds(found, choices, baselines)
-    named = [replace(row, proxy=_name(row, choices)) for row in rows]
-    for table in result_tables(named, {_name(row, choices): seconds[row.proxy] for row in rows}):
-        console.print(table)
-    say(console, _verdict(rows))
-    say(console, caption(plan))
-    saved = _save(out, plan, choices, rows, seconds)
+    record = _record(plan, choices, rows, seconds)
+    saved = _save(out, record)
     between = correlations(on)
     title = f"{benchmark.name}: what LIBRA chose from"
+    hints: list[str] = []
     try:
         figure = correlation_figure(between.proxies, between.spearman, title, "Spearman ρ between scores")
         saved += save_figure(figure, out / PICTURE)
     except DrawingError as error:
-        say(console, f"No picture: {error}")
-    say(console, f"Saved in {out}: {', '.join(saved)}")
+        hints.append(f"No picture: {error}")
+    hints.append(f"Saved in {out}: {', '.join(saved)}")
+    output.print(_parts(plan, choices, rows, seconds, len(judged)), lambda: {**record, "out": out}, hints)
+
+
+def _parts(
+    plan: RankPlan,
+    choices: Mapping[str, LibraChoice],
+    rows: Sequence[Row],
+    seconds: Mapping[str, float],
+    judged: int,
+) -> Iterator[str | Table]:
+    """Yield what was chosen on each task, and how good that is on the test split."""
+    for choice in choices.values():
+        yield _candidate_table(choice)
+        yield _chosen(choice)
+    yield f"\nOn the test split, {judged} architectures that nothing was chosen on:"
+    named = [replace(row, proxy=_name(row, choices)) for row in rows]
+    yield from result_tables(named, {_name(row, choices): seconds[row.proxy] for row in rows})
+    yield _verdict(rows)
+    yield caption(plan)
 
 
 def _check_alone(context: click.Context) -> None:
@@ -224,17 +243,19 @@ def _verdict(rows: Sequence[Row]) -> str:
     return f"LIBRA's mean τ on test is {correlation(own)}; {others}."
 
 
-def _save(
-    out: Path, plan: RankPlan, choices: Mapping[str, LibraChoice], rows: Sequence[Row], seconds: Mapping[str, float]
-) -> list[str]:
-    lines = [flat(row, seconds[row.proxy]) for row in rows]
-    record = {
+def _record(
+    plan: RankPlan, choices: Mapping[str, LibraChoice], rows: Sequence[Row], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    return {
         "settings": plan.record(),
         "merge": "sum of log(rank / n)",
         "choices": [asdict(choice) for choice in choices.values()],
-        "test": lines,
+        "test": [flat(row, seconds[row.proxy]) for row in rows],
     }
+
+
+def _save(out: Path, record: Mapping[str, Any]) -> list[str]:
     data = orjson.dumps(record, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     write_atomically(out / JSON, data)
-    write_csv(out / CSV, lines)
+    write_csv(out / CSV, record["test"])
     return [JSON, CSV]

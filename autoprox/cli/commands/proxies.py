@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import click
 from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.runtime import plug_ins
+from autoprox.cli.output import Output, output_options
 from autoprox.collection import COLLECTION
 from autoprox.display.collection import collection_tables, shipped_parts
-from autoprox.display.terminal import make_console, make_table, names, show
+from autoprox.display.terminal import make_table, names
 from autoprox.primitives import FormulaError
 from autoprox.proxy import ProxyError, resolve
 from autoprox.zoo import ZOO, ZooProxy
@@ -19,19 +22,43 @@ from autoprox.zoo import ZOO, ZooProxy
 
 @click.command("proxies")
 @click.argument("name", required=False)
-def command(name: str | None) -> None:
+@output_options
+def command(name: str | None, output: Output) -> None:
     """List the proxies that are shipped, or show the one that is called NAME in full.
 
     First come the formulas that were evolved with autoprox, with their Kendall's tau; then those of the literature:
     their formulas (LaTeX where it is a function), sources and costs. Those of installed packages come last.
     """
-    console = make_console()
     if name is None:
-        show(console, [*collection_tables(COLLECTION.values()), _zoo_table()])
-    elif name in COLLECTION:
-        show(console, shipped_parts(COLLECTION[name]))
+        listed = [*COLLECTION, *ZOO, *plug_ins.plug_in_names(plug_ins.PROXIES)]
+        parts: list[Any] = [*collection_tables(COLLECTION.values()), _zoo_table()]
+        output.print(parts, lambda: {"proxies": [_listed(each) for each in listed]})
     else:
-        show(console, _entry_parts(name))
+        found = shipped_parts(COLLECTION[name]) if name in COLLECTION else _entry_parts(name)
+        output.print(found, lambda: _record(name))
+
+
+def _record(name: str) -> dict[str, Any]:
+    """Return all that is known of a proxy as JSON values."""
+    if name in COLLECTION:
+        return {"kind": "evolved with autoprox", **asdict(COLLECTION[name])}
+    if name in ZOO:
+        facts = ("name", "source", "cost", "reads", "note", "latex", "direction", "training_free", "probes")
+        entry = ZOO[name]
+        return {
+            "kind": "of the literature",
+            "formula": entry.formula or None,
+            **{fact: getattr(entry, fact) for fact in facts},
+        }
+    return {"kind": "other", "name": name, "formula": resolve(name).text}
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """Return the record of a proxy in the list; of one of a package that cannot be used, why."""
+    try:
+        return _record(name)
+    except (ProxyError, FormulaError) as error:
+        return {"kind": "other", "name": name, "problem": str(error)}
 
 
 def _zoo_table() -> Table:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from autoprox.api.arguments import next_directory
-from autoprox.api.ranking import rank
+from autoprox.api.ranking import rank, run_directory
 from autoprox.cli.options import (
     chosen_workers,
     dask_option,
@@ -17,14 +16,16 @@ from autoprox.cli.options import (
     tasks_option,
     workers_option,
 )
+from autoprox.cli.output import Output, output_options
 from autoprox.cli.rank_options import max_params_option, sample_option, split_option
-from autoprox.display.ranking import next_steps
-from autoprox.display.terminal import make_console, say, show
+from autoprox.display.ranking import next_steps, resume_command
+from autoprox.rank.plan import ALL
 from autoprox.rank.scores import SCORES
+from autoprox.vocabulary import as_options
 
 
 @click.command("rank")
-@click.option("--bench", required=True, metavar="NAME|FILE", help="Benchmark to rank on.")
+@click.option("--bench", metavar="NAME|FILE", help="Benchmark to rank on.")
 @tasks_option
 @click.option(
     "--proxies",
@@ -44,22 +45,26 @@ from autoprox.rank.scores import SCORES
 @workers_option
 @dask_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: ranks/NUMBER]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out (the last one in ranks/ without it).")
 @click.pass_context
-def command(context: click.Context, bench: str, spaces: Sequence[str], operations: Sequence[str],
+@output_options
+def command(context: click.Context, bench: str | None, spaces: Sequence[str], operations: Sequence[str],
          tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
-         seed: int, batch: int, workers: int, dask: str | None, out: Path | None) -> None:  # fmt: skip
+         seed: int, batch: int, workers: int, dask: str | None, out: Path | None,
+         resume: bool, output: Output) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
     ranked only by name. On a table a PROXY is a column, or a formula of columns. Params, FLOPs, activations, depth,
-    width and fitted structure are always there. The same command with the same --out goes on with a run that was
-    stopped.
+    width and fitted structure are always there. A run that was stopped goes on with --resume, which
+    needs no other option.
     """
-    console, folder = make_console(), out or next_directory(Path("ranks"))
+    folder = run_directory(out, resume)
+    own = as_options(spaces, operations)
     try:
         result = rank(
             bench,
-            proxies,
+            proxies or ALL,
             tasks=tasks,
             split=split,
             sample=sample,
@@ -70,9 +75,11 @@ def command(context: click.Context, bench: str, spaces: Sequence[str], operation
             space=spaces,
             workers=chosen_workers(context, workers, dask),
             out=folder,
+            resume=resume,
+            progress=output.progress,
         )
     except KeyboardInterrupt:
         if (folder / SCORES).exists():
-            say(console, f"Nothing that was scored is lost: the same command with --out {folder} goes on.")
+            output.notice(f"Nothing that was scored is lost. Go on with: {resume_command(folder, own)}")
         raise
-    show(console, (*result.parts(), *next_steps(folder, result.saved, result.problem)))
+    output.result(result, next_steps(folder, result.saved, result.problem))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from autoprox.bench_cache.runtime.files import write_atomically
-from autoprox.display.terminal import make_console, say
+from autoprox.cli.output import Output, output_options
 from autoprox.report.figures import save_figures
 from autoprox.report.page import to_html
 from autoprox.report.tellers import tell
@@ -22,17 +22,20 @@ from autoprox.report.tellers import tell
     metavar="DIR",
     help="Write SVG, PDF and PNG there too.",
 )
-def command(run: Path, out: Path | None, figures: Path | None) -> None:
+@output_options
+def command(run: Path, out: Path | None, figures: Path | None, output: Output) -> None:
     """Make a web page of RUN, a directory of evolve, rank, search or train.
 
     The page is one file that needs no network: verdict, pictures, tables that sort, the formula, and all settings. It
     reads the results in RUN and computes nothing anew. It needs the extra autoprox[plot].
     """
-    console = make_console()
     page = tell(run)
+    output.notice(f"autoprox report: drawing {len(page.figures())} figures of {run}")
     out = out or run / "report.html"
     write_atomically(out, to_html(page).encode())
-    say(console, f"Saved {out}: {page.title}, {len(page.figures())} figures")
+    lines, saved = [f"Saved {out}: {page.title}, {len(page.figures())} figures"], [str(out)]
     if figures is not None:
         names = save_figures({figure.name: figure.draw for figure in page.figures()}, figures)
-        say(console, f"Saved in {figures}: {', '.join(names)}")
+        lines.append(f"Saved in {figures}: {', '.join(names)}")
+        saved += [str(figures / name) for name in names]
+    output.print((), lambda: {"title": page.title, "saved": saved}, lines)

@@ -13,7 +13,7 @@ from autoprox.api.samples import COUNT
 from autoprox.api.scoring_models import score
 from autoprox.cli.model_options import MODELS_HELP, model_options
 from autoprox.cli.options import given_options, operations_option
-from autoprox.display.terminal import make_console, show
+from autoprox.cli.output import Output, output_options
 
 
 @click.command(
@@ -62,9 +62,9 @@ from autoprox.display.terminal import make_console, show
     is_flag=True,
     help="No score where layers that start at 0 stop every gradient.  [default: a copy with other weights is scored]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @operations_option
 @click.pass_context
+@output_options
 def command(
     context: click.Context,
     names: Sequence[str],
@@ -74,7 +74,7 @@ def command(
     layers: str | None,
     as_built: bool,
     device: str,
-    as_json: bool,
+    output: Output,
     operations: Sequence[str],
     **shape: Any,
 ) -> None:
@@ -90,12 +90,10 @@ def command(
         layers=layers,
         as_built=as_built,
         operations=operations,
+        progress=output.progress,
         **{name: shape[name] for name in given_options(context) & (shape.keys() - {"seed"})},
     )
-    if as_json:
-        click.echo(result.to_json())
-    else:
-        show(make_console(), result.parts())
+    output.result(result)
 
 
 def _told_apart(names: Sequence[str], proxies: Sequence[str]) -> tuple[list[str], list[str]]:

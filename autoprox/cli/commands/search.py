@@ -15,18 +15,18 @@ from autoprox.cli.front_options import front_options
 from autoprox.cli.model_options import patch_size_option
 from autoprox.cli.options import (
     Count,
-    NamesOptions,
     chosen_workers,
     dask_option,
     given_options,
     meanings,
     operations_option,
+    tasks_of,
     typed_command,
     workers_option,
 )
+from autoprox.cli.output import Output, output_options
 from autoprox.cli.root import INTERRUPTED
 from autoprox.display.search import going_on, next_steps
-from autoprox.display.terminal import make_console, say, show
 from autoprox.search.on_benchmark import OFFERS
 from autoprox.search.run import JOURNAL
 from autoprox.search.strategies import STRATEGIES, SearchSettings
@@ -35,7 +35,7 @@ from autoprox.vocabulary import as_options
 _POPULATION = SearchSettings().population
 
 
-@click.command("search", cls=NamesOptions)
+@click.command("search")
 @click.option(
     "--space",
     metavar="NAME|FILE.py:NAME",
@@ -68,7 +68,7 @@ _POPULATION = SearchSettings().population
 )
 @click.option("--tournament", type=int, default=DEFAULTS["tournament"], show_default=True, help="Size, in evolution.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="Architectures to print and save.")
-@click.option("--tasks", default="", metavar="A,B,...", help="Tasks of the benchmark, `*` allowed.  [default: all]")
+@tasks_of("Tasks of the benchmark, `*` allowed.  [default: all]")
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Part of the benchmark.")
 @click.option("--batch", type=int, default=DEFAULTS["batch"], show_default=True, help="Samples of the probes.")
 @click.option(
@@ -88,14 +88,15 @@ _POPULATION = SearchSettings().population
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Keep journal and results here.")
 @click.option("--resume", is_flag=True, help="Go on with the search in --out; a larger --budget goes further.")
 @click.pass_context
+@output_options
 def command(context: click.Context, bench: str | None, out: Path | None, resume: bool, top: int, workers: int,
-            dask: str | None, operations: Sequence[str], **choices: Any) -> int:  # fmt: skip
+            dask: str | None, operations: Sequence[str], output: Output, **choices: Any) -> int:  # fmt: skip
     """Search the architectures that a proxy scores highest, under limits on their size, training nothing.
 
     On a space: regularised evolution (Real et al., 2019) or random search. On a benchmark: random search among its
     architectures, with the trained accuracy of what the proxy chooses, its rank and its regret.
     """
-    console, own = make_console(), as_options(own_space(choices["space"]), operations)
+    own = as_options(own_space(choices["space"]), operations)
     given = {name: choices[name] for name in given_options(context) & choices.keys()}
     try:
         result = search(
@@ -106,11 +107,12 @@ def command(context: click.Context, bench: str | None, out: Path | None, resume:
             top=top,
             out=out,
             resume=resume,
+            progress=output.progress,
         )
     except KeyboardInterrupt:
         if out is None or (out / JOURNAL).exists():
-            say(console, going_on(out, own))
+            output.notice(going_on(out, own))
         raise
     of_space = as_options(own_space(choices["space"]), ())
-    show(console, (*result.parts(), *next_steps(result, typed_command(context), own, of_space)))
+    output.result(result, next_steps(result, typed_command(context), own, of_space))
     return 0 if result.finished else INTERRUPTED

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 
 from autoprox.api.arguments import next_directory
 from autoprox.api.devices import DEVICES
 from autoprox.api.training import ALONE, COMPARED, DEFAULTS, train
 from autoprox.bench_cache.training.built_in import BUILT_IN
-from autoprox.cli.options import NamesOptions, given_options
-from autoprox.display.terminal import make_console, say, show
+from autoprox.cli.options import given_options
+from autoprox.cli.output import Output, output_options
 from autoprox.display.training import next_steps, resume_command
-from autoprox.train.run import JOURNAL
+from autoprox.train.run import JOURNAL, RESULT
 from autoprox.vocabulary import as_options
 
 
@@ -38,7 +39,7 @@ class Rows(click.ParamType):
         return tuple(found)
 
 
-@click.command("train", cls=NamesOptions)
+@click.command("train")
 @click.argument("result", required=False, type=click.Path(path_type=Path))
 @click.option("--rows", "--row", type=Rows(), default="1", show_default=True, help="Rows of RESULT: 1, 1-5 or 1,3.")
 @click.option(
@@ -74,21 +75,29 @@ class Rows(click.ParamType):
 @click.option("--out", type=click.Path(path_type=Path), help="Directory of the training.  [default: trained/NUMBER]")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out; it needs no other option.")
 @click.pass_context
+@output_options
 def command(
-    context: click.Context, result: Path | None, resume: bool, out: Path | None, space: str | None, **choices: Any
-) -> None:
+    context: click.Context, result: Path | None, resume: bool, out: Path | None, space: str | None, output: Output,
+    **choices: Any,
+) -> None:  # fmt: skip
     """Train architectures of RESULT, the directory of a search, from scratch, and tell their test accuracy.
 
     It is the trainer that makes benchmarks: AdamW, warm-up and cosine, no augmentation; mixed precision on a GPU. With
     --against random, networks of the same size are trained alike. The test accuracy is that of the last epoch.
     """
-    console, folder = make_console(), out or (Path() if resume else next_directory(Path("trained")))
+    folder = out or (Path() if resume else next_directory(Path("trained")))
     given = {name: choices[name] for name in given_options(context) & choices.keys()}
     try:
-        trained = train(result, **given, space=space, out=out if resume else folder, resume=resume)
+        trained = train(
+            result, **given, space=space, out=out if resume else folder, resume=resume, progress=output.progress
+        )
     except KeyboardInterrupt:
         if (folder / JOURNAL).exists():
             again = resume_command(folder, as_options([space] if space else [], ()))
-            say(console, f"The epochs up to the last checkpoint are kept.\nNext: {again}")
+            output.notice(f"The epochs up to the last checkpoint are kept. Go on with: {again}")
         raise
-    show(console, (*trained.parts(), *next_steps(trained.plan, trained.out)))
+    output.print(
+        trained.parts(),
+        lambda: orjson.loads((trained.out / RESULT).read_bytes()),
+        next_steps(trained.plan, trained.out),
+    )

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import orjson
 
+from autoprox.api.arguments import next_directory
 from autoprox.api.validating import validate
 from autoprox.cli.options import operations_option, spaces_option, tasks_option, workers_option
+from autoprox.cli.output import Output, output_options, telling_how_to_go_on
 from autoprox.cli.rank_options import max_params_option, sample_option, split_option
-from autoprox.display.terminal import make_console, say, show
 from autoprox.validation.plan import WITH_IMAGES, WITHOUT_IMAGES
 from autoprox.validation.run import CSV, JSON, SCORES
 
@@ -45,31 +45,32 @@ from autoprox.validation.run import CSV, JSON, SCORES
     metavar="N",
     help="Among how many formulas labels of this split chose the proxy.  [default: what its provenance says]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @operations_option
 @spaces_option
 @workers_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Run directory.  [default: validations/NUMBER]"
 )
-def command(proxy: str, bench: str, tasks: str, split: str, sample: int | None, max_params: float | None,
-            batch: int | None, seed: int, seeds: int, batches: int, tried: int | None, as_json: bool,
-            operations: Sequence[str], spaces: Sequence[str], workers: int, out: Path | None) -> None:  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the same command, whose scores are in --out.")
+@click.pass_context
+@output_options
+def command(
+    context: click.Context, proxy: str, bench: str, tasks: str, split: str, sample: int | None,
+    max_params: float | None, batch: int | None, seed: int, seeds: int, batches: int, tried: int | None,
+    output: Output, operations: Sequence[str], spaces: Sequence[str], workers: int, out: Path | None, resume: bool,
+) -> None:  # fmt: skip
     """Judge PROXY on a benchmark, with guards against self-deception, and print a verdict.
 
     PROXY is a shipped name, a run directory, a proxy file, a formula, or a column of a table. It is set beside params,
     FLOPs, activations, depth, width, depth × width and fitted structure, on shuffled labels, on the trainable networks,
     with other initial weights and images, and against the number of formulas that were tried. The same command with
-    the same --out goes on with a run that was stopped.
+    --resume goes on with a run that was stopped.
     """
-    result = validate(
-        proxy, bench, tasks=tasks, split=split, sample=sample, max_params=max_params,
-        batch=batch, seed=seed, seeds=seeds, batches=batches, tried=tried, operations=operations, space=spaces,
-        workers=workers, out=out, progress=not as_json,
-    )  # fmt: skip
-    if as_json:
-        click.echo(orjson.dumps(result.record(), option=orjson.OPT_INDENT_2).decode())
-        return
-    console = make_console()
-    show(console, result.parts())
-    say(console, f"Saved in {result.out}: {CSV}, {JSON}, {SCORES}/")
+    folder = out or next_directory(Path("validations"))
+    with telling_how_to_go_on(context, output, folder):
+        result = validate(
+            proxy, bench, tasks=tasks, split=split, sample=sample, max_params=max_params,
+            batch=batch, seed=seed, seeds=seeds, batches=batches, tried=tried, operations=operations, space=spaces,
+            workers=workers, out=folder, resume=resume, progress=output.progress,
+        )  # fmt: skip
+    output.result(result, [f"Saved in {result.out}: {CSV}, {JSON}, {SCORES}/"])

@@ -152,7 +152,7 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
             "error: no command 'nothing'; there are evolve, search, ",
         ),
         (["export"], "error: Missing argument 'PROXY'.\nSee 'autoprox export --help'.\n"),
-        (["export", "snip"], "error: Missing option '--to'."),
+        (["export", "snip"], "error: name the form with --to (text, latex, json, dot, svg, png, python), or a"),
         (["export", "snip", "--to", "onnx"], "error: Invalid value for '--to': 'onnx' is not one of"),
         (["export", "snpi", "--to", "text"], "did you mean 'snip'?\n"),
         (["export", "sum(l1(weigt))", "--to", "text"], "(column 8)\n  sum(l1(weigt))\n         ^^^^^\n"),
@@ -250,16 +250,26 @@ def test_proxies_lists_the_zoo_in_full() -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_export_prints_or_writes_the_same(form: str, tmp_path) -> None:
-    expected = export(resolve("dss"), form)
+    written = export(resolve("dss"), form)
+    expected = written.encode() if isinstance(written, str) else written
     for arguments in ([], ["--out", "-"]):
         shown = CliRunner().invoke(root, ["export", "dss", "--to", form, *arguments])
-        assert (shown.exit_code, shown.output) == (0, expected)
+        assert (shown.exit_code, shown.stdout_bytes) == (0, expected)
     path = tmp_path / "new" / "file"
     shown = CliRunner().invoke(root, ["export", "dss", "--to", form, "--out", str(path)])
-    assert (shown.exit_code, shown.output, path.read_text()) == (0, "", expected)
+    assert (shown.exit_code, shown.output, path.read_bytes()) == (0, "", expected)
     assert os.listdir(path.parent) == ["file"]
     if form == "svg":
         ElementTree.parse(path)
+    for ending in FORMATS[form].endings:  # and --to is guessed from it
+        path = tmp_path / f"file{ending.upper()}"
+        assert CliRunner().invoke(root, ["export", "dss", "--out", str(path)]).exit_code == 0
+        assert path.read_bytes() == expected
+
+
+def test_export_to_another_ending_says_how_to_name_the_form(capsys) -> None:
+    assert main(["export", "dss", "--out", "dss.docx"]) == 2
+    assert "a file with --out that ends in one of .txt, .tex," in capsys.readouterr().err
 
 
 def test_export_takes_whatever_names_a_proxy(tmp_path) -> None:

@@ -64,7 +64,8 @@ def ranked(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
         env=environment,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"autoprox rank → {out}\n")
     return out, done.stdout
 
 
@@ -182,10 +183,15 @@ def test_without_matplotlib_there_are_tables_and_no_pictures(
 def test_a_finished_run_is_only_printed_again(ranked: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     out, text = ranked
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    assert main([*COMMAND, "--out", str(out)]) == 0
-    again = capsys.readouterr().out
-    assert "24 architectures, of which 24 are scored already" in again
-    assert again.replace(", of which 24 are scored already", "") == text
+    assert main([*COMMAND, "--out", str(out)]) == FAILED
+    assert "already holds a ranking; go on with --resume, or choose another --out" in capsys.readouterr().err
+    for again in ([*COMMAND, "--resume"], ["rank", "--resume"]):  # a run knows its own choices
+        assert main([*again, "--out", str(out)]) == 0
+        printed = capsys.readouterr()
+        assert "24 architectures, of which 24 are scored already" in printed.err
+        assert printed.out == text
+    assert main([*COMMAND, "--resume", "--batch", "1", "--out", str(out)]) == FAILED
+    assert "a run with another setting: batch is 3 there and 1 here" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -207,7 +213,7 @@ def test_a_killed_run_goes_on(ranked: tuple[Path, str], tmp_path: Path) -> None:
     process.wait()
     done = (out / SCORES).read_bytes().count(b"\n")
     assert 4 <= done < 25
-    assert main([*COMMAND, "--out", str(out)]) == 0
+    assert main(["rank", "--resume", "--out", str(out)]) == 0
     numbers = [{name: row[name] for name in row if name != "seconds"} for row in rows(out)]
     assert numbers == [{name: row[name] for name in row if name != "seconds"} for row in rows(ranked[0])]
 
@@ -222,10 +228,11 @@ def test_a_killed_run_goes_on(ranked: tuple[Path, str], tmp_path: Path) -> None:
         (["--bench", "small", "--tasks", "no"], "error: no task is called 'no'; there are size_kd, shape_kd, rare"),
         (["--bench", "small", "--proxies", "synflo"], "error: 'synflo' is no .*did you mean 'synflow'"),
         (["--bench", "small", "--proxies", "sum(wieght)"], "error: unknown statistic 'wieght'"),
-        (["--bench", "small", "--sample", "99"], "error: sample is 99; it must be from 3 to 24"),
+        (["--bench", "small", "--sample", "99"], "error: --sample is 99; it must be from 3 to 24"),
         (["--bench", "table", "--proxies", "snip"], "error: table is tabular"),
-        (["--bench", "small", "--batch", "0"], "error: batch is 0"),
-        ([], "error: Missing option '--bench'"),
+        (["--bench", "small", "--batch", "0"], "error: --batch is 0"),
+        ([], "error: rank on what\\? Name a --bench"),
+        (["--resume"], "error: there is no run in ranks/ to resume; name its directory with --out"),
     ],
 )
 def test_misuse_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from printed import everything
 
 from autoprox.cli.root import main
 from autoprox.display.front import evenly
@@ -31,7 +32,7 @@ def results(out: Path) -> list[bytes]:
 def test_the_front_is_printed_saved_and_drawn(tmp_path: Path, capsys) -> None:
     out = tmp_path / "found"
     run(*FRONT, "--budget", 60, "--top", 3, "--out", out)
-    shown = capsys.readouterr().out
+    shown = everything(capsys)
     assert "strategy nsga2, budget 60, seed 0\nobjectives score, params\n" in shown
     assert "architectures that no other one beats in score and params" in shown
     assert (
@@ -65,7 +66,7 @@ def test_latency_is_told_and_kept(tmp_path: Path, capsys) -> None:
     out = tmp_path / "found"
     run(*FRONT, "--objectives", "score,params,latency", "--budget", 10, "--max-latency", "10s", "--latency-batch", 2,
         "--out", out)  # fmt: skip
-    shown = capsys.readouterr().out
+    shown = everything(capsys)
     name = machine_name("cpu")
     assert f"latency is the median of up to 20 warm forward passes on cpu ({name}), batch 2, 1 thread" in shown
     assert "latency ≤ 1e+04 ms" in shown
@@ -83,7 +84,7 @@ def test_latency_is_told_and_kept(tmp_path: Path, capsys) -> None:
 
 def test_a_front_on_a_benchmark(tmp_path: Path, capsys) -> None:
     run("search", "--bench", "mini-vit", "--tasks", "digits", "--proxy", "depth", "--pareto", "--budget", 50)
-    shown = capsys.readouterr().out
+    shown = everything(capsys)
     assert "strategy random, budget 50" in shown
     assert "of 50 architectures that no other one beats in score and params" in shown
     assert "by proxy" in shown

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from printed import everything
 
 from autoprox.cli.root import FAILED, main
 
@@ -28,7 +29,7 @@ def _with_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("images", ["photos", "bytes.npz"])
 def test_a_search_and_score_read_the_same(images: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SEARCH, "--images", images, "--out", "run"]) == 0
-    assert "on 2 images of 3 × 24 × 24 with their classes" in capsys.readouterr().out
+    assert "on 2 images of 3 × 24 × 24 with their classes" in everything(capsys)
     best = json.loads(Path("run/architectures.json").read_bytes())["architectures"][0]
     model = ("space:pit-vb101:run/architectures.json", "--set", "num_classes=10", "--set", "patch_size=8")
     size = ("--image-size", "24") if images == "photos" else ()
@@ -54,7 +55,7 @@ def test_a_benchmark_says_what_its_networks_read(capsys: pytest.CaptureFixture[s
     rng = np.random.default_rng(0)
     np.savez("own.npz", images=rng.normal(size=(2, 28, 28)).astype(np.float32), targets=np.array([0, 9]))
     assert main([*bench, "--images", "own.npz", "--workers", "1"]) == 0
-    assert "on 2 images of 1 × 28 × 28 with their classes" in capsys.readouterr().out
+    assert "on 2 images of 1 × 28 × 28 with their classes" in everything(capsys)
 
 
 def test_images_without_classes_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,9 +89,9 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(running.Training, "run_epoch", interrupted)
     run(*command, steps, code=INTERRUPTED)
-    line = capsys.readouterr().out.splitlines()[-1]
+    line = capsys.readouterr().err.splitlines()[-2]
     monkeypatch.setattr(running.Training, "run_epoch", ended)
-    run(*shlex.split(line.partition("Next: autoprox ")[2]))
+    run(*shlex.split(line.partition("Go on with: autoprox ")[2]))
     for name in ("journal.jsonl", "result.json", "row_1.py"):
         assert (steps / name).read_bytes() == (whole / name).read_bytes()
     weights, expected = (torch.load(each / "row_2_seed_1.pt", weights_only=True) for each in (steps, whole))
@@ -151,7 +151,7 @@ def test_an_image_folder_is_scaled_to_what_the_search_was_for(folder: Path, tmp_
             image.new("L", (16, 16), 60 * number).save(tmp_path / "images" / kind / f"{number}.png")
     command = ("train", folder / "found", "--dataset", tmp_path / "images", "--epochs", 1, "--batch", 2)
     run(*command, "--device", "cpu", "--out", tmp_path / "out")
-    assert "8 px, 3 channels, 2 classes, patches of 2\nThe search was for 8 px, 1 channel" in capsys.readouterr().out
+    assert "8 px, 3 channels, 2 classes, patches of 2\nThe search was for 8 px, 1 channel" in capsys.readouterr().err
 
 
 def test_what_the_search_says_of_digits_is_so() -> None:

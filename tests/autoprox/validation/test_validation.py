@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 import synthetic
+from printed import everything
 
 import autoprox
 from autoprox.bench_cache.benchmarks.table import Benchmark
@@ -67,13 +68,13 @@ def test_weights_are_repeated_and_images_only_where_there_are_some(found) -> Non
 def test_the_same_call_goes_on_and_more_seeds_score_only_what_is_new(found) -> None:
     before = {path: path.read_bytes() for path in found.out.rglob("scores.jsonl")}
     assert len(before) == 2
-    again = autoprox.validate(GRADIENT, BENCHMARK, out=found.out, **CHOICES)
+    again = autoprox.validate(GRADIENT, BENCHMARK, out=found.out, resume=True, **CHOICES)
     assert again.record() == found.record()
-    more = autoprox.validate(GRADIENT, BENCHMARK, out=found.out, **{**CHOICES, "seeds": 3})
+    more = autoprox.validate(GRADIENT, BENCHMARK, out=found.out, resume=True, **{**CHOICES, "seeds": 3})
     assert len(more.findings.repeats["weights"].taus) == 3
     assert {path: path.read_bytes() for path in before} == before
     with pytest.raises(ValueError, match="holds a run with another setting: proxies is"):
-        autoprox.validate("params", BENCHMARK, out=found.out, **CHOICES)
+        autoprox.validate("params", BENCHMARK, out=found.out, resume=True, **CHOICES)
 
 
 def test_what_is_saved_and_shown(found) -> None:
@@ -98,7 +99,7 @@ def test_a_verdict_says_what_does_not_hold(found) -> None:
 
 
 def test_many_tries_widen_the_interval(found) -> None:
-    many = autoprox.validate(GRADIENT, BENCHMARK, out=found.out, tried=10_000, **CHOICES)
+    many = autoprox.validate(GRADIENT, BENCHMARK, out=found.out, resume=True, tried=10_000, **CHOICES)
     usual = found.findings.over_all.mean.tau
     assert many.findings.of_many.low < usual.low
     assert many.findings.of_many.high > usual.high
@@ -142,7 +143,7 @@ def test_a_run_that_was_evolved_here_says_so_and_counts_its_looks(tmp_path: Path
         "Its evolution never saw labels of shape_kd.",
     )
     assert result.findings.looks == "Over the life of this run, test was looked at 2 times (evolve 1, validate 1)."
-    again = autoprox.validate(folder, BENCHMARK, out=tmp_path / "out", **{**CHOICES, "seeds": 1})
+    again = autoprox.validate(folder, BENCHMARK, out=tmp_path / "out", resume=True, **{**CHOICES, "seeds": 1})
     assert again.findings.looks == result.findings.looks  # the same figures are no new look
 
 
@@ -186,7 +187,7 @@ COMMAND = ("validate", "depth * width", "--bench", "small", "--tasks", "*_kd", "
 
 def test_the_command_prints_the_guards(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(COMMAND) == 0
-    shown = capsys.readouterr().out
+    shown = everything(capsys)
     assert shown.startswith("autoprox validate → validations/001\ndepth * width\nsmall, split all: 24 architectures")
     assert "Saved in validations/001: validation.csv, validation.json, scores/" in shown
     assert main((*COMMAND, "--json")) == 0

@@ -8,17 +8,19 @@ from rich.progress import TaskID
 from autoprox.bench_cache.benchmarks.catalogue import RAW_GITHUB, PublicFile
 from autoprox.bench_cache.benchmarks.download import download, get_source
 from autoprox.bench_cache.benchmarks.library import benchmarks_dir
-from autoprox.display.terminal import download_bars, make_console, say, summary
+from autoprox.cli.output import Output, output_options
+from autoprox.display.terminal import download_bars, progress_console, summary
 
 
 @click.command("download")
 @click.argument("source")
 @click.option("--base", default=RAW_GITHUB, show_default=True, help="Address of a mirror with the same paths.")
-def command(source: str, base: str) -> None:
+@output_options
+def command(source: str, base: str, output: Output) -> None:
     """Fetch the public files of SOURCE (see `bench list`), check them, and add them to your benchmarks."""
     found = get_source(source)
-    console = make_console()
-    with download_bars(console) as bars:
+    output.notice(f"fetching {len(found.files)} files from {base}")
+    with download_bars(progress_console(silent=output.quiet)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(file: PublicFile, here: int, problem: str) -> None:
@@ -27,6 +29,5 @@ def command(source: str, base: str) -> None:
             bars.update(tasks[file.filename], completed=here, problem=f"{problem}; again" if problem else "")
 
         benchmarks = download(found, progress, base)
-    for benchmark in benchmarks:
-        say(console, summary(benchmark))
-    say(console, f"in {benchmarks_dir()}; licence of the files: {found.licence}")
+    hints = [*map(summary, benchmarks), f"in {benchmarks_dir()}; licence of the files: {found.licence}"]
+    output.print((), lambda: {"benchmarks": [each.name for each in benchmarks], "folder": benchmarks_dir()}, hints)

@@ -13,7 +13,7 @@ from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.training.benchmark_images import with_images
 from autoprox.bench_cache.training.run import PROBE_IMAGES
 from autoprox.cli.options import spaces_option
-from autoprox.display.terminal import make_console, say
+from autoprox.cli.output import Output, output_options
 
 
 @click.command("images")
@@ -31,6 +31,7 @@ from autoprox.display.terminal import make_console, say
 @spaces_option
 @click.option("--name", help="Name of the benchmark with the images.  [default: the same, which is replaced]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
+@output_options
 def command(
     benchmark: str,
     images: str,
@@ -40,6 +41,7 @@ def command(
     spaces: Sequence[str],
     name: str | None,
     out: Path | None,
+    output: Output,
 ) -> None:
     """Give tasks of BENCHMARK, a file or a name, images that the probe `data` reads.
 
@@ -57,8 +59,8 @@ def command(
     else:
         found.save(out)
     shape = " × ".join(map(str, given.images.shape[1:]))
-    say(
-        make_console(),
-        f"{found.name}: {len(given.images)} images of {shape} for {', '.join(chosen)} (SHA-256 {given.digest})\n"
+    lines = [
+        f"{found.name}: {len(given.images)} images of {shape} for {', '.join(chosen)} (SHA-256 {given.digest})",
         f"from {given.source}; written to {out}",
-    )
+    ]
+    output.print((), lambda: {"benchmark": found.name, "tasks": chosen, "sha256": given.digest, "out": out}, lines)

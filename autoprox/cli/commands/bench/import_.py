@@ -18,8 +18,9 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, pinned
 from autoprox.cli.model_options import patch_size_option
 from autoprox.cli.options import given_options
+from autoprox.cli.output import Output, output_options
 from autoprox.display.benchmark import too_few
-from autoprox.display.terminal import make_console, say, summary
+from autoprox.display.terminal import summary
 
 _SPEC = InputSpec()
 _OF_SPACE = ("image_size", "channels", "classes", "patch_size")
@@ -41,7 +42,10 @@ _OF_TABLE = ("space", "genes", "name_column", "leave_out", "unit", *_OF_SPACE)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write here, not to your own benchmarks.")
 @click.option("--name", help="Name to give it, in place of the file's own or the public benchmark's.")
 @click.pass_context
-def command(context: click.Context, file: Path, out: Path | None, name: str | None, **columns: Any) -> None:
+@output_options
+def command(
+    context: click.Context, file: Path, out: Path | None, name: str | None, output: Output, **columns: Any
+) -> None:
     """Convert FILE to the JSON format of autoprox.
 
     FILE is a public one (ViT-Bench-101 .pth, OoD-ViT-NAS .json, HyTAS .csv), our JSON, or with --accuracy a table of
@@ -70,11 +74,16 @@ def command(context: click.Context, file: Path, out: Path | None, name: str | No
         out = install(benchmark)
     else:
         benchmark.save(out)
-    console = make_console()
-    say(console, f"{summary(benchmark)}, written to {out}")
-    if columns["accuracy"]:
-        for line in _how_read(benchmark, unused):
-            say(console, line)
+    how = [*_how_read(benchmark, unused)] if columns["accuracy"] else []
+    record = {
+        "benchmark": benchmark.name,
+        "architectures": len(benchmark),
+        "tasks": list(benchmark.tasks),
+        "columns": list(benchmark.columns),
+        "out": out,
+        "remarks": how,
+    }
+    output.print((), lambda: record, [f"{summary(benchmark)}, written to {out}", *how])
 
 
 def _meant(context: click.Context, *, accuracy: Sequence[str], space: str | None, genes: Sequence[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 from rich.table import Table
@@ -10,19 +11,45 @@ from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.catalogue import CATALOGUE
 from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR, Installed, benchmarks_dir, installed
-from autoprox.display.terminal import make_console, make_table, names, say
+from autoprox.cli.output import Output, output_options
+from autoprox.display.terminal import make_table, names
 
 
 @click.command("list")
-def command() -> None:
+@output_options
+def command(output: Output) -> None:
     """List the benchmarks that come with autoprox, yours, and the public ones that can be downloaded."""
-    console, here = make_console(), installed()
-    console.print(_installed_table("embedded", installed(EMBEDDED_DIR)))
-    if here:
-        console.print(_installed_table("imported, downloaded or trained", here))
-    else:
-        say(console, f"\nno others in {benchmarks_dir()} yet")
-    console.print(_public_table({entry.name for entry in here}))
+    embedded, here = installed(EMBEDDED_DIR), installed()
+    own = (
+        _installed_table("imported, downloaded or trained", here) if here else f"\nno others in {benchmarks_dir()} yet"
+    )
+    parts = [_installed_table("embedded", embedded), own, _public_table({entry.name for entry in here})]
+    output.print(parts, lambda: _record(embedded, here))
+
+
+def _record(embedded: Sequence[Installed], here: Sequence[Installed]) -> dict[str, Any]:
+    return {
+        "embedded": [_entry(entry) for entry in embedded],
+        "installed": [_entry(entry) for entry in here],
+        "to_download": [
+            {
+                "name": source.name,
+                "benchmarks": [file.benchmark for file in source.files],
+                "bytes": sum(file.size for file in source.files),
+                "about": source.about,
+                "licence": source.licence,
+            }
+            for source in CATALOGUE
+        ],
+    }
+
+
+def _entry(entry: Installed) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": entry.name, "file": entry.path}
+    if entry.benchmark is None:
+        return {**facts, "problem": entry.problem}
+    found = entry.benchmark
+    return {**facts, "space": found.space_name, "architectures": len(found), "tasks": list(found.tasks)}
 
 
 def _installed_table(title: str, entries: Sequence[Installed]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from autoprox.bench_cache.benchmarks.describe import Description, describe
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
 from autoprox.cli.options import spaces_option
-from autoprox.display.terminal import UNDEFINED, make_console, make_table, names, number, numbers, say
+from autoprox.cli.output import Output, output_options
+from autoprox.display.terminal import UNDEFINED, make_table, names, number, numbers
 
 TAU, PERCENT = "+.3f", ".2f"
 
@@ -22,11 +24,42 @@ TAU, PERCENT = "+.3f", ".2f"
 @click.command("show")
 @click.argument("benchmark")
 @spaces_option
-def command(benchmark: str, spaces: Sequence[str]) -> None:
+@output_options
+def command(benchmark: str, spaces: Sequence[str], output: Output) -> None:
     """Print what there is to know of BENCHMARK, a file or a name, and warn of labels that look shuffled."""
     description = describe(load_benchmarks([benchmark], spaces)[0])
-    console = make_console()
-    say(console, _heading(description))
+    output.print(_parts(description), lambda: _record(description))
+
+
+def _record(description: Description) -> dict[str, Any]:
+    """Return all facts as JSON values; a pair of tasks is one name, `A and B`."""
+    between = {" and ".join(pair): tau for pair, tau in description.tau_between.items()}
+    facts = {name: value for name, value in vars(description).items() if name not in ("tau_between", "with_images")}
+    images = {
+        task: {
+            "count": len(network.input.images),
+            "shape": network.input.images.shape[1:],
+            "sha256": network.input.digest,
+        }
+        for network in description.with_images
+        if network.input is not None
+        for task in network.tasks
+    }
+    return _as_json({**facts, "tau_between": between, "images": images, "warnings": description.warnings})
+
+
+def _as_json(value: Any) -> Any:
+    """Return records and mappings as dicts, as deep as they go."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _as_json(entry) for name, entry in value.items()}
+    return [_as_json(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _parts(description: Description) -> Iterator[str | Text | Table]:
+    """Yield the heading, a table for each kind of fact, and the warnings."""
+    yield _heading(description)
     tables = (
         _accuracy_table,
         _missing_table,
@@ -40,9 +73,9 @@ def command(benchmark: str, spaces: Sequence[str]) -> None:
     )
     for table in (draw(description) for draw in tables):
         if table.rows:
-            console.print(table)
+            yield table
     for warning in description.warnings:
-        say(console, f"\nwarning: {warning}", "bold yellow")
+        yield Text(f"\nwarning: {warning}", "bold yellow")
 
 
 def _heading(description: Description) -> str:

@@ -23,8 +23,9 @@ from autoprox.bench_cache.training.run import (
 )
 from autoprox.bench_cache.training.trainer import Recipe
 from autoprox.cli.options import chosen_workers, dask_option, typed_command, workers_option
+from autoprox.cli.output import Output, output_options, telling_how_to_go_on
 from autoprox.display.benchmark import too_few
-from autoprox.display.terminal import make_console, progress_bar, say, summary
+from autoprox.display.terminal import Counting, progress_console, say, summary
 from autoprox.vocabulary import as_options
 
 _RECIPE = Recipe()
@@ -63,7 +64,9 @@ _RECIPE = Recipe()
 @dask_option
 @click.option("--name", help="Name of the benchmark.  [default: that of the file]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The benchmark, JSON.")
+@click.option("--resume", is_flag=True, help="Go on with the same command, whose trainings are in OUT.journal.")
 @click.pass_context
+@output_options
 def command(
     context: click.Context,
     space: str,
@@ -83,27 +86,36 @@ def command(
     dask: str | None,
     name: str | None,
     out: Path,
+    resume: bool,
+    output: Output,
 ) -> None:
     """Train architectures of a space from scratch, and write their accuracies as a benchmark.
 
-    Each training that has ended is noted in a journal, OUT.journal. After a kill, the same command goes on with it.
-    Data sets are checked before anything is trained.
+    Each training that has ended is noted in a journal, OUT.journal. After a kill, the same command with --resume goes
+    on with it. Data sets are checked before anything is trained.
     """
-    console = make_console()
+    console = progress_console(silent=output.quiet)
+    journal = out.with_name(out.name + ".journal")
+    if journal.exists() and not resume:
+        raise click.UsageError(f"{journal} holds a run already; go on with --resume, or choose another --out")
     loaded = [
         load_dataset(ref, patch_size=patch_size, image_size=image_size).limited(train_images, test_images)
         for ref in datasets
     ]
     plan = TrainingPlan(space, tuple(loaded), archs, seeds, Recipe(epochs, batch, lr), sample_seed, first_seed)
     name = check_output(out, name)
-    trained = _trained(console, plan, out.with_name(out.name + ".journal"), chosen_workers(context, workers, dask))
-    benchmark = make_benchmark(trained, name, typed_command(context))
+    with telling_how_to_go_on(context, output, out):
+        trained = _trained(console, plan, journal, chosen_workers(context, workers, dask))
+    benchmark = make_benchmark(trained, name, typed_command(context).replace(" --resume", ""))
     benchmark.save(out)
-    say(console, f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}")
-    for line in too_few(benchmark):
-        say(console, f"{line}; train more: a larger --archs, and another --out")
     own = as_options([space] if ":" in space else [], ())
-    say(console, f"Next: autoprox bench show {shlex.quote(str(out))}{own}")
+    hints = [
+        f"{summary(benchmark)}, {trained.seconds / 3600:.1f} hours of one core; written to {out}",
+        *(f"{line}; train more: a larger --archs, and another --out" for line in too_few(benchmark)),
+        f"Next: autoprox bench show {shlex.quote(str(out))}{own}",
+    ]
+    record = {"benchmark": name, "architectures": len(benchmark), "tasks": list(benchmark.tasks), "out": out}
+    output.print((), lambda: {**record, "seconds": trained.seconds}, hints)
 
 
 def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: Workers) -> TrainingResult:
@@ -115,12 +127,6 @@ def _trained(console: Console, plan: TrainingPlan, journal: Path, workers: Worke
         f"{', '.join(data.name for data in plan.datasets)}, {plan.seeds} seeds each: "
         f"{total} trainings, {done} done; journal {journal}",
     )
-    with progress_bar(console, "training") as bars:
-        bar = bars.add_task("", total=total, completed=done)
-
-        def progress(ended: int, of: int) -> None:
-            bars.update(bar, completed=ended)
-            if not console.is_terminal and ended % 20 == 0:
-                say(console, f"{ended}/{of} trained")
-
-        return carry_out(journal, plan, workers, progress, lambda line: say(console, line))
+    with Counting(console, "training") as count:
+        count(done, total)
+        return carry_out(journal, plan, workers, count, lambda line: say(console, line))
