@@ -46,9 +46,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no spectra": {"costly": False},
     "2 samples, no spectra": {"batch": 2, "costly": False},
     "no sums": {"refine": "none"},
-    "founders as many as the population": {"founders": 1},
+    "ten times the founders": {"founders": 10},
     "niches": {"strategy": "niches"},
-    "40 nodes": {"max_nodes": 40},
+    "20 nodes": {"max_nodes": 20},
     "given structure": {"joint": "given-structure"},
 }
 #: Rows of variants that are gone from the code, each with the commit that had it.

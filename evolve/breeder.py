@@ -21,8 +21,8 @@ from autoprox.primitives.kinds import FormulaError
 #: Odds that a child is a cross of two individuals, not a mutant of one.
 CROSSED = 0.35
 
-#: The lowest and highest random individual.
-FOUNDER_HEIGHTS = (1, 3)
+#: The lowest and highest random individual, and those of many from which the first population is chosen.
+HEIGHTS, LOW = (2, 6), (1, 3)
 
 #: Tries to vary an individual into something new.
 TRIES = 10
@@ -53,11 +53,11 @@ class Breeder:
         self.front, self.pieces = Front(), Pieces()
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
 
-    def founder(self, rng: random.Random) -> Individual:
+    def founder(self, rng: random.Random, heights: tuple[int, int] = HEIGHTS) -> Individual:
         """Return a random individual, new where `TRIES` random trees have a new one."""
         tries = 0
         while True:
-            found = self.individual(grow(self.grammar, self.grammar.pset.ret, *FOUNDER_HEIGHTS, rng))
+            found = self.individual(grow(self.grammar, self.grammar.pset.ret, *heights, rng))
             tries += 1
             if found is not None and (found.canonical.text not in self.memo or tries > TRIES):
                 return found

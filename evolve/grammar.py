@@ -41,8 +41,8 @@ CONSTANTS = (-1.0, 0.5, 2.0, 3.0)
 
 #: No evolved tree is taller than this.
 MAX_HEIGHT = 9
-#: No evolved tree is larger, where nothing is said. Larger ones fit the evolve split better, and validation worse.
-MAX_NODES = 20
+#: No evolved tree is larger, where nothing is said.
+MAX_NODES = 40
 
 #: The name of the type that constants have.
 _CONSTANT_TYPE = "Constant"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
-from autoprox.evolve.breeder import Breeder, Individual, best_distinct
+from autoprox.evolve.breeder import HEIGHTS, LOW, Breeder, Individual, best_distinct
 from autoprox.evolve.fitness import Invalid, Judgement
 from autoprox.evolve.front import Front, Member
 from autoprox.evolve.refinements import REFINEMENTS
@@ -20,14 +20,15 @@ from autoprox.primitives.text import parse
 def found(breeder: Breeder, size: int, rng: random.Random, founders: int = 1) -> list[Individual]:
     """Return the first population: the `size` best, valid and distinct, of `founders` times as many random individuals.
 
-    Where these have too few, as many are drawn again, up to fifty times.
+    Where these have too few, as many are drawn again, up to fifty times. If `founders` is more than 1, individuals are
+    low, so that what each statistic says by itself is known before it is combined.
 
     Raises:
         SettingsError: all of them have too few.
     """
     population: list[Individual] = []
     for _ in range(50):
-        newcomers = [breeder.founder(rng) for _ in range(founders * size)]
+        newcomers = [breeder.founder(rng, LOW if founders > 1 else HEIGHTS) for _ in range(founders * size)]
         breeder.evaluate(newcomers)
         population = best_distinct([*population, *newcomers], size)
         if len(population) == size:

@@ -48,7 +48,7 @@ class EvolutionSettings:
     held_out: tuple[str, ...] = ()
     refine: str = "sums"
     max_nodes: int = MAX_NODES
-    founders: int = 10
+    founders: int = 1
 
     def __post_init__(self) -> None:
         for name, lowest in (

@@ -101,7 +101,7 @@ _DEFAULTS = EvolutionSettings((), ())
     type=int,
     default=_DEFAULTS.founders,
     show_default=True,
-    help="The first population is the best of so many times as many random formulas.",
+    help="The first population is the best of so many times as many random formulas, which are low if more than 1.",
 )
 @click.option(
     "--retries",
