@@ -77,11 +77,12 @@ def lines(out: Path) -> int:
 
 
 def one_line(error: str) -> str:
-    """The one line that a command ended with."""
-    assert error.startswith("error: ")
+    """The one line that a command ended with, after what it said of its progress."""
     assert error.endswith("\n")
-    assert error.count("\n") == 1, error
-    return error.removeprefix("error: ").removesuffix("\n")
+    assert "Traceback" not in error
+    last = error.splitlines()[-1]
+    assert last.startswith("error: "), error
+    return last.removeprefix("error: ")
 
 
 def fresh_process() -> None:

@@ -46,7 +46,7 @@ def test_a_score_is_the_mean_of_the_ranks() -> None:
 def test_votes_choose_what_both_proxies_like(tmp_path: Path, capsys) -> None:
     """Scores of very different size count alike, and the order of proxies does not matter."""
     run("search", *SPACE, "--proxy", "params", "--proxy", "0 - depth", "--budget", 60, "--out", tmp_path / "one")
-    assert "2 proxies vote: the score is the mean of their ranks" in capsys.readouterr().out
+    assert "2 proxies vote: the score is the mean of their ranks" in capsys.readouterr().err
     run("search", *SPACE, "--proxy", "0 - depth", "--proxy", "1000 * params", "--budget", 60, "--out", tmp_path / "two")
     one, two = (json.loads((tmp_path / name / "architectures.json").read_text()) for name in ("one", "two"))
     assert one["architectures"] == two["architectures"]
@@ -78,13 +78,13 @@ def test_networks_read_what_they_read_in_the_proxys_benchmark(tmp_path: Path, ca
     proxy = ("--proxy", tmp_path / "mine.json", "--budget", "3", "--workers", "1")
     run("search", "--space", "mini-vit", *proxy, "--out", tmp_path / "found")
     assert (
-        "space mini-vit (8 px, 1 channels, 10 classes, as in the proxy's benchmark mini-vit)" in capsys.readouterr().out
+        "space mini-vit (8 px, 1 channels, 10 classes, as in the proxy's benchmark mini-vit)" in capsys.readouterr().err
     )
     record = json.loads((tmp_path / "found" / "architectures.json").read_text())
     spec = load_benchmark("mini-vit").spec
     assert spec is not None
     assert record["spec"] == vars(spec)
     run("search", "--space", "mini-vit", *proxy, "--image-size", "16")
-    assert "space mini-vit (16 px, 3 channels, 1,000 classes)" in capsys.readouterr().out
+    assert "space mini-vit (16 px, 3 channels, 1,000 classes)" in capsys.readouterr().err
     run("search", "--space", "pit-vb101", *proxy)
-    assert "space pit-vb101 (224 px, 3 channels, 1,000 classes)" in capsys.readouterr().out
+    assert "space pit-vb101 (224 px, 3 channels, 1,000 classes)" in capsys.readouterr().err

@@ -150,8 +150,10 @@ def test_a_run_that_was_evolved_here_says_so_and_counts_its_looks(tmp_path: Path
 def test_rank_counts_its_looks_too(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", tasks=["small:size_kd"], tried=500)
     first, again = (
-        autoprox.rank(BENCHMARK, [str(folder)], tasks="*_kd", out=tmp_path / "ranks" / "001", progress=False)
-        for _ in range(2)
+        autoprox.rank(
+            BENCHMARK, [str(folder)], tasks="*_kd", out=tmp_path / "ranks" / "001", resume=resume, progress=False
+        )
+        for resume in (False, True)
     )
     assert first.words[-1] == f"{folder}: Over the life of this run, test was looked at 1 time (rank 1)."
     assert again.words == first.words
