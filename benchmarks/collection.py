@@ -45,6 +45,8 @@ class Bench:
     tasks: str = ""
     split: str = "test"
     sample: int | None = None
+    seeds: int = 3
+    batches: int = 2
 
     def command(self, name: str) -> str:
         """Return the command that validates a formula alike."""
@@ -53,6 +55,7 @@ class Bench:
         parts += [f"--tasks '{self.tasks}'"] if self.tasks else []
         parts += [f"--split {self.split}"] if self.split != "test" else []
         parts += [f"--sample {self.sample}"] if self.sample else []
+        parts += [f"--seeds {self.seeds} --batches {self.batches}"] if (self.seeds, self.batches) != (3, 2) else []
         return " ".join(parts)
 
 
@@ -78,7 +81,7 @@ def add(name: str, run: Path, text: str = "") -> None:
     known = {field: found.provenance[field] for field in _KEPT if field in found.provenance}
     known["tried"] = Journal.open(run / JOURNAL).records[-1]["unique"]
     known["tau"] = found.provenance.get("tau", {}) if formula == found.formula else {}
-    known["looks"] = formulas_looked_at(run)
+    known["looks"] = formulas_looked_at(run) + (formula != found.formula)  # that is looked at when it is validated
     known["version"] = found.provenance["version"]
     if formula != found.formula:
         known["note"] = f"Shortened on the evolve and validation splits from {found.text}."
@@ -104,6 +107,8 @@ def validated(data: Path, runs: Path, names: Sequence[str]) -> None:
                 tasks=bench.tasks,
                 split=bench.split,
                 sample=bench.sample,
+                seeds=bench.seeds,
+                batches=bench.batches,
                 out=out,
                 resume=True,
             )

@@ -41,7 +41,7 @@ def test_a_run_becomes_a_page(script: ModuleType, tmp_path: Path, monkeypatch: p
     assert record.formula == "sum(fro(weight))"
     assert record.provenance["tasks"] == ["small:size_kd", "small:shape_kd"]
     assert record.provenance["tried"] == evolved.provenance["tried"] >= 4
-    assert record.provenance["looks"] == 1
+    assert record.provenance["looks"] == 2
     assert record.provenance["note"] == f"Shortened on the evolve and validation splits from {evolved.text}."
 
     script.validated(tmp_path, tmp_path / "runs", [])

@@ -55,7 +55,8 @@ class Origin:
         formulas were looked at there.
         """
         if split == "test":
-            return max(formulas_looked_at(self.run) if self.run else 1, 1)
+            counted, shipped = formulas_looked_at(self.run) if self.run else 0, self.provenance.get("looks")
+            return max(counted, shipped if isinstance(shipped, int) and self.evolved_on(benchmark) else 1)
         if not self.evolved_on(benchmark):
             return 1
         return self._finalists() if split == "validation" else max(self._formulas(), 1)
