@@ -20,7 +20,7 @@ from autoprox.search.candidate import SearchError
 from autoprox.search.latency import LatencySetup
 from autoprox.search.limits import Limits
 from autoprox.search.on_benchmark import of_one_network
-from autoprox.search.proxy_input import input_of_proxies
+from autoprox.search.proxy_input import images_of_proxies, input_of_proxies
 from autoprox.search.run import SearchPlan, read_plan
 from autoprox.search.strategies import SearchSettings
 
@@ -68,7 +68,8 @@ def make_plan(given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
     on_bench, own = choices["benchmark"] is not None, own_space(choices["space"])
     if (choices["space"] is not None) == on_bench and not own:
         raise ArgumentError(f"search where? Name either a --space ({', '.join(SPACES)}) or a --bench")
-    spec = input_spec(*(choices[name] for name in _OF_SPEC))
+    space = None if on_bench else pinned(choices["space"])
+    spec = _spec(given, space, proxies, input_spec(*(choices[name] for name in _OF_SPEC)))
     benchmark = benchmarks(choices["benchmark"], own)[0] if on_bench else None
     tasks = tuple(texts(choices["tasks"]))
     return SearchPlan(
@@ -77,12 +78,13 @@ def make_plan(given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
         settings=_settings(choices, on_bench),
         latency=_latency(choices),
         space=None if on_bench else choices["space"],
-        spec=_spec(given, None if on_bench else pinned(choices["space"]), proxies, spec),
+        spec=spec,
         benchmark=benchmark,
         tasks=tasks,
         split=choices["split"],
         samples=choices["batch"],
-        batch_data=_images(given, spec, benchmark, tasks, choices["batch"]),
+        batch_data=_images(given, spec or _SPEC, benchmark, tasks, choices["batch"])
+        or _own_images(given, space, proxies, choices["batch"]),
     )
 
 
@@ -96,6 +98,14 @@ def _spec(
         return None  # the benchmark says it
     known = input_of_proxies(space, proxies)
     return spec if known is None else known[0]
+
+
+def _own_images(given: Mapping[str, Any], space: str | None, proxies: Sequence[AnyProxy], samples: int) -> bytes | None:
+    """Return images of the proxy's benchmark, where it says what networks read and a proxy reads images."""
+    if space is None or any(name in given for name in _OF_SPEC) or not any("data" in each.probes for each in proxies):
+        return None
+    found = images_of_proxies(space, proxies, samples)
+    return None if found is None else found.to_bytes()
 
 
 def _proxies(given: Any, operations: Vocabulary) -> tuple[AnyProxy, ...]:

@@ -183,7 +183,7 @@ def search(
     folder = None if out is None else Path(out).expanduser()
     if not resume:
         plan = make_plan(given, known)
-        check_functions([plan.proxy], workers)
+        check_functions(plan.proxies, workers)
         if folder is not None:
             start_search(plan, folder)
     elif folder is None:

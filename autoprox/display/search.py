@@ -115,7 +115,7 @@ def _told(plan: SearchPlan, proxy: AnyProxy) -> str:
 
 def _samples(batch: Batch) -> str:
     if batch.images is None:
-        return f"{batch.samples} Gaussian samples with random classes"
+        return f"{batch.samples} Gaussian samples with random classes, because it reads images and has none"
     shape = " × ".join(map(str, batch.images.shape[1:]))
     return f"{batch.samples} {'image' if batch.samples == 1 else 'images'} of {shape} with their classes"
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
-from autoprox.primitives import Formula, statistic
-from autoprox.primitives.statistics import Terminal
 from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
@@ -16,21 +14,14 @@ from autoprox.search.candidate import SearchError
 def as_proxy(proxy: ProxyLike, batch: Batch) -> AnyProxy:
     """Return the proxy that is meant, checked against the batch that it will read.
 
-    Without images, a formula that reads the probe `data` is refused, because it can be written with `noise` instead.
-    A function of the zoo cannot: it reads the Gaussian samples and random classes of `Batch.tensors`.
+    Without images, what reads the probe `data` reads the Gaussian samples and random classes of `Batch.tensors`.
 
     Raises:
         ProxyError: no such proxy is found, or it cannot be read.
         FormulaError: a formula cannot be read.
-        SearchError: a formula reads images that the batch does not have, or halves of an odd number of samples.
+        SearchError: a formula reads halves of an odd number of samples.
     """
     found = any_proxy(proxy)
-    formula = found.as_formula
-    if formula is not None and batch.images is None and "data" in found.probes:
-        raise SearchError(
-            "the formula reads images (the probe 'data'), which a search does not have. Use Gaussian noise instead: "
-            f"{_on_noise(formula)}; or give it images of your own (--images)"
-        )
     if found.halves_batch and batch.samples % 2:
         raise SearchError(f"weight_grad_batches halves the batch: it needs an even number, not {batch.samples}")
     return found
@@ -47,16 +38,6 @@ def as_proxies(proxy: ProxyLike | Sequence[ProxyLike], batch: Batch) -> tuple[An
     if not found or len(set(texts)) < len(texts):
         raise SearchError(f"the proxies are {', '.join(texts) or 'none'}; name one, or several that differ")
     return found
-
-
-def _on_noise(formula: Formula) -> Formula:
-    """Return the same formula with the probe `noise` wherever it has `data`."""
-    replaced = {}
-    for node in formula.nodes():
-        if isinstance(node.head, Terminal) and node.head.probe == "data":
-            roles = [node.head.role] if node.head.statistic.takes_role else []
-            replaced[node] = statistic(node.head.statistic.name, *roles, "noise")
-    return formula.rebuilt(replaced)
 
 
 def reads_structure_only(proxy: AnyProxy) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec
 from autoprox.scoring import AnyProxy
+from autoprox.search.batch import Batch
 
 
 def input_of_proxies(space: str, proxies: Sequence[AnyProxy]) -> tuple[InputSpec, str] | None:
@@ -15,6 +17,20 @@ def input_of_proxies(space: str, proxies: Sequence[AnyProxy]) -> tuple[InputSpec
 
     `space` is a name as `pinned` gives it. None where no such benchmark is here.
     """
+    found = _benchmark(space, proxies)
+    return None if found is None or found.spec is None else (found.spec, found.name)
+
+
+def images_of_proxies(space: str, proxies: Sequence[AnyProxy], count: int) -> Batch | None:
+    """Return the first images of that benchmark that fit that input; None where it has none."""
+    found = _benchmark(space, proxies)
+    for given in () if found is None else found.inputs.values():
+        if given.spec == found.spec:
+            return Batch(images=given.images[:count].copy(), targets=given.targets[:count].copy())
+    return None
+
+
+def _benchmark(space: str, proxies: Sequence[AnyProxy]) -> Benchmark | None:
     for proxy in proxies:
         names = proxy.provenance.get("benchmarks")
         for name in names if isinstance(names, list) else []:
@@ -23,5 +39,5 @@ def input_of_proxies(space: str, proxies: Sequence[AnyProxy]) -> tuple[InputSpec
             except (BenchmarkError, ArchitectureError, OSError):  # it was a file, or is not downloaded here
                 continue
             if benchmark.space == space and benchmark.spec is not None:
-                return benchmark.spec, benchmark.name
+                return benchmark
     return None

@@ -136,7 +136,6 @@ def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch, capsys) -> 
         ("--proxy params --space pit-vb101 --workers 0", "workers is 0; it must be at least 1"),
         ("--proxy params --space pit-vb101 --tasks a", "tasks and split are a benchmark's"),
         ("--proxy params --space autoformer-tiny --image-size 33", "not a multiple of --patch-size"),
-        ("--proxy snip --space pit-vb101", "weight_grad[noise]"),
         ("--proxy synflow --space pit-vb101 --batch 0", "0 samples"),
         ("--proxy synflow --space pit-vb101 --batch 2 --batch-file FILE", "leave it out"),
         ("--proxy synflow --space pit-vb101 --batch-file FILE", "not a readable .npz file"),

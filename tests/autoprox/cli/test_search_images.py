@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from printed import everything
 
+from autoprox.bench_cache.benchmarks.library import load_benchmark
+from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.cli.root import FAILED, main
+from autoprox.proxy import Proxy
 
 SPACE = ("search", "--space", "pit-vb101", "--image-size", "24", "--classes", "10", "--patch-size", "8")
 SEARCH = (*SPACE, "--max-params", "300K", "--workers", "1", "--proxy", "snip", "--budget", "2")
@@ -63,3 +67,27 @@ def test_images_without_classes_are_refused(capsys: pytest.CaptureFixture[str]) 
     assert "flat: these images have no classes" in capsys.readouterr().err
     assert main([*SEARCH, "--images", "bytes.npz", "--batch", "1"]) == FAILED
     assert "bytes.npz has its own number: leave it out" in capsys.readouterr().err
+
+
+def test_a_formula_that_reads_images_searches_without_any(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(list(SEARCH)) == 0
+    told = "on 2 Gaussian samples with random classes, because it reads images and has none"
+    assert told in everything(capsys)
+
+
+def test_images_are_those_of_the_benchmark_of_the_proxy(capsys: pytest.CaptureFixture[str]) -> None:
+    provenance = {"benchmarks": ["mini-vit"], "tasks": ["mini-vit:digits"]}
+    Proxy.from_formula("sum(l1(weight_grad))", "own", provenance).save("own.json")
+    space = ("search", "--space", "mini-vit", "--proxy", "own.json", "--budget", "2", "--workers", "1")
+    assert main([*space, "--out", "run"]) == 0
+    told = everything(capsys)
+    assert "on 2 images of 1 × 8 × 8 with their classes" in told
+    given = load_benchmark("mini-vit").inputs["digits"]
+    best = json.loads(Path("run/architectures.json").read_bytes())["architectures"][0]
+    network = get_space("mini-vit").build(get_space("mini-vit").from_json(best["arch"]), given.spec)
+    batch = torch.from_numpy(given.images[:2].copy()), torch.from_numpy(given.targets[:2].copy())
+    assert best["score"] == pytest.approx(Proxy.load("own.json").score(network, *batch), rel=1e-6)
+    assert main(["search", "--resume", "--out", "run", "--budget", "3", "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert main([*space, "--image-size", "8", "--patch-size", "2"]) == 0
+    assert "2 Gaussian samples" in everything(capsys)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.proxy import Proxy
+from autoprox.proxy import Proxy, resolve
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import SearchError
 from autoprox.search.limits import Limits
@@ -31,13 +31,11 @@ def images(samples: int = 4) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(samples, 3, 24, 24)).astype(np.float32)
 
 
-def test_the_probe_data_needs_images() -> None:
-    with pytest.raises(SearchError, match=r"sum\(l1\(weight \* weight_grad\[noise\]\)\)"):
-        as_proxy("snip", Batch())
-    with pytest.raises(SearchError, match=r"sum\(std\(attn\[noise\]\)\) \+ sum\(fro\(act\[mlp, synflow\]\)\)"):
-        as_proxy("sum(std(attn)) + sum(fro(act[mlp, synflow]))", Batch())
-    as_proxy("synflow", Batch())
-    as_proxy("snip", Batch(images=images(), targets=np.arange(4)))
+def test_without_images_the_probe_data_reads_gaussian_samples_with_random_classes() -> None:
+    found = search(PIT, "snip", SearchSettings(budget=2, limits=SMALL), spec=SPEC, batch=Batch(3))
+    inputs, targets = Batch(3).tensors(SPEC)
+    for entry in found.candidates:
+        assert entry.score == pytest.approx(resolve("snip").score(PIT.build(entry.arch, SPEC), inputs, targets))
 
 
 def test_halves_need_an_even_number() -> None:
