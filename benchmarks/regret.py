@@ -30,6 +30,8 @@ SEEDS = 20
 RANDOM = "random"
 #: Budgets of the table; where there are fewer networks, the last one stands for all of them.
 BUDGETS = (1, 10, 30, 100)
+#: Budgets of the picture, evenly spread over its logarithmic axis.
+POINTS = 40
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def picture(found: Sequence[Regrets]) -> Figure:
     panels = figure.subplots(1, len(found), squeeze=False)[0]
     for each, axes in zip(found, panels, strict=True):
         for number, (name, curves) in enumerate(each.curves.items()):
-            mean, spread, x = curves.mean(0), curves.std(0, ddof=1), np.arange(1, each.count + 1)
+            x = np.unique(np.geomspace(1, each.count, POINTS).round().astype(int))
+            mean, spread = curves.mean(0)[x - 1], curves.std(0, ddof=1)[x - 1]
             line = "-" if name in each.measurement.proxies else "--"
             axes.plot(x, mean, line, color=f"C{number}", label=name, linewidth=1.5)
             axes.fill_between(x, mean - spread, mean + spread, color=f"C{number}", alpha=0.12, linewidth=0)
