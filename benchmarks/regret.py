@@ -157,13 +157,15 @@ def picture(found: Sequence[Regrets]) -> Figure:
     """Return a panel for each benchmark: the mean regret against the budget, with a standard deviation on each side."""
     figure = Figure(figsize=(4.2 * len(found), 3.8), layout="constrained")
     panels = figure.subplots(1, len(found), squeeze=False)[0]
+    names = list(dict.fromkeys(name for each in found for name in each.curves))
     for each, axes in zip(found, panels, strict=True):
-        for number, (name, curves) in enumerate(each.curves.items()):
+        for name, curves in each.curves.items():
             x = np.unique(np.geomspace(1, each.count, POINTS).round().astype(int))
             mean, spread = curves.mean(0)[x - 1], curves.std(0, ddof=1)[x - 1]
             line = "-" if name in each.measurement.proxies else "--"
-            axes.plot(x, mean, line, color=f"C{number}", label=name, linewidth=1.5)
-            axes.fill_between(x, mean - spread, mean + spread, color=f"C{number}", alpha=0.12, linewidth=0)
+            colour = f"C{names.index(name)}"
+            axes.plot(x, mean, line, color=colour, label=name, linewidth=1.5)
+            axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.12, linewidth=0)
         axes.set_xscale("log")
         axes.set_title(f"{each.measurement.title}, n = {each.count}", fontsize=10)
         axes.set_xlabel("networks scored")

@@ -101,7 +101,7 @@ def checked_workers(workers: Workers) -> Workers:
     return workers
 
 
-def check_functions(proxies: Iterable[object], workers: int) -> None:
+def check_functions(proxies: Iterable[object], workers: Workers) -> None:
     """Check that worker processes can import the functions among the proxies.
 
     Raises:

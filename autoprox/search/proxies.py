@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.proxy import ProxyLike, any_proxy
@@ -33,7 +34,8 @@ def as_proxies(proxy: ProxyLike | Sequence[ProxyLike], batch: Batch) -> tuple[An
     Raises:
         SearchError: there are none, or two are the same.
     """
-    found = tuple(as_proxy(each, batch) for each in (proxy if isinstance(proxy, list | tuple) else [proxy]))
+    given = cast("Sequence[ProxyLike]", proxy if isinstance(proxy, list | tuple) else [proxy])
+    found = tuple(as_proxy(each, batch) for each in given)
     texts = [each.text for each in found]
     if not found or len(set(texts)) < len(texts):
         raise SearchError(f"the proxies are {', '.join(texts) or 'none'}; name one, or several that differ")
