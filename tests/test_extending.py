@@ -144,11 +144,11 @@ EXPORT_FORMAT = Addition(
     "autoprox/export/__init__.py",
     (
         (
-            "#: format → the function",
+            "#: The forms by name.",
             'def to_size(proxy: Proxy) -> str:\n    """Return the number of nodes of the formula."""\n'
             '    return f"{len(list(proxy.formula.nodes()))} nodes\\n"\n\n\n',
         ),
-        ('        "text": to_text', '        "size": to_size,\n'),
+        ('        "text": Format(to_text', '        "size": Format(to_size, (".size",)),\n'),
     ),
 )
 READER = Addition(
