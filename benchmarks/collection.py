@@ -79,7 +79,7 @@ def add(name: str, run: Path, text: str = "") -> None:
     if formula.size > MOST_NODES:
         raise SystemExit(f"{formula.size} nodes; a shipped formula has at most {MOST_NODES}")
     known = {field: found.provenance[field] for field in _KEPT if field in found.provenance}
-    known["tried"] = Journal.open(run / JOURNAL).records[-1]["unique"]
+    known["tried"] = found.provenance.get("tried") or Journal.open(run / JOURNAL).records[-1]["unique"]
     known["tau"] = found.provenance.get("tau", {}) if formula == found.formula else {}
     known["looks"] = formulas_looked_at(run) + (formula != found.formula)  # that is looked at when it is validated
     known["version"] = found.provenance["version"]
