@@ -40,11 +40,12 @@ def fill_zeros(model: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, layer in _of_zeros(filled):
+            weight = layer.get_parameter("weight")
             if isinstance(layer, _NORMS):
-                layer.weight.fill_(1)
+                weight.fill_(1)
             else:
-                drawn = nn.init.trunc_normal_(torch.empty(layer.weight.shape), std=DEVIATION, generator=generator)
-                layer.weight.copy_(drawn)
+                drawn = nn.init.trunc_normal_(torch.empty(weight.shape), std=DEVIATION, generator=generator)
+                weight.copy_(drawn)
     return filled
 
 

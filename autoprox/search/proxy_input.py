@@ -24,7 +24,9 @@ def input_of_proxies(space: str, proxies: Sequence[AnyProxy]) -> tuple[InputSpec
 def images_of_proxies(space: str, proxies: Sequence[AnyProxy], count: int) -> Batch | None:
     """Return the first images of that benchmark that fit that input; None where it has none."""
     found = _benchmark(space, proxies)
-    for given in () if found is None else found.inputs.values():
+    if found is None:
+        return None
+    for given in found.inputs.values():
         if given.spec == found.spec:
             return Batch(images=given.images[:count].copy(), targets=given.targets[:count].copy())
     return None
