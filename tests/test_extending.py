@@ -254,7 +254,7 @@ def run_directory(scratch: Scratch) -> Path:
     scratch.run("bench", "import", "table.txt")
     scratch.run(
         "evolve", "--bench", "lines", "--generations", "2", "--population", "6", "--workers", "1", "--out", "run",
-        "--strategy", "one-round", "--joint", "capped",
+        "--strategy", "one-round", "--joint", "capped", "--no-costly", "--batch", "2", "--refine", "none",
     )  # fmt: skip
     return scratch.work / "run"
 
