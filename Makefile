@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 TYPED := $(VENV)/typed
 
 # What `make evolve` runs. For example: make evolve POPULATION=100 SEED=1
-GENERATIONS ?= 60
+GENERATIONS ?= 200
 POPULATION ?= 30
 SEED ?= 0
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
@@ -24,24 +25,22 @@ from autoprox.evolve.settings import EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
 
-#: How many samples small networks run on where nothing is said; large ones run on `EvolutionSettings.batch`.
-SMALL_BATCH = 16
+#: What is set where nothing is said and the networks of every benchmark are small and of one size.
+OF_ONE_SIZE: Mapping[str, Any] = MappingProxyType({"batch": 16, "costly": True, "refine": "sums", "generations": 60})
 
 
-def defaults(grammar: str, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
-    """Return the settings that follow from the grammar and the size of the networks, where nothing is said.
+def defaults(grammar: str, benchmarks: Sequence[Benchmark]) -> Mapping[str, Any]:
+    """Return the settings that follow from the networks, where nothing is said: `OF_ONE_SIZE`, or none.
 
-    Auto-Prox's grammar has no weighted sums. Networks that are scored from memory (`are_small`) run on `SMALL_BATCH`
-    samples, and the typed grammar has spectra: what ranks networks of one size are ranks and patterns over samples.
-    For large ones both would take hours.
+    What ranks networks of one size are ranks and patterns over samples, which need several samples and spectra. Where
+    sizes differ they cost much and find no better formulas (docs/results.md); of large networks they would take hours.
     """
-    found: dict[str, Any] = {} if grammar in (TABULAR, "typed") else {"refine": "none"}
-    if grammar == TABULAR or any(benchmark.space is None or benchmark.space in LISTED for benchmark in benchmarks):
-        return found
-    specs = [(each, network.spec or each.spec) for each in benchmarks for network in each.networks()]
-    if all(are_small(each.structure(spec)["params"]) for each, spec in specs):
-        found |= {"batch": SMALL_BATCH, "costly": grammar == "typed"}
-    return found
+    if grammar != "typed" or any(each.space is None or each.space in LISTED for each in benchmarks):
+        return {}
+    networks = [(each, network.spec or each.spec) for each in benchmarks for network in each.networks()]
+    params = [each.structure(spec)["params"] for each, spec in networks]
+    one_size = all(are_small(sizes) and sizes.min() == sizes.max() for sizes in params)
+    return OF_ONE_SIZE if one_size else {}
 
 
 def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:

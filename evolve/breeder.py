@@ -54,12 +54,10 @@ class Breeder:
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
 
     def founder(self, rng: random.Random, heights: tuple[int, int] = HEIGHTS) -> Individual:
-        """Return a random individual, new where `TRIES` random trees have a new one."""
-        tries = 0
+        """Return a random individual."""
         while True:
             found = self.individual(grow(self.grammar, self.grammar.pset.ret, *heights, rng))
-            tries += 1
-            if found is not None and (found.canonical.text not in self.memo or tries > TRIES):
+            if found is not None:
                 return found
 
     def mutant(self, parent: Individual, rng: random.Random) -> Individual:

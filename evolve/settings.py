@@ -34,7 +34,7 @@ class EvolutionSettings:
 
     benchmarks: tuple[tuple[str, str], ...]
     tasks: tuple[str, ...]
-    generations: int = 60
+    generations: int = 200
     population: int = 30
     seed: int = 0
     grammar: str = "typed"
@@ -46,7 +46,7 @@ class EvolutionSettings:
     weights: tuple[float, ...] = ()
     own_operations: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
-    refine: str = "sums"
+    refine: str = "none"
     max_nodes: int = MAX_NODES
     founders: int = 1
 

@@ -26,10 +26,16 @@ from autoprox.cli.root import INTERRUPTED
 from autoprox.display.evolution import next_steps, resume_command
 from autoprox.evolution import JOURNAL, read_settings
 from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
-from autoprox.evolve.assembly import SMALL_BATCH
+from autoprox.evolve.assembly import OF_ONE_SIZE
 from autoprox.vocabulary import as_options
 
 _DEFAULTS = EvolutionSettings((), ())
+_ONE_SIZE = "small networks of one size, as those of micro-vit"
+
+
+def _default(name: str) -> str:
+    """Return what an option is where nothing is said, as its help tells it."""
+    return f"[default: {getattr(_DEFAULTS, name)}; {OF_ONE_SIZE[name]} for {_ONE_SIZE}]"
 
 
 @click.command("evolve")
@@ -60,7 +66,9 @@ _DEFAULTS = EvolutionSettings((), ())
     metavar="NAME|FILE",
     help="Hold this benchmark out whole, in the same way. Repeatable.",
 )
-@click.option("--generations", type=int, default=_DEFAULTS.generations, show_default=True, help="How many to evolve.")
+@click.option(
+    "--generations", type=int, default=_DEFAULTS.generations, help=f"How many to evolve.  {_default('generations')}"
+)
 @click.option(
     "--population", type=int, default=_DEFAULTS.population, show_default=True, help="Formulas of a generation."
 )
@@ -90,8 +98,7 @@ _DEFAULTS = EvolutionSettings((), ())
     "--refine",
     type=click.Choice(list(REFINEMENTS)),
     default=_DEFAULTS.refine,
-    show_default=True,
-    help=f"What is tried on the population after each generation. {meanings(REFINEMENTS)}",
+    help=f"What is tried on the population after each generation. {meanings(REFINEMENTS)}  {_default('refine')}",
 )
 @click.option(
     "--max-nodes", type=int, default=_DEFAULTS.max_nodes, show_default=True, help="Nodes of a formula at most."
@@ -114,12 +121,12 @@ _DEFAULTS = EvolutionSettings((), ())
     "--batch",
     type=int,
     default=_DEFAULTS.batch,
-    help=f"Samples that the networks run on.  [default: {_DEFAULTS.batch}; {SMALL_BATCH} for small networks]",
+    help=f"Samples that the networks run on.  {_default('batch')}",
 )
 @click.option(
     "--costly/--no-costly",
-    help="Evolve with ranks, patterns, singular values and Gram matrices too: much slower for large networks.  "
-    "[default: for small networks]",
+    help="Evolve with ranks, patterns, singular values and Gram matrices too: much slower.  "
+    f"[default: for {_ONE_SIZE}]",
 )
 @operations_option
 @spaces_option
