@@ -214,7 +214,7 @@ def test_a_finished_run_is_loaded_with_its_plan(tmp_path: Path, zoo: None, finis
     with pytest.raises(RankError, match="holds scores of another benchmark than this small"):
         load(synthetic.benchmark(8, seed=1), tmp_path / "run")
     written(tmp_path / "part", b"".join(finished[1].splitlines(keepends=True)[:3]))
-    with pytest.raises(RankError, match="has scored 2 of 8 architectures; go on with `autoprox rank`"):
+    with pytest.raises(RankError, match="has scored 2 of 8 architectures; go on with autoprox rank --resume --out "):
         load(BENCHMARK, tmp_path / "part")
 
 

@@ -107,7 +107,8 @@ def test_a_page_is_well_formed_and_loads_nothing(runs: Path, run: str) -> None:
 def test_a_page_of_evolve_has_the_numbers_of_its_report(runs: Path) -> None:
     read, record = Reader(page(runs, "evolved")), json.loads((runs / "evolved" / "report.json").read_text())
     assert read.headings == [
-        "Beside structure", "Scores and accuracy", "The formula", "Generations", "Settings and versions",
+        "Beside structure", "Scores and accuracy", "The formula", "Complexity and fitness", "Generations",
+        "Settings and versions",
     ]  # fmt: skip
     for row in record["rows"]:
         assert f"{row['tau']:.3f} ({row['low']:.2f} to {row['high']:.2f})" in read.cells
@@ -174,7 +175,7 @@ def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
         command = ["report", str(runs / "evolved"), "--out", str(tmp_path / "page.html"), "--figures"]
         assert main([*command, str(tmp_path / folder)]) == 0
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    stems = ("formula", "generations", "scores", "taus")
+    stems = ("formula", "front", "generations", "scores", "taus")
     assert names == [f"{stem}.{ending}" for stem in stems for ending in ("pdf", "png", "svg")]
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
