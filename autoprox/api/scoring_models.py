@@ -220,7 +220,9 @@ def score(
     ]
     scored = []
     console = progress_console(silent=not progress)
-    say(console, f"autoprox score: {len(sources)} models by {len(chosen)} proxies, on {where}")
+    models = f"{len(sources)} model{'s' * (len(sources) != 1)}"
+    proxies = f"{len(chosen)} prox{'y' if len(chosen) == 1 else 'ies'}"
+    say(console, f"autoprox score: {models} by {proxies}, on {where}")
     with one_thread(), whole_float32(), Counting(console, "scoring models") as count:
         for model in chosen_models:
             scored.append(_scored(model, chosen, samples))

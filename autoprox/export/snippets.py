@@ -349,8 +349,6 @@ def _drawn_lines(needs: Needs) -> Iterator[str]:
     if any(run.labelled for run in needs.runs):
         yield "generator = torch.Generator().manual_seed(seed + 1)"
         yield 'classes = torch.rand(len(inputs), generator=generator, dtype=torch.float32, device="cpu")'
-    if any(run.probe == "data" and run.labelled for run in needs.runs):
-        yield "y = classes if targets is None else targets"
     if any(run.probe == "noise" for run in needs.runs):
         yield "generator = torch.Generator().manual_seed(seed)"
         yield 'gaussian = torch.randn(inputs.shape, generator=generator, dtype=torch.float32, device="cpu").to(inputs)'
@@ -358,10 +356,11 @@ def _drawn_lines(needs: Needs) -> Iterator[str]:
 
 def _run_lines(run: NetworkRun) -> Iterator[str]:
     x = {"data": "inputs", "noise": "gaussian", "synflow": "torch.ones_like(inputs[:1])"}[run.probe]
-    y = {"data": "y", "noise": "classes"}.get(run.probe, "")
+    y = {"data": "classes if targets is None else targets", "noise": "classes"}.get(run.probe, "")
     model = ", ".join(["model", *arguments(run)])
     if run.halves:
-        yield f"halves = zip({x}.chunk(2), {y}.chunk(2), strict=True)"
+        labels = f"({y})" if run.probe == "data" else y
+        yield f"halves = zip({x}.chunk(2), {labels}.chunk(2), strict=True)"
         yield f"{run.variable} = [{run.function}({model}, *half, seed) for half in halves]"
     else:
         yield f"{run.variable} = {run.function}({', '.join([model, x, *([y] if run.labelled else []), 'seed'])})"

@@ -26,7 +26,7 @@ _INLINE = 48  # characters of the longest argument that stays inside its call
 #: The variables of `score` that are called the same in every file.
 _LOCALS = frozenset(
     ["model", "inputs", "targets", "layers", "seed", "blocks", "linears", "softmaxes", "weights", "checked"]
-    + ["generator", "classes", "gaussian", "y", "halves", "half", "column", "slot", "row", "block", "_"]
+    + ["generator", "classes", "gaussian", "halves", "half", "column", "slot", "row", "block", "_"]
     + [f"{probe}{end}" for probe in ("data", "noise", "synflow") for end in ("", "_halves")]
 )
 

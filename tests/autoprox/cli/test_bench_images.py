@@ -70,9 +70,9 @@ def test_evolution_and_ranking_run_on_the_images_and_say_so(pets: Path, capsys: 
         "On size_kd, shape_kd the probe `data` read the first 2 images that the benchmark has of the task, with their "
         f"classes (SHA-256 of its images: {digest})."
     )
-    assert line in capsys.readouterr().out.splitlines()
+    assert line in capsys.readouterr().err.splitlines()
     assert main(["evolve", "--resume", "--out", "run", "--generations", "2", "--workers", "1"]) == 0
-    assert line in capsys.readouterr().out.splitlines()
+    assert line in capsys.readouterr().err.splitlines()
     ranked = ("rank", "--bench", "small", "--tasks", "size_kd", "--proxies", "snip", "--workers", "1", "--sample", "6")
     assert main([*ranked, "--out", "ranked"]) == 0
     assert f"(SHA-256 of its images: {digest})" in capsys.readouterr().out

@@ -121,7 +121,7 @@ HEADINGS = {
     "report": "autoprox report: drawing",
     "rank": "autoprox rank → ",
     "libra": "autoprox libra → ",
-    "score": "autoprox score: 1 models by 1 proxies",
+    "score": "autoprox score: 1 model by 1 proxy",
     "explain": "autoprox explain on table",
     "bench train": "2 architectures of mini-vit on labelled",
 }

@@ -169,7 +169,7 @@ def test_a_model_without_a_score_comes_last_with_the_reason(tmp_path: Path, caps
     assert f"{plain} has no score: found no transformer block in Sequential" in shown
     run("score", plain, *SHAPE, "--proxy", "snip", code=2)
     heading, error = capsys.readouterr().err.splitlines()
-    assert heading == "autoprox score: 1 models by 1 proxies, on cpu"
+    assert heading == "autoprox score: 1 model by 1 proxy, on cpu"
     assert error.startswith("error: no proxy scores any model")
     run("layers", plain, *SHAPE, code=2)
     assert capsys.readouterr().err.startswith(f"error: {plain}: found no transformer block: ")

@@ -36,6 +36,7 @@ def test_the_next_command_of_an_evolution_on_a_file_runs(capsys: pytest.CaptureF
     assert told[:3] == ["search", "--bench", "run/benchmarks/mine.json"]
     Path("a table.json").unlink()
     assert main([*told, "--budget", "5"]) == 0
+    capsys.readouterr()
     assert main(["evolve", "--resume", "--out", "run", "--workers", "1"]) == 0
     assert next_command(capsys.readouterr().out) == told
 

@@ -89,7 +89,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(running.Training, "run_epoch", interrupted)
     run(*command, steps, code=INTERRUPTED)
-    line = capsys.readouterr().err.splitlines()[-2]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "Go on with: " in line]
     monkeypatch.setattr(running.Training, "run_epoch", ended)
     run(*shlex.split(line.partition("Go on with: autoprox ")[2]))
     for name in ("journal.jsonl", "result.json", "row_1.py"):
