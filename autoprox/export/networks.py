@@ -15,7 +15,7 @@ import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.runtime.user_code import shown
-from autoprox.bench_cache.spaces import autoformer, blocks, micro_vit, pit
+from autoprox.bench_cache.spaces import autoformer, blocks, micro_vit, nas_bench_201, pit
 from autoprox.bench_cache.spaces.listed import ListedSpace, input_of
 from autoprox.bench_cache.spaces.registry import InputSpec, Space, get_space
 from autoprox.export.sources import Import, bundle
@@ -144,7 +144,7 @@ def _by_torch(space: Space[Any], arch: Any, spec: InputSpec, code: Code) -> str:
 def _docstring(space: Space[Any], arch: Any, spec: InputSpec, needs: str) -> str:
     params = "" if isinstance(space, ListedSpace) else f", {space.params(arch, spec):,} parameters"
     lines = [
-        f"A vision transformer of the search space {space.name}{params}. {needs}",
+        f"A network of the search space {space.name}{params}. {needs}",
         "",
         "    from this_file import build",
         "    network = build(seed=0)",
@@ -208,11 +208,17 @@ def _micro_vit(space: micro_vit.MicroVitSpace, arch: micro_vit.MicroVitArch, spe
     return Code(tuple(written()), uses, "torch", start, named)
 
 
+def _nas_bench_201(space: nas_bench_201.NasBench201Space, arch: nas_bench_201.NasBench201Arch, spec: InputSpec) -> Code:
+    line = f"return {_call(nas_bench_201.NasBench201, arch.operations, spec.in_channels, spec.num_classes)}"
+    return Code((line,), (nas_bench_201.NasBench201,), "torch")
+
+
 #: The kinds of spaces whose networks are written out, and the function that writes each.
 FAMILIES: Mapping[type, Callable[[Any, Any, InputSpec], Code]] = MappingProxyType(
     {
         autoformer.AutoFormerSpace: _autoformer,
         pit.PitSpace: _pit,
         micro_vit.MicroVitSpace: _micro_vit,
+        nas_bench_201.NasBench201Space: _nas_bench_201,
     }
 )

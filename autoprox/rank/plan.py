@@ -31,6 +31,8 @@ from autoprox.zoo import ZOO
 #: Which architectures can be ranked: all, or those of a split.
 OFFERS = ("all", *SPLITS)
 ALL = "all"
+#: What names every column of a benchmark's table.
+COLUMNS = "columns"
 
 
 class RankError(ValueError):
@@ -151,8 +153,8 @@ def proxies_to_rank(
 
     A proxy is the name of one of the benchmark's columns, or what `any_proxy` takes: a name of the zoo, a run
     directory, a proxy file, a formula, a function of an untrained network. On a tabular benchmark it may read columns
-    and structure only, because there are no networks. `all` is every column of a tabular benchmark; elsewhere it is
-    every training-free proxy of the zoo.
+    and structure only, because there are no networks. `columns` is every column, and so is `all` on a tabular
+    benchmark; elsewhere `all` is every training-free proxy of the zoo.
 
     Raises:
         RankError: a proxy reads what the benchmark does not have, or two different proxies have one name.
@@ -175,10 +177,12 @@ def _meant(benchmark: Benchmark, ref: ProxyLike, operations: Vocabulary) -> Iter
     elif ref in MERGED and benchmark.space is not None:
         yield from (_proxy(benchmark, name, operations) for name in MERGED[ref])
         yield MergedRanks(ref, MERGED[ref])
+    elif ref == COLUMNS or (ref == ALL and benchmark.space is None):
+        if not benchmark.columns:
+            raise RankError(f"{benchmark.name} has no columns; name other proxies")
+        yield from (_proxy(benchmark, name, operations) for name in benchmark.columns)
     elif ref != ALL:
         yield _proxy(benchmark, ref, operations)
-    elif benchmark.space is None:
-        yield from (_proxy(benchmark, name, operations) for name in benchmark.columns)
     else:
         yield from (_proxy(benchmark, name, operations) for name, entry in ZOO.items() if entry.training_free)
         yield from (MergedRanks(name, parts) for name, parts in MERGED.items() if ZOO.keys() >= set(parts))

@@ -177,11 +177,11 @@ CATALOGUE: tuple[PublicSource, ...] = (
     ),
     PublicSource(
         name="nas-bench-suite-zero",
-        about="725 convolutional cells of NAS-Bench-201 on three image sets, 12 proxies: tabular (arXiv 2210.03230)",
+        about="725 convolutional cells of NAS-Bench-201 on three image sets, with 12 proxies (arXiv 2210.03230)",
         licence="Apache-2.0",
         files=(
             PublicFile(
-                benchmark="nas-bench-suite-zero-201",
+                benchmark="nas-bench-201",
                 sha256="5dcbbcd56812a9f62164a376bc7df4082ab3af612082b6d26a845930e6eb8641",
                 size=1_963_032,
                 paths=("automl/NASLib/a06ba0e9931fcfd4605ddbddb6ed068eb58e58f1/naslib/data/zc_nasbench201.json",),

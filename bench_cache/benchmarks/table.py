@@ -236,8 +236,9 @@ class Benchmark:
     def structure(self, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
         """Return the facts of `STRUCTURE` of every architecture, float64 of shape (architectures,).
 
-        They are those of the space at `spec`, or at the benchmark's own spec if none is given. A tabular benchmark, and
-        one of a list of networks, has only those that its table has.
+        They are those of the space at `spec`, or at the benchmark's own spec if none is given, without what the space
+        does not have, such as the width of convolutional networks. A tabular benchmark, and one of a list of networks,
+        has only those that its table has.
         """
         spec = spec or self.spec
         if self.space is None or spec is None or not self._closed_forms():
@@ -245,7 +246,8 @@ class Benchmark:
             return MappingProxyType(tabular_structure(genes, self.columns))
         space = get_space(self.space)
         rows = [space.structure(arch, spec) for arch in self.architectures]
-        return MappingProxyType(dict(zip(STRUCTURE, np.array(rows, dtype=np.float64).T, strict=True)))
+        facts = zip(STRUCTURE, np.array(rows, dtype=np.float64).T, strict=True)
+        return MappingProxyType({fact: values for fact, values in facts if not np.isnan(values).all()})
 
     @classmethod
     def from_records(

@@ -99,11 +99,11 @@ class Space(ABC, Generic[Arch]):
 
     @abstractmethod
     def depth(self, arch: Arch) -> int:
-        """Return the number of transformer blocks."""
+        """Return the number of transformer blocks; where there are none, of convolutions and linears."""
 
     @abstractmethod
     def width(self, arch: Arch) -> float:
-        """Return the embedding dimension, averaged over the blocks where it varies."""
+        """Return the embedding dimension, averaged over the blocks where it varies; NaN where there is none."""
 
     @abstractmethod
     def to_json(self, arch: Arch) -> dict[str, Any]:

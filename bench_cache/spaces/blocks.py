@@ -159,9 +159,9 @@ def initialised(construct: Callable[[], nn.Module], generator: Generator, linear
 
     It is constructed on the meta device, where PyTorch's own initialisation costs and draws nothing.
     Convolutions start as in PyTorch (U(±1/√fan_in), weights and biases alike), and so do linears if `linear` is
-    "torch"; if "normal", their weights are N(0, .02²) and their biases 0. LayerNorm starts at 1 and 0. Parameters
-    of no such layer (tokens, positions) are N(0, .02²). The public codes of AutoFormer and PiT truncate this normal
-    at ±2, which is 100 standard deviations: no draw reaches it.
+    "torch"; if "normal", their weights are N(0, .02²) and their biases 0. LayerNorm and batch norm start at 1 and 0.
+    Parameters of no such layer (tokens, positions) are N(0, .02²). The public codes of AutoFormer and PiT truncate this
+    normal at ±2, which is 100 standard deviations: no draw reaches it.
     """
     with torch.device("meta"):
         network = construct()
@@ -176,10 +176,13 @@ def _first_weights(network: nn.Module, generator: Generator, linear: LinearInit)
             with torch.no_grad():
                 _draw(values, module, name, generator, linear)
             yield f"{prefix}.{name}" if prefix else name, values
+        if isinstance(module, nn.BatchNorm2d):
+            for name, buffer in module.named_buffers(recurse=False):
+                yield f"{prefix}.{name}", torch.full(buffer.shape, int(name == "running_var"), dtype=buffer.dtype)
 
 
 def _draw(values: Tensor, module: nn.Module, name: str, generator: Generator, linear: LinearInit) -> None:
-    if isinstance(module, nn.LayerNorm):
+    if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
         values.fill_(float(name == "weight"))
     elif isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and linear == "torch"):
         bound = module.weight[0].numel() ** -0.5

@@ -55,9 +55,9 @@ def command(context: click.Context, bench: str | None, spaces: Sequence[str], op
     """Rank architectures by proxies, and proxies by how well they do it.
 
     A PROXY is a name of the zoo, a run directory, a proxy file, or a formula; few-step proxies, which train, are
-    ranked only by name. On a table a PROXY is a column, or a formula of columns. Params, FLOPs, activations, depth,
-    width and fitted structure are always there. A run that was stopped goes on with --resume, which
-    needs no other option.
+    ranked only by name. Where there is a table, a PROXY may be one of its columns, or `columns`, which are all of them.
+    Params, FLOPs, activations, depth, width and fitted structure are always there. A run that was stopped goes on with
+    --resume, which needs no other option.
     """
     folder = run_directory(out, resume)
     own = as_options(spaces, operations)

@@ -1,9 +1,10 @@
 """Reader of NAS-Bench-Suite-Zero's `zc_nasbench201.json` (Krishnakumar et al., arXiv 2210.03230): convolutional cells.
 
-The 725 cells are of NAS-Bench-201, whose networks stack one cell of six operations; the figures are Apache-2.0. The
-tasks are the three image sets, in percent. Params and FLOPs are those on CIFAR-10; on the other sets they differ by a
-constant or a factor. Every other proxy is a column for each image set, such as `synflow_cifar10`, as published. One
-that is absent or not finite is missing.
+The 725 cells are of the space `nas-bench-201`; the figures are Apache-2.0. The tasks are the three image sets, in
+percent of the validation images. The networks differ between the sets in the classifier alone, and in the side of the
+image, which is 16 in ImageNet16-120. The benchmark has one network for each cell, that of CIFAR-10. Params are those of
+the space, as they are in the file, and so left out; `published_flops` are the file's on CIFAR-10. Every other proxy is
+a column for each image set, such as `synflow_cifar10`, as published. One that is absent or not finite is missing.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from autoprox.bench_cache.benchmarks.readers.record import Content, Reader, read
 from autoprox.bench_cache.benchmarks.record import Record
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_fields, check_number, quoted
+from autoprox.bench_cache.spaces.nas_bench_201 import EDGES, OPERATIONS
+from autoprox.bench_cache.spaces.registry import InputSpec
 
-#: The operations of a cell, by their numbers in the file.
-OPERATIONS = ("skip", "none", "conv3x3", "conv1x1", "pool3x3")
-_EDGES = 6
-_SIZES = {"params": "params", "flops": "flops"}
+CIFAR_10 = InputSpec(image_size=32, in_channels=3, num_classes=10)
 
 
 def _recognises(content: Content) -> bool:
@@ -44,9 +44,9 @@ def _read(content: Content) -> Benchmark:
     columns = dict.fromkeys(name for record in records for name in record.columns)
     complete = [Record(r.arch, r.accuracy, {name: r.columns.get(name) for name in columns}) for r in records]
     return Benchmark.from_records(
-        name="nas-bench-suite-zero-201",
-        space=None,
-        spec=None,
+        name="nas-bench-201",
+        space="nas-bench-201",
+        spec=CIFAR_10,
         source="NAS-Bench-Suite-Zero (arXiv 2210.03230, Apache-2.0): cells of NAS-Bench-201, and proxies as published",
         tasks=tuple(sets),
         records=complete,
@@ -65,17 +65,18 @@ def _record(cell: str, sets: Mapping[str, Mapping[str, Any]]) -> Record:
         scores = {proxy: entry for proxy, entry in found.items() if isinstance(entry, Mapping)}
         for proxy, entry in scores.items():
             value = check_fields(entry, ("score",), ("time",))["score"]
-            if proxy not in _SIZES:
+            if proxy == "flops" and number == 0:
+                known = None if value is None else float(round(check_number(value, proxy, 0) * 1e6))
+                columns["published_flops"] = known
+            elif proxy not in ("params", "flops"):
                 columns[f"{slug(proxy)}_{name}"] = value
-            elif number == 0:
-                columns[proxy] = None if value is None else float(round(check_number(value, proxy, 0) * 1e6))
     return Record({"operations": _operations(cell)}, accuracy, columns)
 
 
 def _operations(cell: str) -> tuple[str, ...]:
     """Return the operations of a cell such as "(0, 2, 3, 2, 3, 1)"."""
     numbers = [part.strip() for part in cell.strip("()").split(",")]
-    if len(numbers) != _EDGES or not all(n.isdecimal() and int(n) < len(OPERATIONS) for n in numbers):
+    if len(numbers) != len(EDGES) or not all(n.isdecimal() and int(n) < len(OPERATIONS) for n in numbers):
         raise BenchmarkError(
             f"the cell {quoted(cell)} is not six numbers of operations from 0 to {len(OPERATIONS) - 1}"
         )

@@ -21,7 +21,7 @@ from autoprox.search.networks import write_networks
 SPEC = InputSpec(32, 3, 10, 8)
 
 #: How many networks of a space are built: some of each family, and of those of Microsoft's AutoFormer the small ones.
-BUILT = {"autoformer-tiny": 1, "autoformer-vb101": 1, "mini-vit": 2, "micro-vit": 5, "pit-vb101": 2}
+BUILT = {"autoformer-tiny": 1, "autoformer-vb101": 1, "mini-vit": 2, "micro-vit": 5, "nas-bench-201": 2, "pit-vb101": 2}
 
 #: Builds each network of a folder in a process without autoprox, and saves its weights and what it computes.
 BUILDER = """

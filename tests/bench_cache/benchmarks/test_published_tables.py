@@ -116,13 +116,14 @@ CELLS = {
 def test_nas_bench_suite_zero(tmp_path: Path) -> None:
     """Python writes -Infinity into the file, which is no JSON; a cell may be absent from an image set."""
     benchmark = read_benchmark(write_json(tmp_path / "any.json", CELLS))
-    assert (benchmark.name, benchmark.space) == ("nas-bench-suite-zero-201", None)
+    assert (benchmark.name, benchmark.space) == ("nas-bench-201", "nas-bench-201")
     assert benchmark.tasks["cifar10"].tolist() == [86.1, 83.6]
     assert np.isnan(benchmark.tasks["imagenet16_120"]).tolist() == [False, True]
     assert np.isnan(benchmark.columns["synflow_cifar10"]).tolist() == [False, True]
     assert np.isnan(benchmark.columns["synflow_imagenet16_120"]).tolist() == [False, True]
-    assert benchmark.structure()["params"].tolist() == [615_386, 615_386]
-    assert benchmark.architectures[0]["operations"] == ("skip", "conv3x3", "conv1x1", "conv3x3", "conv1x1", "none")
+    assert benchmark.structure()["params"].tolist() == [615_386, 316_346]
+    assert benchmark.columns["published_flops"].tolist() == [88_307_392, 88_307_392]
+    assert benchmark.architectures[0].operations == ("skip", "conv3x3", "conv1x1", "conv3x3", "conv1x1", "none")
 
 
 @pytest.mark.parametrize("wrong", ["(0, 2, 3)", "(0, 2, 3, 2, 3, 5)", "(0, 2, 3, 2, 3, x)"])
@@ -141,7 +142,7 @@ def test_a_cut_off_table_of_cells_is_refused(tmp_path: Path) -> None:
 
 def test_nas_bench_suite_zero_as_published() -> None:
     benchmark = read_benchmark(reference("nas-bench-suite-zero", "zc_nasbench201.json"))
-    assert (len(benchmark), len(benchmark.tasks), len(benchmark.columns)) == (725, 3, 32)
+    assert (len(benchmark), len(benchmark.tasks), len(benchmark.columns)) == (725, 3, 31)
     missing = {name: int(np.isnan(values).sum()) for name, values in benchmark.columns.items()}
     assert missing["nwot_cifar10"] == missing["synflow_cifar10"] == 1
     assert sum(missing.values()) == 14

@@ -265,11 +265,12 @@ def test_structure_is_the_closed_form_of_the_space(name: str) -> None:
     space, rng = get_space(name), Random(1)
     archs = tuple({space.key(arch): arch for arch in (space.sample(rng) for _ in range(5))}.values())
     structure = Benchmark("x", name, SPEC, "tests", archs, {"a": np.zeros(len(archs))}).structure()
-    assert tuple(structure) == STRUCTURE
+    known = [fact for fact in STRUCTURE if fact != "width" or name != "nas-bench-201"]  # convolutions have no width
+    assert list(structure) == known
     for row, arch in enumerate(archs):
         sizes = space.params(arch, SPEC), space.flops(arch, SPEC), space.activations(arch, SPEC)
-        expected = (*sizes, space.depth(arch), space.width(arch))
-        assert tuple(structure[fact][row] for fact in STRUCTURE) == expected
+        expected = (*sizes, space.depth(arch), space.width(arch))[: len(known)]
+        assert tuple(structure[fact][row] for fact in known) == expected
 
 
 def tabular(archs: list[dict], columns: dict[str, list]) -> Benchmark:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
 from autoprox.bench_cache.spaces.blocks import REACH, Attention, RelativePosition2D, initialised
 from autoprox.bench_cache.spaces.micro_vit import MicroVitArch
+from autoprox.bench_cache.spaces.nas_bench_201 import NasBench201Arch
 from autoprox.bench_cache.spaces.pit import PitArch
 from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, InputSpec, Space
 from autoprox.primitives import read_statistics
@@ -309,7 +310,8 @@ def test_microsofts_heads_have_64_channels_and_vit_bench_101s_share_the_width() 
 @every_space
 def test_an_architecture_outside_the_space_is_not_built(space: Space[Any]) -> None:
     arch = sampled(space)
-    gene = {PitArch: "base_dim", AutoFormerArch: "embed_dim", MicroVitArch: "mixer"}[type(arch)]
+    genes = {PitArch: "base_dim", AutoFormerArch: "embed_dim", MicroVitArch: "mixer", NasBench201Arch: "operations"}
+    gene = genes[type(arch)]
     with pytest.raises(ArchitectureError, match=f"{gene} 7 is not"):
         space.build(replace(arch, **{gene: 7}), SMALL)
 

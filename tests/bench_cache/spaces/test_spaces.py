@@ -16,6 +16,7 @@ from places import DATA
 
 from autoprox.bench_cache.spaces.autoformer import AutoFormerArch, AutoFormerSpace, published_flops
 from autoprox.bench_cache.spaces.micro_vit import MicroVitArch, MicroVitSpace
+from autoprox.bench_cache.spaces.nas_bench_201 import NasBench201Arch, NasBench201Space
 from autoprox.bench_cache.spaces.pit import PitArch
 from autoprox.bench_cache.spaces.registry import SPACES, ArchitectureError, InputSpec, Space, by_name, get_space
 
@@ -33,7 +34,7 @@ def genes(arch: Any) -> dict[str, Any]:
     """Return every single choice an architecture is made of, per-layer ones by layer."""
     found = {}
     for name, value in asdict(arch).items():
-        per_layer = isinstance(value, tuple) and isinstance(arch, AutoFormerArch | MicroVitArch)
+        per_layer = isinstance(value, tuple) and isinstance(arch, AutoFormerArch | MicroVitArch | NasBench201Arch)
         found |= {(name, layer): v for layer, v in enumerate(value)} if per_layer else {(name, None): value}
     return found
 
@@ -86,7 +87,7 @@ def test_every_choice_is_sampled_reached_by_mutation_and_passed_on_by_both_paren
     for archs in (sampled, mutated):
         for gene, choices in space.choices().items():
             values = [getattr(arch, gene) for arch in archs]
-            if isinstance(space, MicroVitSpace) or (
+            if isinstance(space, MicroVitSpace | NasBench201Space) or (
                 isinstance(space, AutoFormerSpace) and gene in ("num_heads", "mlp_ratio")
             ):
                 values = [value for layers in values for value in layers]
@@ -290,7 +291,7 @@ def test_get_space_suggests_the_closest_name() -> None:
 
 def test_spaces_are_ordered_by_module_and_within_it_as_written() -> None:
     autoformers = [f"autoformer-{size}" for size in ("tiny", "small", "base", "vb101")]
-    assert list(SPACES) == [*autoformers, "mini-vit", "micro-vit", "pit-vb101"]
+    assert list(SPACES) == [*autoformers, "mini-vit", "micro-vit", "nas-bench-201", "pit-vb101"]
 
 
 def test_two_spaces_of_one_name_are_refused() -> None:
@@ -336,7 +337,7 @@ def test_the_smallest_sizes_are_those_of_an_architecture_and_no_other_is_smaller
     if isinstance(space, MicroVitSpace):  # all of one size
         everything = [space.sample(random.Random(seed)) for seed in range(5)]
     else:
-        everything = list(space.architectures() if space is PIT else extremes(space))
+        everything = list(extremes(space) if isinstance(space, AutoFormerSpace) else space.architectures())
     params, flops, activations = space.min_params(spec), space.min_flops(spec), space.min_activations(spec)
     assert params == min(space.params(arch, spec) for arch in everything)
     assert flops == min(space.flops(arch, spec) for arch in everything)

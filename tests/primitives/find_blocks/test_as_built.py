@@ -32,7 +32,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     return seen
 
 
-@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("space", [name for name in SPACES if name != "nas-bench-201"])  # no block has a name there
 def test_a_forward_pass_finds_what_the_names_tell(space: str, found: list[nn.Module]) -> None:
     for seed in range(4):
         built = network(space, seed)
