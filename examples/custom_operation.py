@@ -44,11 +44,12 @@ def main() -> None:
     for arch in map(space.sample, map(Random, range(3))):
         print(f"{proxy.score(space.build(arch, spec), images, targets):8.5f}  {space.key(arch)}")
 
-    # Evolution draws from the vocabulary that it is given. A real run has more generations, and a folder that stays.
+    # Evolution draws from the vocabulary that it is given. A real run has all networks, more generations, and a folder.
+    benchmark = load_benchmark("mini-vit").of_architectures(range(100))
     with TemporaryDirectory() as folder:
         os.environ["AUTOPROX_HOME"] = folder  # here the statistics of the networks are kept
         run, tried = Path(folder, "run"), list[str]()
-        start_evolution([load_benchmark("mini-vit")], ["digits"], run, operations, generations=2, population=12)
+        start_evolution([benchmark], ["digits"], run, operations, generations=2, population=12)
         watch = EvolutionWatcher(generation=lambda record: tried.extend(text for text, _ in record["judged"]))
         found = run_evolution(run, operations=operations, watch=watch).proxy.formula
     print(f"\nevolved: {found}\ntried: {min((text for text in tried if 'hoyer' in text), key=len)}")

@@ -41,7 +41,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         os.environ["AUTOPROX_HOME"] = folder  # here the statistics of the networks are kept
         digits = load_dataset("digits")
-        plan = TrainingPlan(space, (digits,), archs=32, seeds=1, recipe=Recipe(epochs=1, batch=20, lr=3e-3))
+        plan = TrainingPlan(space, (digits,), archs=32, seeds=1, recipe=Recipe(epochs=1, batch=50, lr=5e-3))
         journal, run = Path(folder, "journal"), Path(folder, "run")
         begin(journal, plan)
         benchmark = make_benchmark(carry_out(journal, plan, workers=1), "mine")

@@ -270,11 +270,13 @@ def test_the_table_of_contributing_names_the_files() -> None:
         assert addition.file in named or f"{Path(addition.file).parent}/" in named
 
 
+@pytest.mark.slow
 def test_reader(scratch: Scratch, run_directory: Path) -> None:
     assert "pets" in scratch.run("bench", "show", "lines")
     assert "lines of text" in scratch.run("bench", "import", __file__, code=2)
 
 
+@pytest.mark.slow
 def test_evolved_with_strategy_joint_fitness_operation_and_statistic(scratch: Scratch, run_directory: Path) -> None:
     settings, *records = map(json.loads, (run_directory / "journal.jsonl").read_text().splitlines())
     assert (settings["settings"]["strategy"], settings["settings"]["joint"]) == ("one-round", "capped")
@@ -287,6 +289,7 @@ def test_evolved_with_strategy_joint_fitness_operation_and_statistic(scratch: Sc
     assert "the best task up to an eighth" in " ".join(help_text.split())
 
 
+@pytest.mark.slow
 def test_operation_and_statistic_in_a_formula(scratch: Scratch, run_directory: Path) -> None:
     formula = "sum(mean(softsign(weight)) * aspect)"
     assert "sigma_1" in scratch.run("export", formula, "--to", "latex")
@@ -305,11 +308,13 @@ def test_space(scratch: Scratch) -> None:
     assert "narrow" in scratch.run("search", "--help")
 
 
+@pytest.mark.slow
 def test_zoo_proxy(scratch: Scratch, run_directory: Path) -> None:
     assert "slenderness" in scratch.run("proxies")
     assert "slenderness" in scratch.run("rank", "--bench", "lines", "--proxies", "slenderness")
 
 
+@pytest.mark.slow
 def test_export_format(scratch: Scratch, run_directory: Path) -> None:
     assert "nodes" in scratch.run("export", str(run_directory), "--to", "size")
     assert "size" in scratch.run("export", "--help")

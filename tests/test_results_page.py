@@ -75,7 +75,8 @@ def test_numbers_are_short(results: ModuleType, value: float, text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("bench", "proxy", "column"), [("mini-vit", "l2-norm", 1), ("micro-vit", "depth-times-width", 2)]
+    ("bench", "proxy", "column"),
+    [pytest.param("mini-vit", "l2-norm", 1, marks=pytest.mark.slow), ("micro-vit", "depth-times-width", 2)],
 )
 def test_validate_reproduces_the_page(results: ModuleType, tmp_path: Path, bench: str, proxy: str, column: int) -> None:
     """The figures of the page in the repository, of the proxy and of every baseline, come out of `validate` again."""

@@ -132,3 +132,19 @@ def next_directory(under: Path) -> Path:
     """Return the folder with the next free number: `under/001` where there is none yet."""
     taken = numbered_directories(under)
     return under / f"{int(taken[-1].name) + 1 if taken else 1:03d}"
+
+
+def run_directory(under: Path, begun: str, out: str | os.PathLike[str] | None, resume: bool) -> Path:
+    """Return the folder of a run: `out`, or the next numbered one in `under`, or to resume the last one there.
+
+    Raises:
+        ArgumentError: there is no run to resume, which is a folder that has the file `begun`.
+    """
+    if out is not None:
+        return Path(out).expanduser()
+    if not resume:
+        return next_directory(under)
+    runs = [path for path in numbered_directories(under) if (path / begun).exists()]
+    if not runs:
+        raise ArgumentError(f"there is no run in {under}/ to resume; name its directory with --out")
+    return runs[-1]

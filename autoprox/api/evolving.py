@@ -19,8 +19,7 @@ from autoprox.api.arguments import (
     benchmarks,
     checked_workers,
     known_operations,
-    next_directory,
-    numbered_directories,
+    run_directory,
     spaces_of,
     texts,
 )
@@ -41,7 +40,7 @@ from autoprox.evolve import EvolutionSettings, SettingsError
 from autoprox.primitives import Vocabulary
 from autoprox.vocabulary import as_options
 
-_RUNS = Path("runs")
+RUNS = Path("runs")
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -133,7 +132,8 @@ def evolve(
     given = {name: value for name, value in given.items() if value is not None}
     checked_workers(workers)
     known, references = known_operations(operations)
-    folder, spaces, console = run_directory(out, resume), texts(space), progress_console(silent=not progress)
+    folder, spaces = run_directory(RUNS, JOURNAL, out, resume), texts(space)
+    console = progress_console(silent=not progress)
     judged_on = [benchmark, tasks, leave_out_tasks, leave_out_benchmarks]
     if resume:
         check_resumed(folder, given, judged_on)
@@ -141,22 +141,6 @@ def evolve(
         spaces = _start(folder, judged_on, spaces, known, given)
     work = _Work(folder, spaces, known, references, workers, executor)
     return _carried_on(work, generations, console)
-
-
-def run_directory(out: str | os.PathLike[str] | None, resume: bool) -> Path:
-    """Return the folder of a run: the next numbered one in runs/, or to resume the last one, where none is given.
-
-    Raises:
-        SettingsError: there is no run to resume.
-    """
-    if out is not None:
-        return Path(out).expanduser()
-    if not resume:
-        return next_directory(_RUNS)
-    runs = [path for path in numbered_directories(_RUNS) if (path / JOURNAL).exists()]
-    if not runs:
-        raise SettingsError("there is no run in runs/ to resume; name its directory with --out")
-    return runs[-1]
 
 
 def check_resumed(out: Path, given: Mapping[str, Any], judged_on: Sequence[object]) -> None:

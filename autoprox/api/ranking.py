@@ -19,9 +19,8 @@ from autoprox.api.arguments import (
     check_functions,
     checked_workers,
     known_operations,
-    next_directory,
-    numbered_directories,
     one_by_one,
+    run_directory,
     texts,
 )
 from autoprox.api.results import KeptResult
@@ -41,7 +40,7 @@ from autoprox.rank.stats import Correlations, Row, correlations, rank_rows
 from autoprox.rank.verdict import verdict
 from autoprox.validation.origin import run_of
 
-_RANKS = Path("ranks")
+RANKS = Path("ranks")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -121,7 +120,7 @@ def rank(
     """
     checked_workers(workers)
     known, _ = known_operations(operations)
-    folder = run_directory(out, resume)
+    folder = run_directory(RANKS, SCORES, out, resume)
     if benchmark is None and not resume:
         raise ArgumentError("rank on what? Name a --bench")
     found = benchmarks(stored_benchmark(folder) if benchmark is None else benchmark, texts(space))[0]
@@ -157,22 +156,6 @@ def _looks(plan: RankPlan, proxies: Sequence[ProxyLike], out: Path, operations: 
             text = any_proxy(given, operations).text
             looks = looks_so_far(run) if shown else add_look(run, "rank", [plan.benchmark.name], text)
             yield f"{given}: {looks}"
-
-
-def run_directory(out: str | os.PathLike[str] | None, resume: bool) -> Path:
-    """Return the folder of a run: the next numbered one in ranks/, or to resume the last one, where none is given.
-
-    Raises:
-        ArgumentError: there is no run to resume.
-    """
-    if out is not None:
-        return Path(out).expanduser()
-    if not resume:
-        return next_directory(_RANKS)
-    runs = [path for path in numbered_directories(_RANKS) if (path / SCORES).exists()]
-    if not runs:
-        raise ArgumentError("there is no run in ranks/ to resume; name its directory with --out")
-    return runs[-1]
 
 
 def _references(proxies: ProxyLike | Sequence[ProxyLike]) -> list[ProxyLike]:

@@ -76,7 +76,7 @@ def assert_same(out: Path, result: EvolutionResult, whole: tuple[Path, Evolution
     assert result.finished
 
 
-@pytest.mark.parametrize("kept", [0, 4])
+@pytest.mark.parametrize("kept", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """How many large networks' statistics the disk has room for is no part of the result."""
     monkeypatch.setattr(scorer, "SMALL", 0)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from autoprox.api.evolving import check_resumed, evolve, run_directory
+from autoprox.api.arguments import run_directory
+from autoprox.api.evolving import RUNS, check_resumed, evolve
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.local_pool import close_pool
@@ -146,7 +147,7 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     finalists. The test split is used once, at the end. Ctrl-C ends early with the best so far.
     """
     given = {name: choices[name] for name in given_options(context) & choices.keys()}
-    folder, own = run_directory(out, resume), as_options(spaces, operations)
+    folder, own = run_directory(RUNS, JOURNAL, out, resume), as_options(spaces, operations)
     if resume:
         check_resumed(folder, given, [*benches, tasks, *leave_out_tasks, *leave_out_benches])
     grammar = read_settings(folder).grammar if resume else choices["grammar"]

@@ -37,7 +37,7 @@ from autoprox.rank.output import flat
 from autoprox.rank.plan import RankError, RankPlan, make_plan, proxies_to_rank
 from autoprox.rank.plots import correlation_figure
 from autoprox.rank.scores import Scores, begin, load
-from autoprox.rank.stats import FEWEST, Row, correlations, rank_rows
+from autoprox.rank.stats import FEWEST, Row, ScoreTable, correlations, rank_rows
 from autoprox.vocabulary import vocabulary
 
 CSV, JSON, PICTURE = "libra.csv", "libra.json", "libra-correlations"
@@ -118,14 +118,8 @@ def command(context: click.Context, bench: str, spaces: Sequence[str], operation
     seconds = _seconds(found, choices, baselines)
     record = _record(plan, choices, rows, seconds)
     saved = _save(out, record)
-    between = correlations(on)
-    title = f"{benchmark.name}: what LIBRA chose from"
-    hints: list[str] = []
-    try:
-        figure = correlation_figure(between.proxies, between.spearman, title, "Spearman ρ between scores")
-        saved += save_figure(figure, out / PICTURE)
-    except DrawingError as error:
-        hints.append(f"No picture: {error}")
+    drawn, hints = _picture(on, out, f"{benchmark.name}: what LIBRA chose from")
+    saved += drawn
     hints.append(f"Saved in {out}: {', '.join(saved)}")
     output.print(_parts(plan, choices, rows, seconds, len(judged)), lambda: {**record, "out": out}, hints)
 
@@ -146,6 +140,16 @@ def _parts(
     yield from result_tables(named, {_name(row, choices): seconds[row.proxy] for row in rows})
     yield _verdict(rows)
     yield caption(plan)
+
+
+def _picture(table: ScoreTable, out: Path, title: str) -> tuple[list[str], list[str]]:
+    """Draw how the candidates correlate; return the files, and what hindered it."""
+    between = correlations(table)
+    try:
+        figure = correlation_figure(between.proxies, between.spearman, title, "Spearman ρ between scores")
+        return save_figure(figure, out / PICTURE), []
+    except DrawingError as error:
+        return [], [f"No picture: {error}"]
 
 
 def _check_alone(context: click.Context) -> None:

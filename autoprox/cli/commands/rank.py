@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from autoprox.api.ranking import rank, run_directory
+from autoprox.api.arguments import run_directory
+from autoprox.api.ranking import RANKS, rank
 from autoprox.cli.options import (
     chosen_workers,
     dask_option,
@@ -59,7 +60,7 @@ def command(context: click.Context, bench: str | None, spaces: Sequence[str], op
     Params, FLOPs, activations, depth, width and fitted structure are always there. A run that was stopped goes on with
     --resume, which needs no other option.
     """
-    folder = run_directory(out, resume)
+    folder = run_directory(RANKS, SCORES, out, resume)
     own = as_options(spaces, operations)
     try:
         result = rank(

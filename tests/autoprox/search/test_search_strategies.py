@@ -149,10 +149,10 @@ def test_a_seed_is_a_result(strategy: str) -> None:
 @pytest.mark.parametrize("limits", [Limits(), Limits(max_params=9e6)])
 def test_evolution_beats_random_search(limits: Limits) -> None:
     """At the same budget, from every seed, on a score that has a direction."""
-    for seed in range(5):
+    for seed in range(3):
         best = {
             strategy: search(TINY, "flops", SearchSettings(strategy, 300, seed, limits)).ranked[0].score
-            for strategy in STRATEGIES
+            for strategy in ("random", "evolution")
         }
         assert best["evolution"] > best["random"]
 

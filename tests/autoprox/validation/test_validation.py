@@ -147,6 +147,7 @@ def test_a_run_that_was_evolved_here_says_so_and_counts_its_looks(tmp_path: Path
     assert again.findings.looks == result.findings.looks  # the same figures are no new look
 
 
+@pytest.mark.slow
 def test_rank_counts_its_looks_too(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", tasks=["small:size_kd"], tried=500)
     first, again = (
