@@ -30,13 +30,13 @@ from pages import DOCS, write_part
 
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benchmarks
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.rank_correlation import kendalls
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.evolution import JOURNAL, EvolutionWatcher, read_settings, run_evolution, start_evolution
 from autoprox.evolve import FORMULA, TABULAR, Judge, choose_tasks, report
-from autoprox.evolve.fitness import kendalls
 from autoprox.primitives import Formula, parse
 
 #: The variants by name: what each changes in the settings of the default.

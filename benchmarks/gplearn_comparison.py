@@ -27,11 +27,11 @@ from rich.table import Table
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.evolution import EvolutionWatcher, run_evolution, start_evolution
 from autoprox.evolve import TABULAR, Judge, choose_tasks
 from autoprox.evolve.choosing import FINALISTS
-from autoprox.evolve.fitness import kendall
 from autoprox.primitives import Formula
 
 POPULATION, PARSIMONY = 1000, 0.001  # gplearn's defaults

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from common import table
 from rich.progress import Progress
-from scipy.stats import kendalltau
 
 from autoprox import Benchmark
 from autoprox.bench_cache.benchmarks.chance import TIMES_CHANCE, trainable
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.library import EMBEDDED_DIR
 from autoprox.bench_cache.benchmarks.reliability import reliability
+from autoprox.bench_cache.rank_correlation import tau_b
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.training.by_reference import load_dataset
 from autoprox.bench_cache.training.run import TrainingPlan, TrainingResult, begin, carry_out, make_benchmark
@@ -228,7 +228,7 @@ def fitted(benchmark: Benchmark, task: str, learnt: np.ndarray) -> list[str]:
 
     def on_validation(predicted: np.ndarray) -> float:
         held = splits["validation"]
-        return float(kendalltau(predicted[held], accuracy[held]).statistic)
+        return tau_b(predicted[held], accuracy[held])
 
     genes, accuracy, splits = one_hot(benchmark), benchmark.tasks[task], benchmark.splits()
     ridge = fitted_structure(benchmark, task)
@@ -254,7 +254,7 @@ def one_hot(benchmark: Benchmark) -> np.ndarray:
 
 def tau(a: np.ndarray, b: np.ndarray) -> str:
     """Kendall's tau-b as a table has it."""
-    return f"{kendalltau(a, b).statistic:+.3f}"
+    return f"{tau_b(a, b):+.3f}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Evolution of formulas: fitness, grammars, strategies, the loop, its journal and the final report."""
 
+from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
-from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_tasks, kendall, leave_out
+from autoprox.evolve.fitness import Invalid, Judge, Judgement, Task, choose_tasks, leave_out
 from autoprox.evolve.grammar import GRAMMARS, TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.looks import LOOKS, add_look, count_looks, looks_so_far

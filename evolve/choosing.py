@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoprox.bench_cache.rank_correlation import resampled_taus
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
 from autoprox.evolve.fitness import Judge, Judgement
-from autoprox.evolve.report import RESAMPLES, draws, resampled_taus
+from autoprox.evolve.report import RESAMPLES, draws
 from autoprox.evolve.trimming import trimmed
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.operations import OPERATIONS, Vocabulary

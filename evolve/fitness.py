@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 from deap import base
-from scipy.stats import kendalltau
 
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure, held_out_structure
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import matching_tasks
+from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.together import estimates, scores_together
@@ -71,45 +71,6 @@ class Task:
     weight: float = 1.0
 
 
-def kendall(scores: np.ndarray, accuracies: np.ndarray) -> float:
-    """Return Kendall's tau-b over the architectures whose accuracy is not missing.
-
-    τ_b = (C − D) / √((P − T_x)(P − T_y)), with C concordant and D discordant pairs of all P, and T tied ones. It is NaN
-    where scores or accuracies are constant, and where fewer than 3 accuracies are there.
-    """
-    there = ~np.isnan(accuracies)
-    if np.count_nonzero(there) < 3:
-        return float("nan")
-    return float(kendalltau(scores[there], accuracies[there], method="asymptotic").statistic)
-
-
-#: With so many architectures or fewer, all pairs are compared at once: 11 µs a tau for 60 architectures and 169 µs for
-#: 256, where scipy takes 197 and 217. Beyond, scipy's O(n log n) is as fast.
-PAIRWISE = 256
-
-
-def kendalls(scores: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
-    """Return the tau-b of each row of scores (formulas × architectures), bit for bit that of `kendall`.
-
-    All pairs i < j are compared at once: C − D = Σ sign(x_i − x_j) sign(y_i − y_j), and T counts the signs that are 0.
-    """
-    there = ~np.isnan(accuracies)
-    if not 3 <= np.count_nonzero(there) <= PAIRWISE:
-        return np.array([kendall(row, accuracies) for row in scores])
-    x, y = scores[:, there], accuracies[there]
-    first, second = np.triu_indices(len(y), 1)
-    of_y = np.sign(y[first] - y[second])
-    pairs, tied_y = len(of_y), np.count_nonzero(of_y == 0)
-    taus = np.full(len(x), np.nan)
-    for row, values in enumerate(x):
-        of_x = np.sign(values[first] - values[second])
-        tied_x = pairs - np.count_nonzero(of_x)
-        if tied_x < pairs and tied_y < pairs:
-            tau = (of_x @ of_y) / np.sqrt(pairs - tied_x) / np.sqrt(pairs - tied_y)
-            taus[row] = min(1.0, max(-1.0, tau))
-    return taus
-
-
 def partial_tau(xy: float, xz: float, yz: float) -> float:
     """Return Kendall's partial tau of x and y given z, 0 where z determines x or y.
 
@@ -159,6 +120,7 @@ class Judge:
         self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
         self.weights = [task.weight for task in tasks]
         self._structure: dict[tuple[Task, str], np.ndarray] = {}
+        self._ranks: dict[tuple[Task, str], FixedRanks] = {}
         self._splits = [scorer.benchmark.splits() for scorer in scorers]
         names = list(dict.fromkeys(scorer.benchmark.name for scorer in scorers))
         self.places = [
@@ -182,6 +144,12 @@ class Judge:
         """Return the task's accuracies on the split, NaN where one is missing."""
         place = self.places[self.tasks.index(task)]
         return self.benchmark(task).tasks[task.name][self.architectures(place, split)]
+
+    def ranks(self, task: Task, split: str) -> FixedRanks:
+        """Return the task's accuracies on the split as they are ranked, once for all formulas."""
+        if (task, split) not in self._ranks:
+            self._ranks[task, split] = FixedRanks(self.accuracies(task, split))
+        return self._ranks[task, split]
 
     def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
         """Return the scores by each scorer: formulas × architectures of the split."""
@@ -256,10 +224,7 @@ class Judge:
     def _taus(self, scores: Sequence[np.ndarray], split: str) -> np.ndarray:
         """Return the taus: tasks × formulas."""
         return np.array(
-            [
-                kendalls(scores[place], self.accuracies(task, split))
-                for place, task in zip(self.places, self.tasks, strict=True)
-            ]
+            [self.ranks(task, split).taus(scores[place]) for place, task in zip(self.places, self.tasks, strict=True)]
         )
 
     def _joint(self, scores: Sequence[np.ndarray], taus: np.ndarray, split: str) -> np.ndarray:

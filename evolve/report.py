@@ -11,7 +11,8 @@ from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.groups import within_tau
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE
-from autoprox.evolve.fitness import Judge, kendall, partial_tau
+from autoprox.bench_cache.rank_correlation import kendall, resampled_taus
+from autoprox.evolve.fitness import Judge, partial_tau
 from autoprox.primitives.formula import Formula
 
 #: What the formula's row is called.
@@ -278,17 +279,3 @@ def _resampled(
 def draws(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return how often each of `size` architectures is in each resample: resamples × architectures."""
     return np.array([np.bincount(rng.integers(0, size, size), minlength=size) for _ in range(RESAMPLES)], dtype=float)
-
-
-def resampled_taus(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return Kendall's tau-b of x and y in each resample, 0 where either is constant.
-
-    `counts` says how often each item is in each resample.
-
-    With A and B the signs of x_i − x_j and y_i − y_j, and c the counts: Σ c_i c_j A_ij B_ij / √(Σ c_i c_j A_ij² ·
-    Σ c_i c_j B_ij²).
-    """
-    a, b = (np.sign(values[:, None] - values[None, :]) for values in (x, y))
-    agreement, of_x, of_y = (((counts @ pairs) * counts).sum(1) for pairs in (a * b, a * a, b * b))
-    scale = np.sqrt(of_x * of_y)
-    return np.divide(agreement, scale, out=np.zeros_like(scale), where=scale > 0)

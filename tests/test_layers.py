@@ -40,7 +40,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "bench_cache": {
         "runtime": set(),
         "spaces": {"runtime"},
-        "benchmarks": {"runtime", "spaces"},
+        "rank_correlation": set(),
+        "benchmarks": {"rank_correlation", "runtime", "spaces"},
         "statistics": {"runtime", "spaces", "benchmarks"},
         "training": {"runtime", "spaces", "benchmarks"},
     },

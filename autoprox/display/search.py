@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.display.front import front_table, latency
 from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
-from autoprox.evolve import kendall
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate

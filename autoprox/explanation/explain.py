@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.bench_cache.statistics.columns import known
-from autoprox.evolve import kendall
 from autoprox.explanation.explained import (
     IN_ONE_NUMBER,
     SPLITS,

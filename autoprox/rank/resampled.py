@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from autoprox.evolve.report import FITTED, draws, interval, partial_tau, resampled_taus
+from autoprox.bench_cache.rank_correlation import resampled_taus
+from autoprox.evolve.report import FITTED, draws, interval, partial_tau
 from autoprox.rank.stats import FEWEST, UNDEFINED, Estimate, ScoreTable, scores_on
 
 

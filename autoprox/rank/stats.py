@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata, spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.groups import within_tau
-from autoprox.evolve import MEAN, kendall
-from autoprox.evolve.report import FITTED, draws, interval, partial_tau, resampled_taus
+from autoprox.bench_cache.rank_correlation import kendall, resampled_taus, tau_b
+from autoprox.evolve import MEAN
+from autoprox.evolve.report import FITTED, draws, interval, partial_tau
 
 #: Regret is told for training so many of the architectures that a proxy scores highest.
 TOPS = (1, 5, 10)
@@ -351,7 +352,7 @@ def regret(x: np.ndarray, y: np.ndarray, top: int) -> float:
 def correlations(table: ScoreTable) -> Correlations:
     """Return the correlations between every two proxies, over the architectures that both score."""
     kinds = list({id(scores): scores for scores in table.scores.values()}.values())
-    matrices = [[_between(scores, function) for scores in kinds] for function in (_kendall, _spearman)]
+    matrices = [[_between(scores, function) for scores in kinds] for function in (tau_b, _spearman)]
     return Correlations(table.proxies, *(np.mean(of_kind, axis=0) for of_kind in matrices))
 
 
@@ -364,10 +365,6 @@ def _between(scores: np.ndarray, function: Callable[[np.ndarray, np.ndarray], fl
             if len(a) >= FEWEST and len(np.unique(a)) > 1 and len(np.unique(b)) > 1:
                 matrix[i, j] = matrix[j, i] = function(a, b)
     return matrix
-
-
-def _kendall(x: np.ndarray, y: np.ndarray) -> float:
-    return float(kendalltau(x, y, method="asymptotic").statistic)
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:

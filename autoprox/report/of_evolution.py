@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.evolution import JOURNAL, SCORES
-from autoprox.evolve import FITTED, FORMULA, MEAN, Journal, Lead, Report, Row, kendall, looks_so_far, verdict
+from autoprox.evolve import FITTED, FORMULA, MEAN, Journal, Lead, Report, Row, looks_so_far, verdict
 from autoprox.evolve.report import Within
 from autoprox.export.drawing import draw
 from autoprox.pictures import Bar, tau_bars

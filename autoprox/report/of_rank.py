@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
-from autoprox.evolve import FITTED, MEAN, kendall
+from autoprox.bench_cache.rank_correlation import kendall
+from autoprox.evolve import FITTED, MEAN
 from autoprox.pictures import Bar, tau_bars
 from autoprox.rank.output import JSON, POINTS
 from autoprox.rank.plots import correlation_figure

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from autoprox.evolve import kendall
+from autoprox.bench_cache.rank_correlation import FEWEST, kendall, kendalls
 from autoprox.rank.stats import ScoreTable, scores_on
 
 #: How often the labels are shuffled.
@@ -45,29 +45,29 @@ def shuffled_labels(table: ScoreTable, proxy: str, seed: int = 0, shuffles: int 
     are. With b of the B shuffles at least as high as the true tau, p = (b + 1) / (B + 1) (Phipson and Smyth, 2010).
     """
     scores = {task: scores_on(table, task)[proxy] for task in table.accuracies}
-    true = _mean_tau(table, scores)
+    size = len(next(iter(table.accuracies.values())))
+    (true,) = _mean_taus(table, scores, np.arange(size)[None])
     if np.isnan(true):
         return None
     rng = np.random.default_rng(seed)
-    size = len(next(iter(table.accuracies.values())))
-    taus = []
-    for _ in range(shuffles):
-        order = rng.permutation(size)
-        taus.append(_mean_tau(table, {task: values[order] for task, values in scores.items()}))
+    taus = _mean_taus(table, scores, np.array([rng.permutation(size) for _ in range(shuffles)]))
     low, high = np.quantile(taus, (0.025, 0.975))
-    p = (1 + np.sum(np.array(taus) >= true)) / (shuffles + 1)
+    p = (1 + np.sum(taus >= true)) / (shuffles + 1)
     return Shuffled(float(np.mean(taus)), float(np.std(taus, ddof=1)), float(low), float(high), float(p))
 
 
-def _mean_tau(table: ScoreTable, scores: dict[str, np.ndarray]) -> float:
-    """Return the mean over the tasks of tau-b; NaN where a task has fewer than 3 scores."""
-    taus = []
-    for task, y in table.accuracies.items():
-        there = ~np.isnan(y) & ~np.isnan(scores[task])
-        if there.sum() < 3:
-            return float("nan")
-        taus.append(np.nan_to_num(kendall(scores[task][there], y[there])))
-    return float(np.mean(taus))
+def _mean_taus(table: ScoreTable, scores: dict[str, np.ndarray], orders: np.ndarray) -> np.ndarray:
+    """Return the mean over the tasks of tau-b in each order of the scores; NaN where a task has fewer than 3 scores."""
+    return np.mean([_taus(scores[task][orders], y) for task, y in table.accuracies.items()], axis=0)
+
+
+def _taus(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the tau-b of each row over what has a score and an accuracy; NaN for fewer than 3, 0 for equal ones."""
+    if not np.isnan(scores).any():
+        return np.nan_to_num(kendalls(scores, y)) if (~np.isnan(y)).sum() >= FEWEST else np.full(len(scores), np.nan)
+    there = ~np.isnan(scores) & ~np.isnan(y)
+    taus = [np.nan_to_num(kendall(row[at], y[at])) for row, at in zip(scores, there, strict=True)]
+    return np.where(there.sum(1) >= FEWEST, taus, np.nan)
 
 
 @dataclass(frozen=True)

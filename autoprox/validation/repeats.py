@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import rankdata
 
-from autoprox.evolve import kendall
+from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.rank.stats import FEWEST, ScoreTable, scores_on
 
 

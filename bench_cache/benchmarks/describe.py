@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
 from autoprox.bench_cache.benchmarks.chance import chance_level, trainable
 from autoprox.bench_cache.benchmarks.groups import WithinTau, within_tau
 from autoprox.bench_cache.benchmarks.reliability import Reliability, reliability
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
+from autoprox.bench_cache.rank_correlation import tau_b
 from autoprox.bench_cache.runtime.checks import is_number
 from autoprox.bench_cache.spaces.registry import InputSpec
 
@@ -298,4 +299,4 @@ def _chunks(total: int, size: int) -> list[int]:
 def _tau(a: np.ndarray, b: np.ndarray) -> float:
     """Return Kendall's tau-b over the architectures that have both values; NaN where it is undefined."""
     both = ~(np.isnan(a) | np.isnan(b))
-    return float(kendalltau(a[both], b[both]).statistic) if both.sum() > 1 else math.nan
+    return tau_b(a[both], b[both])

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import rankdata
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.rank_correlation import FixedRanks
 from autoprox.bench_cache.runtime.checks import is_number
 
 #: Strengths of the ridge that validation chooses from, strongest first: of equal ones, the simplest model stays.
@@ -67,12 +68,9 @@ def fitted_structure(benchmark: Benchmark, task: str) -> FittedStructure | None:
     if not z.shape[1]:
         return None
     ridge = _Ridge(z[evolve], accuracies[evolve])
-
-    def on_validation(strength: float) -> float:
-        predicted = z[validation] @ ridge.coefficients(strength)
-        return float(np.nan_to_num(kendalltau(predicted, accuracies[validation]).statistic))
-
-    strength = max(STRENGTHS, key=on_validation)
+    predicted = np.array([z[validation] @ ridge.coefficients(strength) for strength in STRENGTHS])
+    taus = np.nan_to_num(FixedRanks(accuracies[validation]).taus(predicted))
+    strength = STRENGTHS[int(np.argmax(taus))]
     return FittedStructure(z @ ridge.coefficients(strength), strength, z.shape[1])
 
 

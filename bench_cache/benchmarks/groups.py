@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau
 
+from autoprox.bench_cache.rank_correlation import tau_b
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name, quoted
 
 #: The fewest architectures of a group for which a tau is computed.
@@ -45,8 +45,7 @@ def within_tau(scores: np.ndarray, accuracies: np.ndarray, labels: np.ndarray) -
         inside = (labels == label) & ~np.isnan(scores) & ~np.isnan(accuracies)
         x, y = scores[inside], accuracies[inside]
         if label and len(x) >= FEWEST and len(np.unique(y)) > 1:
-            tau = kendalltau(x, y, method="asymptotic").statistic if len(np.unique(x)) > 1 else 0.0
-            taus.append(float(tau))
+            taus.append(tau_b(x, y) if len(np.unique(x)) > 1 else 0.0)
             weights.append(len(x) * (len(x) - 1) // 2)
     tau = float(np.average(taus, weights=weights)) if taus else float("nan")
     return WithinTau(tau, len(taus), sum(weights))

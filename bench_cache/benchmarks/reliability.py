@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import kendalltau
+
+from autoprox.bench_cache.rank_correlation import tau_b
 
 #: How often `noise_ceiling` draws.
 DRAWS = 200
@@ -62,7 +63,7 @@ def _mean_tau(runs: np.ndarray, size: int) -> float:
         rest = [seed for seed in range(runs.shape[1]) if seed not in first]
         for second in combinations(rest, size):
             if first < second:
-                taus.append(_tau(runs[:, list(first)].mean(1), runs[:, list(second)].mean(1)))
+                taus.append(tau_b(runs[:, list(first)].mean(1), runs[:, list(second)].mean(1)))
     return float(np.mean(taus))
 
 
@@ -92,9 +93,5 @@ def noise_ceiling(runs: np.ndarray, of: int) -> float:
     taus = []
     for _ in range(DRAWS):
         drawn = np.take_along_axis(residuals, rng.integers(0, seeds, (len(runs), of)), axis=1)
-        taus.append(_tau(expected, expected + drawn.mean(1)))
+        taus.append(tau_b(expected, expected + drawn.mean(1)))
     return float(np.mean(taus))
-
-
-def _tau(a: np.ndarray, b: np.ndarray) -> float:
-    return float(kendalltau(a, b).statistic) if len(a) > 1 else math.nan

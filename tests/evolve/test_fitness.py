@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.evolve import Invalid, Judge, Judgement, Task, choose_tasks, fitness, kendall
-from autoprox.evolve.fitness import MAX_TIED, Fitness, kendalls, tied_fraction
+from autoprox.evolve import Invalid, Judge, Judgement, Task, choose_tasks, kendall
+from autoprox.evolve.fitness import MAX_TIED, Fitness, tied_fraction
 from autoprox.evolve.joint import combined
 from autoprox.primitives import Formula, parse
 
@@ -232,29 +232,6 @@ def test_a_task_with_too_few_accuracies_in_a_split_is_refused(split: str) -> Non
     with pytest.raises(BenchmarkError, match=rf"'rare' of small has fewer than 3 .* in its {split} split; leave it"):
         chosen(benchmarks=(sparse,))
     assert chosen("*_kd", benchmarks=(sparse,)) == [(0, "size_kd"), (0, "shape_kd")]
-
-
-@given(
-    st.integers(3, 40).flatmap(
-        lambda n: st.tuples(
-            st.lists(st.lists(st.integers(-4, 4), min_size=n, max_size=n), min_size=1, max_size=4),
-            st.lists(st.one_of(st.none(), st.integers(0, 5)), min_size=n, max_size=n),
-        )
-    )
-)
-def test_taus_of_many_formulas_are_scipys_bit_for_bit(drawn: tuple[list[list[int]], list[int | None]]) -> None:
-    scores = np.array(drawn[0], dtype=float)
-    accuracies = np.array([np.nan if value is None else value for value in drawn[1]], dtype=float)
-    expected = [kendall(row, accuracies) for row in scores]
-    np.testing.assert_array_equal(kendalls(scores, accuracies), expected)
-
-
-def test_with_many_architectures_scipy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    scores, accuracies = rng.normal(size=(2, 30)), rng.normal(size=30)
-    exact = kendalls(scores, accuracies)
-    monkeypatch.setattr(fitness, "PAIRWISE", 29)
-    np.testing.assert_array_equal(kendalls(scores, accuracies), exact)
 
 
 # --- weights ---

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import synthetic
-from hypothesis import given
-from hypothesis import strategies as st
 
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.evolve import FORMULA, Judge, Report, Task, report
-from autoprox.evolve.report import DEPTH_WIDTH, FITTED, partial_tau, resampled_taus
+from autoprox.evolve.report import DEPTH_WIDTH, FITTED, partial_tau
 from autoprox.primitives import Formula, parse
 
 BENCHMARK = synthetic.benchmark(50)
@@ -166,18 +164,6 @@ def test_partial_taus_given_a_baseline(predictor: str, split: str, given_name: s
 
 
 # --- the bootstrap ---
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=20))
-def test_the_taus_of_resamples_are_tau_b(pairs: list[tuple[int, int]]) -> None:
-    x, y = np.array(pairs, dtype=float).T
-    draws = np.random.default_rng(0).integers(0, len(x), (5, len(x)))
-    counts = np.array([np.bincount(draw, minlength=len(x)) for draw in draws])
-    for draw, found in zip(draws, resampled_taus(x, y, counts), strict=True):
-        if len(set(x[draw])) == 1 or len(set(y[draw])) == 1:
-            assert found == 0
-        else:
-            assert found == pytest.approx(scipy.stats.kendalltau(x[draw], y[draw]).statistic, abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # scipy's tau of a resample that is all ties

@@ -7,12 +7,13 @@ import pytest
 import synthetic
 import torch
 
+from autoprox.bench_cache.rank_correlation import kendalls
 from autoprox.bench_cache.statistics import scorer as scoring
 from autoprox.bench_cache.statistics.large import STRIDE, LargeScorer
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of, thinned
 from autoprox.bench_cache.statistics.together import estimates
 from autoprox.evolve import Breeder, Invalid, Judge, Judgement, fitness, grammar
-from autoprox.evolve.fitness import MARGIN, kendalls
+from autoprox.evolve.fitness import MARGIN
 from autoprox.evolve.joint import combined
 from autoprox.evolve.variation import generator
 from autoprox.primitives import Formula, Reading, evaluate, parse

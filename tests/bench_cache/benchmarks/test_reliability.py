@@ -90,6 +90,6 @@ def test_a_ceiling_by_hand() -> None:
 @pytest.mark.parametrize(("seeds", "pairs"), [(2, 1), (3, 3), (4, 3), (5, 15), (6, 10)])
 def test_every_way_to_halve_the_seeds_counts_once(monkeypatch: pytest.MonkeyPatch, seeds: int, pairs: int) -> None:
     compared: list[float] = []
-    monkeypatch.setattr(module, "_tau", lambda a, b: compared.append(float(np.sum(np.abs(a - b)))) or 0.5)
+    monkeypatch.setattr(module, "tau_b", lambda a, b: compared.append(float(np.sum(np.abs(a - b)))) or 0.5)
     assert module._mean_tau(runs(9, seeds, 4)[1], seeds // 2) == 0.5
     assert len(set(compared)) == len(compared) == pairs
