@@ -301,6 +301,7 @@ def test_operation_and_statistic_in_a_formula(scratch: Scratch, run_directory: P
     assert "The best 3 of 3" in scored
 
 
+@pytest.mark.slow
 def test_space(scratch: Scratch) -> None:
     found = scratch.run("search", "--space", "narrow", "--proxy", "width", "--budget", "3", "--image-size", "8",
                         "--patch-size", "2", "--out", "narrow.json")  # fmt: skip

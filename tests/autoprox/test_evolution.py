@@ -81,7 +81,7 @@ def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     """How many large networks' statistics the disk has room for is no part of the result."""
     monkeypatch.setattr(scorer, "SMALL", 0)
     monkeypatch.setattr(fitness, "AT_ONCE", 2)
-    choices, told = {"generations": 2, "population": 8}, list[str]()
+    choices, told = {"generations": 1, "population": 8}, list[str]()
     run_evolution(begin(tmp_path / "plenty", **choices))
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
     root = tmp_path / "home" / "statistics"
@@ -240,6 +240,7 @@ def test_an_interrupted_run_reports_without_the_test_split_and_goes_on(
     assert_same(out, run_evolution(out), whole)
 
 
+@pytest.mark.slow
 def test_interrupted_before_there_is_a_formula(
     tmp_path: Path, whole: tuple[Path, EvolutionResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def test_what_is_held_out_is_judged_at_the_end_and_changes_nothing(tmp_path: Pat
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_does_not_look(tmp_path: Path) -> None:
     start_evolution([BENCHMARK], ["*_kd"], tmp_path / "run", leave_out_tasks=["shape_kd"], **CHOICES)
     result = run_evolution(tmp_path / "run", watch=at_generation(1, interrupt))

@@ -96,6 +96,7 @@ def test_a_run_without_them_is_as_before() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_a_run_gone_on_with_is_the_run_in_one_go(whole: Path, workers: int) -> None:
     def interrupt(record: Mapping[str, Any]) -> None:
         if record["generation"] == 1:

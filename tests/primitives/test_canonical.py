@@ -143,7 +143,7 @@ def test_names_of_the_language_mean_nothing_in_another_vocabulary() -> None:
         assert canonical(formula) == formula
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6))
 def test_idempotent(formula: Formula) -> None:
     once = canonical(formula)
@@ -152,7 +152,7 @@ def test_idempotent(formula: Formula) -> None:
     assert once.size <= formula.size + 1  # a factor below zero leaves one sign
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6))
 def test_same_ranking(formula: Formula) -> None:
     """No pair is reversed, and pairs that the formula tells apart stay apart."""
@@ -164,7 +164,7 @@ def test_same_ranking(formula: Formula) -> None:
             assert gap_after != 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=layer_formulas(5))
 def test_same_values_below_the_root(formula: Formula) -> None:
     """Only the root loses what cannot change a ranking: everywhere else the values are the same to the last bit."""
@@ -173,7 +173,7 @@ def test_same_values_below_the_root(formula: Formula) -> None:
     assert scores(total, NETWORKS[:3]) == scores(settled, NETWORKS[:3])
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6), data=st.data())
 def test_commutative_variants_share_one_form(formula: Formula, data: st.DataObject) -> None:
     assert canonical(varied(formula, data)) == canonical(formula)
@@ -199,7 +199,7 @@ def varied(node: Formula, data: st.DataObject) -> Formula:
     return again
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(4), data=st.data())
 def test_increasing_roots_share_one_form(formula: Formula, data: st.DataObject) -> None:
     steps = {

@@ -105,7 +105,7 @@ def test_every_operation_is_the_references(operation: Operation) -> None:
             assert evaluate(formula, single) == pytest.approx(reference(formula, single), rel=2e-5, abs=2e-5)
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6), seed=st.integers(0, 5))
 def test_random_formulas_are_the_references(formula: Formula, seed: int) -> None:
     """To 1e-6, or 1e-12 where the exact value is 0, on float64 matrices."""

@@ -31,7 +31,7 @@ from autoprox.primitives.text import MAX_LENGTH
 EXAMPLE = "sum(fro(minmax(weight[msa])) + sqrt(mean(sigmoid(act_grad[msa]))))"
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6))
 def test_parse_inverts_print(formula: Formula) -> None:
     again = parse(str(formula))
@@ -46,7 +46,7 @@ def test_parse_inverts_print_of_parts(formula: Formula) -> None:
         assert parse(node.text, complete=False) == node
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6))
 def test_json_round_trips(formula: Formula) -> None:
     assert from_json(formula.to_json()) == formula
@@ -67,7 +67,7 @@ def test_constants_keep_every_bit(value: float) -> None:
         assert again == node
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6))
 def test_graph_is_the_formula(formula: Formula) -> None:
     """Evaluate the graph to text along its topological order: the same text and size as the formula's."""
@@ -292,14 +292,14 @@ def test_culprit_in_the_middle_of_a_long_formula_is_shown_with_its_surroundings(
     assert len(window) < 120
 
 
-@settings(max_examples=600)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(text=st.one_of(st.text(max_size=60), st.text("sumaxweight[]()+-*/,.0123e_ \n", max_size=60)))
 def test_any_text_is_a_formula_or_an_error(text: str) -> None:
     with contextlib.suppress(FormulaError):
         assert isinstance(parse(text, complete=False), Formula)
 
 
-@settings(max_examples=600)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(text=st.lists(words, max_size=12).map(" ".join))
 def test_any_words_are_a_formula_or_an_error(text: str) -> None:
     with contextlib.suppress(FormulaError):
@@ -307,7 +307,7 @@ def test_any_words_are_a_formula_or_an_error(text: str) -> None:
         assert parse(str(formula), complete=False) == formula
 
 
-@settings(max_examples=300)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(), data=st.data())
 def test_damaged_formulas_are_formulas_or_errors(formula: Formula, data: st.DataObject) -> None:
     text = str(formula)

@@ -103,7 +103,7 @@ nodes = st.one_of(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(data=json_values | st.fixed_dictionaries({"nodes": st.lists(nodes, max_size=5), "root": indices}))
 def test_any_json_is_a_formula_or_an_error(data: object) -> None:
     with contextlib.suppress(FormulaError):
@@ -134,7 +134,7 @@ def test_latex_reads_one_way(text: str, latex: str) -> None:
     assert parse(text).latex == latex
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(formula=formulas(6))
 def test_latex_is_balanced(formula: Formula) -> None:
     open_now: list[str] = []

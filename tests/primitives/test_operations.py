@@ -230,7 +230,7 @@ def hard_cases(draw: Callable) -> tuple[Operation, list[Tensor], int]:
     return operation, args, samples
 
 
-@settings(max_examples=600)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(case=hard_cases())
 def test_finite_in_finite_out(case: tuple[Operation, list[Tensor], int]) -> None:
     operation, args, samples = case
@@ -244,7 +244,7 @@ def test_finite_in_finite_out(case: tuple[Operation, list[Tensor], int]) -> None
     assert all(torch.equal(x, y) for x, y in zip(args, before, strict=True))
 
 
-@settings(max_examples=300)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(operation=st.sampled_from(list(OPERATIONS.values())), seed=st.integers(0, 10**6), scale=st.floats(1e-3, 50))
 def test_stated_algebra_holds(operation: Operation, seed: int, scale: float) -> None:
     args = [x * scale for x in arguments(operation, seed, 4, 3)]

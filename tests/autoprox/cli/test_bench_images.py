@@ -60,6 +60,7 @@ def test_images_become_a_part_of_the_benchmark(pets: Path, capsys: pytest.Captur
     assert given.digest.startswith(row[1])
 
 
+@pytest.mark.slow
 def test_evolution_and_ranking_run_on_the_images_and_say_so(pets: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert images("small", pets, "--task", "*_kd") == 0
     digest = load_benchmark("small").inputs["size_kd"].short_digest

@@ -91,7 +91,8 @@ class Started:
 # --- killed ---
 
 
-@pytest.mark.parametrize("lines", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lines", [2, 4, 7])
 def test_a_killed_run_goes_on_to_the_same_result(tmp_path: Path, whole: Path, lines: int) -> None:
     out = tmp_path / "run"
     started = Started(out, "--bench", "small", *CHOICES, "--workers", "1")
@@ -243,6 +244,7 @@ def test_weights_of_tasks_count(
     assert f"; the mean weighs {listed} " in " ".join(everything(capsys).split())
 
 
+@pytest.mark.slow
 def test_runs_are_numbered_and_the_last_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ("--bench", "small", "--tasks", "size_kd, shape_kd,", "--population", "5", "--generations", "0")
     assert evolve(*few) == 0

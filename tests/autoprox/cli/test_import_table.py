@@ -138,6 +138,7 @@ def test_lists_of_genes_are_read_from_a_cell_or_from_a_column_for_each_block() -
     assert lists.tasks["acc"].tolist() == columns.tasks["acc"].tolist() == [row["acc"] for row in rows]
 
 
+@pytest.mark.slow
 def test_an_imported_table_of_an_own_space_evolves_and_ranks(capsys: pytest.CaptureFixture[str]) -> None:
     Path("space.py").write_text(SPACE)
     Path("columns.csv").write_text(as_columns(table_of_space()))

@@ -104,6 +104,7 @@ def test_a_small_image_is_one_patch_where_nothing_is_said(capsys: pytest.Capture
     assert "larger than" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_is_ranked_and_searched_as_a_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     own = "--bench own.json --space own.py:Tiny --workers 1"
     assert run(f"rank {own} --proxies snip,grasp --sample 5 --out ranked") == 0

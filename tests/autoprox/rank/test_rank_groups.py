@@ -71,13 +71,13 @@ def test_without_groups_the_files_have_no_such_column(tmp_path: Path) -> None:
 
 def test_rows_have_the_tau_over_trainable_networks(tmp_path: Path) -> None:
     """On micro-vit some networks of each task are at chance."""
-    plan = make_plan(load_benchmark("micro-vit"), sample=60, proxies=["sum(l1(weight))"])
+    plan = make_plan(load_benchmark("micro-vit"), sample=30, proxies=["sum(l1(weight))"])
     scores = collect(plan, tmp_path / "run", workers=1)
     rows = [row for row in rank_rows(scores.table) if row.proxy == "sum(l1(weight))"]
     assert [row.task for row in rows] == ["digits", "fashion", "pines", "photos", "mean"]
     for row in rows[:4]:
         x, y = scores_on(scores.table, row.task)[row.proxy], scores.table.accuracies[row.task]
         above = y >= 1.5 * 100 / plan.benchmark.inputs[row.task].spec.num_classes
-        assert 0 < np.count_nonzero(~above) < 30
+        assert 0 < np.count_nonzero(~above) < 15
         assert row.within == {"trainable": pytest.approx(kendalltau(x[above], y[above]).statistic)}
     assert rows[4].within["trainable"] == pytest.approx(np.mean([row.within["trainable"] for row in rows[:4]]))

@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         MADE.save(folder / "small.json")
         one = ("--workers", "1", "--out")
         bench = ("--bench", "small.json", "--tasks", "*_kd")
-        assert main(["evolve", *bench, "--generations", "3", "--population", "5", *one, "evolved"]) == 0
+        assert main(["evolve", *bench, "--generations", "2", "--population", "5", *one, "evolved"]) == 0
         assert main(["rank", *bench, "--proxies", "l2-norm,snip,mean(std(weight[mlp]))", *one, "ranked"]) == 0
         assert main(["search", "--bench", "small.json", "--proxy", "l2-norm", "--tasks", "*_kd", *one, "found"]) == 0
         space = ("--space", "mini-vit", "--image-size", "8", "--channels", "1", "--classes", "10", "--patch-size", "2")
@@ -170,6 +170,7 @@ def test_text_of_a_run_is_no_html(tmp_path: Path, runs: Path) -> None:
     assert HOSTILE in Reader(text).cells
 
 
+@pytest.mark.slow
 def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         command = ["report", str(runs / "evolved"), "--out", str(tmp_path / "page.html"), "--figures"]

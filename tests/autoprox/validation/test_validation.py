@@ -121,6 +121,7 @@ def run(folder: Path, **provenance: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_that_was_evolved_here_says_so_and_counts_its_looks(tmp_path: Path) -> None:
     folder = run(tmp_path / "run", tasks=["small:size_kd"], tried=500)
     add_look(folder, "evolve", ["small"], GRADIENT)

@@ -77,6 +77,7 @@ def test_the_card_says_how_it_was_made(table: Benchmark) -> None:
     assert set(table.card["datasets"]) == set(TASKS)
 
 
+@pytest.mark.slow
 def test_evolution_on_it_reads_the_images_and_reports_every_task(
     table: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,7 @@ def test_rank_says_that_it_ranks_by_networks(capsys: pytest.CaptureFixture[str])
     assert "'column[a]' reads columns of a table, and small is ranked by its networks" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evolution_on_hytas(capsys: pytest.CaptureFixture[str]) -> None:
     for scene in ("indian", "houston"):
         assert main(["bench", "import", str(reference("hytas", f"{scene}.csv"))]) == 0

@@ -184,6 +184,7 @@ def test_a_run_that_was_begun_here_is_gone_on_with_on_a_cluster(tmp_path: Path, 
 # --- who dies ---
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_mid_generation_changes_nothing_and_the_last_one_is_missed(
     tmp_path: Path, whole: Path
 ) -> None:

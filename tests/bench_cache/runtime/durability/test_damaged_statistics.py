@@ -53,7 +53,8 @@ def damage_all(home: Path, turn: int) -> int:
     return len(files)
 
 
-@pytest.mark.parametrize("name", [pytest.param("small", marks=pytest.mark.slow), "mini"])
+@pytest.mark.parametrize("name", ["small", "mini"])
+@pytest.mark.slow
 def test_statistics_damaged_in_the_middle_of_a_run_and_between_two(tmp_path: Path, wholes: Wholes, name: str) -> None:
     """Of networks that are scored one by one, and of shards: what these hold is sound, what they read later is not."""
     out, home = tmp_path / "run", tmp_path / "home"
