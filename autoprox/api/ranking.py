@@ -128,17 +128,8 @@ def rank(
     if resume and not chosen:
         plan = stored_plan(found, folder, known)
     else:
-        plan = make_plan(
-            found,
-            tasks=texts(tasks),
-            proxies=_references(proxies) or [ALL],
-            split=split,
-            sample=sample,
-            max_params=max_params,
-            batch=batch,
-            seed=seed,
-            operations=known,
-        )
+        plan = make_plan(found, tasks=texts(tasks), proxies=_references(proxies) or [ALL], split=split, sample=sample,
+                         max_params=max_params, batch=batch, seed=seed, operations=known)  # fmt: skip
     check_functions(plan.proxies, workers)
     done = begin(plan, folder, resume=resume)
     console = progress_console(silent=not progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -211,18 +211,15 @@ def score(
     chosen = _proxies(proxies, known)
     sources = _sources(models)
     samples = chosen_samples(images, batch, image_size, channels, seed)
-    odd = [proxy for proxy in chosen if proxy.halves_batch and samples.count % 2]
-    if odd:
-        raise ArgumentError(f"{_name(odd[0])} halves the batch, and {samples.count} samples have no half")
+    _check_halves(chosen, samples.count)
     where, listed = chosen_device(device), layers_function(layers) if isinstance(layers, str) else layers
     chosen_models = [
         _Model(name, source, dict(settings or {}), readout, where, listed, as_built) for name, source in sources.items()
     ]
     scored = []
     console = progress_console(silent=not progress)
-    models = f"{len(sources)} model{'s' * (len(sources) != 1)}"
-    proxies = f"{len(chosen)} prox{'y' if len(chosen) == 1 else 'ies'}"
-    say(console, f"autoprox score: {models} by {proxies}, on {where}")
+    heading = f"{_counted(sources, 'model', 'models')} by {_counted(chosen, 'proxy', 'proxies')}"
+    say(console, f"autoprox score: {heading}, on {where}")
     with one_thread(), whole_float32(), Counting(console, "scoring models") as count:
         for model in chosen_models:
             scored.append(_scored(model, chosen, samples))
@@ -233,6 +230,18 @@ def score(
             f"no proxy scores any model; {scored[0].model} by {_name(chosen[0])}: {_problem(scored[0], 0)}"
         )
     return Scoring(models=tuple(scored), proxies=tuple(chosen), samples=samples)
+
+
+def _check_halves(proxies: Sequence[AnyProxy], samples: int) -> None:
+    """Refuse an odd number of samples where a proxy halves the batch."""
+    odd = [proxy for proxy in proxies if proxy.halves_batch and samples % 2]
+    if odd:
+        raise ArgumentError(f"{_name(odd[0])} halves the batch, and {samples} samples have no half")
+
+
+def _counted(things: Sized, one: str, many: str) -> str:
+    """Return how many there are, and of what."""
+    return f"{len(things)} {one if len(things) == 1 else many}"
 
 
 def _proxies(given: ProxyLike | Sequence[ProxyLike], operations: Any) -> list[AnyProxy]:

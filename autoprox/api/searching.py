@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from autoprox.display.front import save_front
 from autoprox.display.search import SearchScreen, heading, search_parts
 from autoprox.display.terminal import progress_console, say
 from autoprox.pictures import DrawingError
+from autoprox.primitives import Vocabulary
 from autoprox.proxy import ProxyLike
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
@@ -131,6 +132,10 @@ class Search(KeptResult):
         return f"Search({found}{'' if self.finished else ', finished=False'})"
 
 
+#: Arguments of `search` that say how it is carried out, and have no part in its result.
+_HOW = frozenset({"operations", "workers", "top", "out", "resume", "progress"})
+
+
 def search(
     space: str | None = None, proxy: ProxyLike | Sequence[ProxyLike] | None = None, *,
     benchmark: BenchmarkLike | None = None,
@@ -170,27 +175,28 @@ def search(
         ProxyError, FormulaError, BenchmarkError, ArchitectureError, OperationError: what is named is not there.
         JournalError: there is no search in `out` to resume, or its files are damaged.
     """
-    given = {"space": space, "proxy": proxy, "benchmark": benchmark, "tasks": tasks, "split": split, "budget": budget,
-             "seed": seed, "strategy": strategy, "population": population, "tournament": tournament, "pareto": pareto,
-             "objectives": objectives, "min_params": min_params, "max_params": max_params, "min_flops": min_flops,
-             "max_flops": max_flops, "min_activations": min_activations, "max_activations": max_activations,
-             "max_latency": max_latency, "latency_device": latency_device, "latency_batch": latency_batch,
-             "latency_threads": latency_threads, "batch": batch, "images": images, "image_size": image_size,
-             "channels": channels, "classes": classes, "patch_size": patch_size}  # fmt: skip
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: value for name, value in locals().items() if name not in _HOW and value is not None}
     checked_workers(workers)
     known, _ = known_operations(operations)
     folder = None if out is None else Path(out).expanduser()
-    if not resume:
-        plan = make_plan(given, known)
-        check_functions(plan.proxies, workers)
-        if folder is not None:
-            start_search(plan, folder)
-    elif folder is None:
-        raise ArgumentError("--resume goes on with the search in --out DIR; name it")
-    else:
-        plan = resumed_plan(folder, given, known)
+    plan = _resumed(folder, given, known) if resume else _begun(folder, given, known, workers)
     return _carried_out(plan, folder, top, workers, silent=not progress)
+
+
+def _begun(out: Path | None, given: Mapping[str, Any], operations: Vocabulary, workers: Workers) -> SearchPlan:
+    """Return the plan of a new search, which is kept in `out` if there is one."""
+    plan = make_plan(given, operations)
+    check_functions(plan.proxies, workers)
+    if out is not None:
+        start_search(plan, out)
+    return plan
+
+
+def _resumed(out: Path | None, given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
+    """Return the plan of the search in `out`."""
+    if out is None:
+        raise ArgumentError("--resume goes on with the search in --out DIR; name it")
+    return resumed_plan(out, given, operations)
 
 
 def _carried_out(plan: SearchPlan, out: Path | None, top: int, workers: Workers, *, silent: bool) -> Search:

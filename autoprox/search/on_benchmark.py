@@ -129,12 +129,6 @@ def search_benchmark(
     budget = min(settings.budget, len(order))
     space = None if benchmark.space is None else get_space(benchmark.space)
 
-    def timed(scorer: CandidateScorer) -> CandidateScorer:
-        if not settings.measures_latency or space is None or benchmark.spec is None:
-            return scorer
-        clock = Clock(space, benchmark.spec, latency or LatencySetup())
-        return timed_scorer(scorer, clock, settings.limits.max_latency)
-
     with ExitStack() as stack:
 
         def scorer_of(found: AnyProxy) -> CandidateScorer:
@@ -142,7 +136,10 @@ def search_benchmark(
                 return table_scorer(benchmark, found.as_formula)
             return network_scorer(stack, found, space, benchmark.spec, batch, workers)
 
-        chosen = timed(voting_scorer([scorer_of(found) for found in as_proxies(proxy, batch)]))
+        chosen = voting_scorer([scorer_of(found) for found in as_proxies(proxy, batch)])
+        if settings.measures_latency and space is not None and benchmark.spec is not None:
+            clock = Clock(space, benchmark.spec, latency or LatencySetup())
+            chosen = timed_scorer(chosen, clock, settings.limits.max_latency)
         return score_proposals(propose, chosen, budget, stored, on_scored, on_progress)
 
 
