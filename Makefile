@@ -42,7 +42,7 @@ test-all: lint
 QUICK ?=
 
 bench: $(STAMP)
-	@for script in throughput scaling bandwidth footprint latency; do \
+	@for script in throughput tables scaling bandwidth footprint latency; do \
 		$(BIN)/python benchmarks/$$script.py $(if $(QUICK),--quick) || exit 1; echo; \
 	done
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from deap import gp
 
 from autoprox.evolve.fitness import Fitness, Invalid, Judge, Judgement, Outcome
 from autoprox.evolve.front import Front, Member
-from autoprox.evolve.grammar import MAX_HEIGHT, MAX_NODES, REMEMBERED, Grammar
+from autoprox.evolve.grammar import MAX_HEIGHT, MAX_NODES, Grammar, height
 from autoprox.evolve.pieces import Pieces
 from autoprox.evolve.variation import MUTATIONS, crossover, grow
 from autoprox.primitives.canonical import canonical
@@ -34,10 +33,10 @@ class Individual(gp.PrimitiveTree):
     The fitness is invalid until the tree is judged, and stays invalid where the formula has none.
     """
 
-    def __init__(self, tree: Sequence[Any], formula: Formula, known: dict[Formula, Formula] | None = None) -> None:
+    def __init__(self, tree: Sequence[Any], formula: Formula) -> None:
         super().__init__(tree)
         self.formula = formula
-        self.canonical = canonical(formula, known)
+        self.canonical = canonical(formula)
         self.fitness = Fitness()
         self.outcome: Outcome = Invalid("not evaluated")
 
@@ -49,7 +48,6 @@ class Breeder:
         self.grammar, self.judge, self.max_nodes = grammar, judge, max_nodes
         self.memo: dict[str, Outcome] = {}
         self.validated: dict[str, float | None] = {}
-        self._canonical: dict[Formula, Formula] = {}  # of subformulas, because a child shares most of its parent's
         self.front, self.pieces = Front(), Pieces()
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
 
@@ -86,12 +84,10 @@ class Breeder:
 
     def individual(self, tree: Sequence[Any]) -> Individual | None:
         """Return the tree as an individual; None where it is too large, or no complete formula."""
-        if len(tree) > self.max_nodes or gp.PrimitiveTree(tree).height > MAX_HEIGHT:
+        if len(tree) > self.max_nodes or height(tree) > MAX_HEIGHT:
             return None
-        if len(self._canonical) > REMEMBERED:
-            self._canonical.clear()
         try:
-            found = Individual(tree, self.grammar.formula(tree), self._canonical)
+            found = Individual(tree, self.grammar.formula(tree))
         except FormulaError:  # constants that fold to something out of range
             return None
         return found if found.canonical.is_complete else None
@@ -114,7 +110,7 @@ class Breeder:
             if isinstance(outcome, Judgement):
                 self.pieces.add(formula, outcome.scores)
                 self.front.add(Member(formula.size, round(outcome.joint, 9), formula.text))
-                outcome = replace(outcome, scores=None)
+                outcome = Judgement(outcome.taus, outcome.joint)
             self.memo[formula.text] = outcome
             self.judged.append(formula.text)
         return [self.memo[formula.text] for formula in formulas]

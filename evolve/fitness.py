@@ -13,7 +13,7 @@ from deap import base
 from autoprox.bench_cache.benchmarks.fitted_structure import fitted_structure, held_out_structure
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import matching_tasks
-from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls
+from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls, tied_fractions
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.together import estimates, scores_together
@@ -100,13 +100,6 @@ def fitted_to(benchmark: Benchmark, task: str, split: str) -> np.ndarray:
             "varies, or accuracies are too few to fit one; use another --joint"
         )
     return predicted
-
-
-def tied_fraction(scores: np.ndarray) -> float:
-    """Return the fraction of pairs with equal scores."""
-    counts = np.unique(scores, return_counts=True)[1]
-    pairs = len(scores) * (len(scores) - 1)
-    return float((counts * (counts - 1)).sum() / pairs) if pairs else 1.0
 
 
 class Judge:
@@ -206,8 +199,11 @@ class Judge:
     def _judged(self, formulas: Sequence[Formula], split: str) -> list[Outcome]:
         scores = self.scores(formulas, split)
         taus = self._taus(scores, split)
-        joint = self._joint(scores, taus, split)
-        return [self._outcome([of_one[n] for of_one in scores], taus[:, n], joint[n]) for n in range(len(formulas))]
+        joint, flaws = self._joint(scores, taus, split).tolist(), self._flaws(scores, taus)
+        return [
+            flaws.get(n) or Judgement(tuple(of_one), joint[n], tuple(of_all[n] for of_all in scores))
+            for n, of_one in enumerate(taus.T.tolist())
+        ]
 
     def _estimated(self, formulas: Sequence[Formula], split: str) -> np.ndarray | None:
         """Return the joint fitness by estimated scores, −2 for none; None where exact scores take no longer."""
@@ -251,17 +247,20 @@ class Judge:
             self._structure[task, split] = fitted_to(self.benchmark(task), task.name, split)[at]
         return self._structure[task, split]
 
-    def _outcome(self, scores: Sequence[np.ndarray], taus: np.ndarray, joint: float) -> Outcome:
-        for number, values in enumerate(scores):
-            name, missing = self.scorers[number].benchmark.name, int(np.isnan(values).sum())
-            if missing:
-                return Invalid(f"no score for {missing} of {len(values)} architectures of {name}")
-            tied = tied_fraction(values)
-            if tied > MAX_TIED:
-                return Invalid("constant" if tied == 1.0 else f"{tied:.0%} of pairs tied on {name}")
-        if np.isnan(taus).any():
-            return Invalid("constant where a task has accuracies")
-        return Judgement(tuple(taus.tolist()), float(joint), tuple(scores))
+    def _flaws(self, scores: Sequence[np.ndarray], taus: np.ndarray) -> dict[int, Invalid]:
+        """Return why formulas have no fitness, by their numbers; those that have one are not there."""
+        flaws: dict[int, Invalid] = {}
+        for scorer, of_all in zip(self.scorers, scores, strict=True):
+            name, missing, tied = scorer.benchmark.name, np.isnan(of_all).sum(axis=1), tied_fractions(of_all)
+            for n in np.flatnonzero((missing > 0) | (tied > MAX_TIED)).tolist():
+                if missing[n]:
+                    why = f"no score for {missing[n]} of {of_all.shape[1]} architectures of {name}"
+                else:
+                    why = "constant" if tied[n] == 1.0 else f"{tied[n]:.0%} of pairs tied on {name}"
+                flaws.setdefault(n, Invalid(why))
+        for n in np.flatnonzero(np.isnan(taus).any(axis=0)).tolist():
+            flaws.setdefault(n, Invalid("constant where a task has accuracies"))
+        return flaws
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:

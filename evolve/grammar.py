@@ -69,7 +69,8 @@ class Grammar:
     changes: tuple[str, ...]
     operations: Mapping[str, Operation]
     probe: str = "noise"
-    _built: dict[tuple[str | Formula, ...], Formula] = field(default_factory=dict, repr=False, compare=False)
+    _built: dict[tuple[str | int, ...], Formula] = field(default_factory=dict, repr=False, compare=False)
+    _fitting: dict[tuple[type, int], list[gp.Primitive]] = field(default_factory=dict, repr=False, compare=False)
 
     def formula(self, tree: Sequence) -> Formula:
         """Return the formula that a tree stands for."""
@@ -78,11 +79,12 @@ class Grammar:
         stack: list[Formula] = []
         for node in reversed(tree):
             args = [stack.pop() for _ in range(node.arity)]
-            key = (node.name, *args)
-            if key not in self._built:  # most of a tree is its parent's
+            key = (node.name, *map(id, args))  # the arguments are remembered too, so no other has their id
+            found = self._built.get(key)  # most of a tree is its parent's
+            if found is None:
                 build = self.builders.get(node.name)
-                self._built[key] = build(*args) if build else constant(float(node.name))
-            stack.append(self._built[key])
+                found = self._built[key] = build(*args) if build else constant(float(node.name))
+            stack.append(found)
         return stack.pop()
 
     def tree(self, formula: Formula) -> list[gp.Primitive | gp.Terminal] | None:
@@ -124,9 +126,16 @@ class Grammar:
         """
         return self.node(constant(value).text)
 
-    def lowest(self, primitive: gp.Primitive) -> int:
-        """Return the height of the lowest tree with this primitive at its root."""
-        return 1 + max(self.heights[arg] for arg in primitive.args)
+    def fitting(self, kind: type, height: int) -> list[gp.Primitive]:
+        """Return the primitives of a type that can stand at the root of a tree of this height, or of a lower one."""
+        found = self._fitting.get((kind, height))
+        if found is None:
+            found = self._fitting[kind, height] = [
+                primitive
+                for primitive in self.pset.primitives[kind]
+                if 1 + max(self.heights[arg] for arg in primitive.args) <= height
+            ]
+        return found
 
     def uses(self, operation: str) -> bool:
         """Return whether a node of the grammar applies the operation of this name to some kind."""
@@ -147,6 +156,19 @@ class Grammar:
         if open_types:
             raise FormulaError(f"'{' '.join(names)[:80]}' is not a whole tree of grammar {self.name}")
         return gp.PrimitiveTree(nodes)
+
+
+def height(tree: Sequence[gp.Primitive | gp.Terminal]) -> int:
+    """Return how many levels a tree has above its lowest (DEAP's `PrimitiveTree.height`)."""
+    heights: list[int] = []
+    for node in reversed(tree):
+        if node.arity == 0:
+            heights.append(0)
+        elif node.arity == 1:
+            heights[-1] += 1
+        else:
+            heights[-node.arity :] = [1 + max(heights[-node.arity :])]
+    return heights[0]
 
 
 #: The name of the grammar over the columns of a benchmark's table; see `tabular`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import mul
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Combination:
 
 def weighted_mean(taus: Sequence[float], weights: Sequence[float]) -> float:
     """Return Σ w τ / Σ w."""
-    return float(np.average(taus, weights=weights))
+    return sum(map(mul, weights, taus), 0.0) / sum(weights, 0.0)
 
 
 def worst(taus: Sequence[float], weights: Sequence[float]) -> float:

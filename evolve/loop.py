@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
@@ -50,6 +52,17 @@ def evolve(
     number. So a resumed run gives what an uninterrupted one gives.
     """
     population = restore(breeder, journal.records)
+    with rare_collection():
+        return _generations(population, breeder, settings, journal, on_generation)
+
+
+def _generations(
+    population: list[Individual],
+    breeder: Breeder,
+    settings: EvolutionSettings,
+    journal: Journal,
+    on_generation: Callable[[dict[str, Any]], None],
+) -> list[Individual]:
     strategy, refine = STRATEGIES[settings.strategy].function, REFINEMENTS[settings.refine].function
     for generation in range(len(journal.records), settings.generations + 1):
         rng = generator(settings.seed, generation)
@@ -61,6 +74,17 @@ def evolve(
         journal.append(record)
         on_generation(record)
     return population
+
+
+@contextmanager
+def rare_collection() -> Iterator[None]:
+    """Look for circles of forgotten objects rarely inside: formulas are many, stay, and form none."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _record(generation: int, population: Sequence[Individual], breeder: Breeder) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
+from autoprox.bench_cache.rank_correlation import mean_ranks
 from autoprox.evolve.fitness import Judge
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.operations.total import TINY
@@ -104,7 +104,7 @@ class Pieces:
         there = ~np.isnan(accuracies)
         start = sum(len(judge.architectures(n, "evolve")) for n in range(place))
         at = start + np.flatnonzero(there)
-        known, wanted = _unit(rankdata(scores[at])), _unit(rankdata(accuracies[there]))
+        known, wanted = _unit(mean_ranks(scores[at])), _unit(mean_ranks(accuracies[there]))
         terms = self._forms[:, at] - self._forms[:, at].mean(axis=1, keepdims=True)
         terms = terms - (terms @ known)[:, None] * known
         left = wanted - (wanted @ known) * known

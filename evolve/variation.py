@@ -40,7 +40,7 @@ def grow(grammar: Grammar, kind: type, low: int, high: int, rng: random.Random) 
 
 def _grown(grammar: Grammar, kind: type, low: int, height: int, rng: random.Random) -> list[Any]:
     terminals = grammar.pset.terminals[kind]
-    fitting = [node for node in grammar.pset.primitives[kind] if grammar.lowest(node) <= height]
+    fitting = grammar.fitting(kind, height)
     if terminals and (not fitting or (low <= 0 and rng.random() < EARLY_END)):
         return [rng.choice(terminals)]
     node = rng.choice(fitting)

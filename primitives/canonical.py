@@ -7,8 +7,11 @@ import torch
 from autoprox.primitives.formula import Formula, apply, constant
 from autoprox.primitives.operations import MAX, OPERATIONS, TINY, Operation
 
+#: Under this name a node remembers its settled form. It may be the node itself, so it does not travel with it.
+REMEMBERED = "_settled"
 
-def canonical(formula: Formula, known: dict[Formula, Formula] | None = None) -> Formula:
+
+def canonical(formula: Formula) -> Formula:
     """Return the formula with its algebra settled.
 
     Arguments of commutative operations in the order of their texts; `identity`, doubled involutions and
@@ -16,33 +19,41 @@ def canonical(formula: Formula, known: dict[Formula, Formula] | None = None) -> 
     constants folded. At the root of a complete formula, strictly increasing operations and increasing
     arithmetic with constants are stripped, since they cannot change a ranking. (In floating point they can
     merge scores that differ by less than their resolution; the canonical form keeps those apart.)
-
-    `known` has what subformulas, of one vocabulary, were settled to, and gets those that it lacks.
     """
-    root = _settled(formula, {} if known is None else known)
+    root = _settled(formula)
     return _stripped(root) if root.is_complete else root
 
 
-def _settled(node: Formula, known: dict[Formula, Formula]) -> Formula:
-    if node not in known:
-        known[node] = _simplified(node, tuple(_settled(arg, known) for arg in node.args))
-    return known[node]
+def _settled(node: Formula) -> Formula:
+    """Return the settled form, which the node remembers: evolution makes a formula of others that it has settled."""
+    found = node.__dict__.get(REMEMBERED)
+    if found is None:
+        found = _simplified(node, tuple([_settled(arg) for arg in node.args]))
+        node.__dict__[REMEMBERED] = found
+    return found
 
 
 def _simplified(node: Formula, args: tuple[Formula, ...]) -> Formula:
     operation = node.head
     if not isinstance(operation, Operation):
         return node
-    if operation.commutative:
-        args = tuple(sorted(args, key=lambda arg: arg.text))
+    if operation.commutative and args[0].text > args[1].text:
+        args = args[::-1]
     if all(arg.is_constant for arg in args):
         return _folded(operation, args)
     if operation.arity == 1:
-        return _simplified_unary(operation, args[0])
-    return _without_neutral(operation, *args) or apply(operation, *args)
+        return _simplified_unary(operation, args[0], node)
+    return _without_neutral(operation, *args) or _applied(operation, *args, node=node)
 
 
-def _simplified_unary(operation: Operation, arg: Formula) -> Formula:
+def _applied(operation: Operation, *args: Formula, node: Formula) -> Formula:
+    """Return the operation on its arguments: the node itself, if these are its own."""
+    if operation is node.head and args[0] is node.args[0] and args[-1] is node.args[-1]:
+        return node
+    return apply(operation, *args)
+
+
+def _simplified_unary(operation: Operation, arg: Formula, node: Formula) -> Formula:
     inner = arg.head if isinstance(arg.head, Operation) else None
     name = _name(operation)
     if name == "identity" or (operation.idempotent and inner == operation):
@@ -52,8 +63,8 @@ def _simplified_unary(operation: Operation, arg: Formula) -> Formula:
     if name in ("abs", "relu") and inner is not None and inner.nonnegative:
         return arg
     if name in ("abs", "square") and inner is not None and _name(inner) in ("neg", "abs"):
-        return _simplified_unary(operation, arg.args[0])
-    return apply(operation, arg)
+        return _simplified_unary(operation, arg.args[0], node)
+    return _applied(operation, arg, node=node)
 
 
 def _name(operation: Operation) -> str:

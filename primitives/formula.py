@@ -6,13 +6,14 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from autoprox.primitives.kinds import NET, FormulaError, Kind, derived_shape, matrix
 from autoprox.primitives.operations import MAX, OPERATIONS, Operation
 from autoprox.primitives.statistics import Terminal, terminal
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 #: Limits on what is read, so that a hostile formula costs nothing. Evolved formulas stay far below them.
 MAX_DEPTH = 64
@@ -54,7 +55,9 @@ class Formula:
         return hash(self.text)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_nodes"}  # found again when needed
+        state = {
+            name: value for name, value in self.__dict__.items() if not name.startswith("_")
+        }  # found again when needed
         if isinstance(self.head, Operation) and OPERATIONS.has(self.head):
             state["head"] = self.head.name  # so that it is the same object on the other side
         return state
@@ -147,6 +150,8 @@ class Formula:
         Nodes are numbered, carry `label` and `kind`; edges carry `position`, a list because `mul(x, x)`
         uses one argument twice. The root is the last node.
         """
+        import networkx as nx  # here, because it takes half a second, and few want the graph
+
         graph = nx.DiGraph(formula=self.text)
         index: dict[Formula, int] = {}
         for node in self.nodes():
@@ -228,7 +233,9 @@ def apply(operation: Operation, *args: Formula) -> Formula:
         raise FormulaError(
             f"'{operation.name}' takes {operation.arity} argument{'s' * (operation.arity > 1)}, not {len(args)}"
         )
-    size, depth = 1 + sum(arg.size for arg in args), 1 + max(arg.depth for arg in args)
+    size, depth = 1 + args[0].size, 1 + args[0].depth
+    if len(args) == 2:
+        size, depth = size + args[1].size, max(depth, 1 + args[1].depth)
     if size > MAX_SIZE:
         raise FormulaError(f"the formula has more than {MAX_SIZE} nodes")
     if depth > MAX_DEPTH:
@@ -278,7 +285,7 @@ def result_kind(operation: Operation, args: Sequence[Formula]) -> Kind:
 
 
 def _combined_kind(operation: Operation, a: Formula, b: Formula) -> Kind:
-    if a.kind == b.kind:
+    if a.kind is b.kind or a.kind == b.kind:  # mostly one object: asking that is fast
         return a.kind
     for one, other in ((a, b), (b, a)):
         if one.kind == NET and (other.kind.level == "layer" or one.is_closed):

@@ -1,6 +1,6 @@
 """The benchmark scripts run, print their tables, and the fast path's scores in them are the plain evaluator's."""
 
-import importlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -14,7 +14,7 @@ from autoprox.bench_cache.statistics import worker
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.primitives import parse
 
-SCRIPTS = ("throughput", "scaling", "bandwidth", "footprint", "latency")
+SCRIPTS = ("throughput", "tables", "scaling", "bandwidth", "footprint", "latency")
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +81,17 @@ def test_throughput_compares_equal_scores(tmp_path: Path) -> None:
             assert way == "population" or float(row[5]) < 1e-6
     (evolution,) = starting(lines, "an evolution")
     assert float(evolution[-3].replace(",", "")) > 0
+
+
+@pytest.mark.timeout(1000)
+def test_tables_has_a_rate_and_a_tau_and_says_what_it_skipped(tmp_path: Path) -> None:
+    lines = printed("tables", tmp_path)
+    (now,) = starting(lines, "autoprox")
+    assert all(float(cell.replace(",", "")) > 0 for cell in now[1:3])
+    assert re.fullmatch(r"(0\.\d+) \(\1 … \1\)", now[-1])
+    assert starting(lines, "No earlier build: --earlier FOLDER was not given.")
+    if importlib.util.find_spec("gplearn") is None:
+        assert starting(lines, "No gplearn: it is not installed;")
 
 
 @pytest.mark.timeout(1000)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from random import Random
 
 import numpy as np
-from scipy.stats import rankdata
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
-from autoprox.bench_cache.rank_correlation import kendall
+from autoprox.bench_cache.rank_correlation import kendall, mean_ranks
 from autoprox.bench_cache.statistics.columns import known
 from autoprox.explanation.explained import (
     IN_ONE_NUMBER,
@@ -153,7 +152,7 @@ def _looked_at(benchmark: Benchmark, tasks: Sequence[str], setting: Setting) -> 
 
 def _worst_and_best(benchmark: Benchmark, tasks: Sequence[str], splits: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
     at = [i for indices in splits.values() for i in indices]
-    ranks = np.array([rankdata(benchmark.tasks[task][at], nan_policy="omit") for task in tasks])
+    ranks = np.array([mean_ranks(benchmark.tasks[task][at]) for task in tasks])
     mean = np.where(np.isnan(ranks), np.nanmean(ranks), ranks).mean(axis=0)
     return at[int(mean.argmin())], at[int(mean.argmax())]
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
+from autoprox.bench_cache.rank_correlation import mean_ranks
 from autoprox.rank.plan import RankError
 from autoprox.rank.stats import FEWEST, ScoreTable, resampled_spearmans
 from autoprox.zoo.az_nas import log_rank_sum
@@ -89,8 +89,8 @@ def choose(table: ScoreTable, task: str) -> LibraChoice:
     bias = _rho(y, sizes)
     chosen = [reachable[0]]
     for measure in (lambda c: c.gain, lambda c: abs(bias - c.bias)):
-        ranked = [rankdata(usable[candidate.proxy]) for candidate in chosen]
-        others = [c for c in reachable if not any(np.array_equal(rankdata(usable[c.proxy]), r) for r in ranked)]
+        ranked = [mean_ranks(usable[candidate.proxy]) for candidate in chosen]
+        others = [c for c in reachable if not any(np.array_equal(mean_ranks(usable[c.proxy]), r) for r in ranked)]
         if others:
             chosen.append(min(others, key=measure))
     left_out = tuple(name for name in scores if name not in usable)
@@ -117,7 +117,7 @@ def classes(architectures: int) -> int:
 
 def discretised(values: np.ndarray, bins: int) -> np.ndarray:
     """Return the class of each value, 0 to bins − 1, about equally many in each; equal values share a class."""
-    return np.floor((rankdata(values) - 0.5) / len(values) * bins).astype(int)
+    return np.floor((mean_ranks(values) - 0.5) / len(values) * bins).astype(int)
 
 
 def information_gain(y: np.ndarray, base: np.ndarray, z: np.ndarray, bins: int) -> float:

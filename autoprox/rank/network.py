@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
@@ -232,6 +231,8 @@ def _together(wanted: Iterable[Formula]) -> list[frozenset[str]]:
 
     The groups are worked off one after the other, so that the matrices of one group are in memory at a time.
     """
+    import networkx as nx  # here, because it takes half a second, and every command imports this file
+
     graph = nx.Graph()
     for part in wanted:
         graph.add_nodes_from(_runs(part))

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
 
 from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.groups import within_tau
-from autoprox.bench_cache.rank_correlation import kendall, resampled_taus, tau_b
+from autoprox.bench_cache.rank_correlation import kendall, mean_ranks, resampled_taus, tau_b
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED, draws, interval, partial_tau
 
@@ -211,7 +210,7 @@ def _tau(x: np.ndarray, y: np.ndarray) -> float:
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Return the rows of one task with their ranks, best first; those without a tau come last."""
     taus = np.array([row.tau.value for row in rows])
-    ranks = rankdata(-np.where(np.isnan(taus), -np.inf, taus))
+    ranks = mean_ranks(-np.where(np.isnan(taus), -np.inf, taus))
     ranked = [replace(row, rank=float(rank)) for row, rank in zip(rows, ranks, strict=True)]
     return sorted(ranked, key=lambda row: row.rank)
 
@@ -368,4 +367,6 @@ def _between(scores: np.ndarray, function: Callable[[np.ndarray, np.ndarray], fl
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import spearmanr  # here, because it takes two seconds, and every command imports this file
+
     return float(spearmanr(x, y).statistic)

@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from autoprox.bench_cache.rank_correlation import mean_ranks
 from autoprox.primitives.batch import probe_batch
 from autoprox.primitives.capture import forward
 from autoprox.primitives.untouched import untouched
@@ -147,5 +147,5 @@ def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
         raise ZooError("the proxies' scores must be rows of one length, one score for each network")
     total = np.zeros(len(scores[0]))
     for row in np.asarray(scores, dtype=float):
-        total += np.log(rankdata(row, nan_policy="omit") / max(np.count_nonzero(~np.isnan(row)), 1))
+        total += np.log(mean_ranks(row) / max(np.count_nonzero(~np.isnan(row)), 1))
     return total

@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from autoprox.bench_cache.benchmarks.chance import chance_level, trainable
 from autoprox.bench_cache.benchmarks.groups import WithinTau, within_tau
 from autoprox.bench_cache.benchmarks.reliability import Reliability, reliability
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
-from autoprox.bench_cache.rank_correlation import tau_b
+from autoprox.bench_cache.rank_correlation import mean_ranks, tau_b
 from autoprox.bench_cache.runtime.checks import is_number
 from autoprox.bench_cache.spaces.registry import InputSpec
 
@@ -285,7 +284,7 @@ def _permutation_test(ranks: np.ndarray, each: np.ndarray) -> tuple[float, float
 
 def _unit_ranks(values: np.ndarray) -> np.ndarray | None:
     """Return the ranks, with ties averaged, centred and of unit length; None if all values are equal."""
-    ranks = rankdata(values) if len(values) else np.zeros(0)
+    ranks = mean_ranks(values) if len(values) else np.zeros(0)
     centred = ranks - ranks.mean() if len(ranks) else ranks
     length = np.linalg.norm(centred)
     return centred / length if length > 0 else None

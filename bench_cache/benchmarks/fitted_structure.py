@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
-from autoprox.bench_cache.rank_correlation import FixedRanks
+from autoprox.bench_cache.rank_correlation import FixedRanks, mean_ranks
 from autoprox.bench_cache.runtime.checks import is_number
 
 #: Strengths of the ridge that validation chooses from, strongest first: of equal ones, the simplest model stays.
@@ -152,7 +151,7 @@ def _mean_ranks(benchmark: Benchmark, tasks: Sequence[str], among: np.ndarray) -
     ranks = np.full((len(tasks), len(among)), np.nan)
     for row, task in zip(ranks, tasks, strict=True):
         there = ~np.isnan(benchmark.tasks[task][among])
-        row[there] = rankdata(benchmark.tasks[task][among][there]) / max(there.sum(), 1)
+        row[there] = mean_ranks(benchmark.tasks[task][among][there]) / max(there.sum(), 1)
     counts = (~np.isnan(ranks)).sum(0)
     return np.where(counts > 0, np.nansum(ranks, axis=0) / np.maximum(counts, 1), np.nan)
 
@@ -172,7 +171,7 @@ class _Ridge:
     """The regression of `fitted_structure` on standardised features, at any strength."""
 
     def __init__(self, z: np.ndarray, accuracies: np.ndarray) -> None:
-        ranks = rankdata(accuracies)
+        ranks = mean_ranks(accuracies)
         self._target = (ranks - ranks.mean()) / len(ranks)
         self._left, self._sizes, self._right = np.linalg.svd(z, full_matrices=False)
 

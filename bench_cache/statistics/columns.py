@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec
-from autoprox.bench_cache.statistics.protocol import BuildProgress, Held, rounded
-from autoprox.primitives.evaluate import finish
+from autoprox.bench_cache.statistics.protocol import BuildProgress, Held
+from autoprox.bench_cache.statistics.vectors import Vectors
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.operations import MAX
 from autoprox.primitives.statistics import COLUMN, STATISTICS
@@ -57,6 +55,10 @@ def _column(name: str) -> Formula:
     return statistic(COLUMN, name.removeprefix(f"{COLUMN}[").removesuffix("]"))
 
 
+#: On how many splits a scorer keeps the vectors of formulas: evolution looks at two.
+_GRAPHS = 2
+
+
 class TabularScorer:
     """Formulas' scores on the architectures of one benchmark, from its columns and structure.
 
@@ -69,6 +71,10 @@ class TabularScorer:
         self.network = network or benchmark.networks()[0]
         self.structure = benchmark.structure(self.network.spec)
         self.known = known(benchmark, self.network.spec)
+        # Operations are total on numbers only: what is missing is put back into the scores.
+        self._numbers = {name: np.clip(np.nan_to_num(values), -MAX, MAX) for name, values in self.known.items()}
+        self._graphs: dict[bytes, Vectors] = {}
+        self._gaps = {name: np.isnan(values) for name, values in self.known.items() if np.isnan(values).any()}
 
     def check(self, formulas: Iterable[Formula]) -> None:
         """Check that the formulas read nothing but the benchmark's table.
@@ -112,23 +118,22 @@ class TabularScorer:
         Raises:
             BenchmarkError: as for `check`.
         """
-        self.check(formulas)
         indices = np.asarray(indices, dtype=int)
-        result = np.empty((len(formulas), len(indices)))
-        for row, formula in enumerate(formulas):
-            result[row] = self._scores(formula, indices)
-        return rounded(result)
+        try:
+            scores = self._vectors(indices).of(formulas)
+        except KeyError:
+            self.check(formulas)
+            raise
+        for formula, row in zip(formulas, scores, strict=True) if self._gaps else ():
+            gaps = [self._gaps[str(terminal)] for terminal in formula.terminals() if str(terminal) in self._gaps]
+            row[np.any(gaps, axis=0)[indices] if gaps else []] = np.nan
+        return scores
 
-    def _scores(self, formula: Formula, indices: np.ndarray) -> np.ndarray:
-        read = {str(terminal): self.known[str(terminal)][indices] for terminal in formula.terminals()}
-
-        def net(name: str) -> Tensor:  # operations are total on numbers only: what is missing is put back below
-            return torch.from_numpy(np.clip(np.nan_to_num(read[name]), -MAX, MAX)).reshape(-1, 1, 1)
-
-        values = finish(formula, _no_layers, net).numpy()
-        missing = np.isnan(np.array(list(read.values()))).any(axis=0)
-        return np.where(missing, np.nan, values)
-
-
-def _no_layers(node: Formula) -> Tensor:
-    raise BenchmarkError(f"'{node.text:.80}' is a number for each layer, which a table does not have")
+    def _vectors(self, indices: np.ndarray) -> Vectors:
+        """Return the graph of formulas on these architectures; those of the last few splits are kept."""
+        key = indices.tobytes()
+        found = self._graphs.pop(key, None) or Vectors(lambda node: self._numbers[node.text][indices], len(indices))
+        self._graphs[key] = found
+        if len(self._graphs) > _GRAPHS:
+            self._graphs.pop(next(iter(self._graphs)))
+        return found

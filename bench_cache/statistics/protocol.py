@@ -67,11 +67,22 @@ class Scorer(Protocol):
         ...
 
 
+#: How many bits of a mantissa `rounded` drops.
+_DROPPED = 13
+
+
 def rounded(scores: np.ndarray) -> np.ndarray:
     """Return scores to 40 of their 53 bits, about 12 digits.
 
     The last bits of a function such as pow depend on the place of a number in its vector. They must not tell apart
     two networks that are equal to a formula: where it cannot rank, it has a tie.
     """
-    mantissa, exponent = np.frexp(scores)
-    return np.ldexp(np.rint(mantissa * 2.0**40), exponent - 40)
+    scores = np.asarray(scores, dtype=np.float64)
+    bits = scores.view(np.int64)  # sign, exponent, mantissa: a carry goes where it should
+    half = (bits >> _DROPPED & 1) + (2 ** (_DROPPED - 1) - 1)  # of two as near, the even one
+    found = (bits + half & -(2**_DROPPED)).view(np.float64)
+    minute = (np.abs(scores) < np.finfo(np.float64).tiny) & (scores != 0)  # whose mantissas begin further down
+    if minute.any():
+        mantissa, exponent = np.frexp(scores[minute])
+        found[minute] = np.ldexp(np.rint(mantissa * 2.0 ** (53 - _DROPPED)), exponent - (53 - _DROPPED))
+    return found

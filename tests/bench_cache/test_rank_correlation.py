@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprox.bench_cache import rank_correlation
-from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls, resampled_taus, tau_b
+from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls, mean_ranks, resampled_taus, tau_b
 
 #: Numbers of items: few, around powers of two, and enough for many blocks.
 COUNTS = st.one_of(st.integers(2, 70), st.sampled_from([127, 128, 255, 256, 257, 500, 1000]))
@@ -68,6 +68,13 @@ def test_missing_accuracies_are_left_out(drawn: tuple[list[list[int]], list[int 
     expected = [scipys(row[there], accuracies[there]) if there.sum() > 2 else np.nan for row in scores]
     np.testing.assert_array_equal(kendalls(scores, accuracies), expected)
     np.testing.assert_array_equal([kendall(row, accuracies) for row in scores], expected)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-4, 4)), max_size=30))
+def test_ranks_are_scipys(values: list[int | None]) -> None:
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
+    expected = scipy.stats.rankdata(numbers, nan_policy="omit") if len(numbers) else numbers
+    np.testing.assert_array_equal(mean_ranks(numbers), expected)
 
 
 def test_few_items_have_no_tau() -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.rank_correlation import tied_fractions
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.evolve import Invalid, Judge, Judgement, Task, choose_tasks, kendall
-from autoprox.evolve.fitness import MAX_TIED, Fitness, tied_fraction
+from autoprox.evolve.fitness import MAX_TIED, Fitness
 from autoprox.evolve.joint import combined
 from autoprox.primitives import Formula, parse
 
@@ -82,7 +83,8 @@ def test_too_few_accuracies_have_no_tau(count: int) -> None:
 @given(st.lists(NUMBERS, min_size=2, max_size=30))
 def test_the_tied_fraction_counts_pairs(values: list[float]) -> None:
     pairs = [(i, j) for i in range(len(values)) for j in range(i)]
-    assert tied_fraction(np.array(values)) == pytest.approx(sum(values[i] == values[j] for i, j in pairs) / len(pairs))
+    (found,) = tied_fractions(np.array([values]))
+    assert found == pytest.approx(sum(values[i] == values[j] for i, j in pairs) / len(pairs))
 
 
 # --- what has no fitness ---

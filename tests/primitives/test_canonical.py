@@ -228,6 +228,7 @@ def test_networks_are_told_apart() -> None:
 
 @settings(max_examples=50)
 @given(st.lists(formulas(), min_size=2, max_size=5))
-def test_what_is_known_of_other_formulas_changes_nothing(several: list[Formula]) -> None:
-    known: dict[Formula, Formula] = {}
-    assert [canonical(formula, known) for formula in several] == [canonical(formula) for formula in several]
+def test_what_was_settled_of_other_formulas_changes_nothing(several: list[Formula]) -> None:
+    together = [canonical(formula) for formula in several]
+    assert together == [canonical(parse(formula.text)) for formula in several]
+    assert [canonical(formula) for formula in together] == together

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import synthetic
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from public_files import reference
@@ -16,7 +17,9 @@ from tiny_vit import TinyVit, batch
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
+from autoprox.bench_cache.statistics import vectors
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
+from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.cli.root import main
 from autoprox.evolution import JOURNAL, run_evolution, start_evolution
@@ -24,7 +27,19 @@ from autoprox.evolve import FITTED, FORMULA, TABULAR, Breeder, Invalid, Judge, J
 from autoprox.evolve.variation import generator
 from autoprox.export import export
 from autoprox.export.sources import SourceError
-from autoprox.primitives import FormulaError, LayerError, Reading, canonical, evaluate, from_json, parse, statistic
+from autoprox.primitives import (
+    Formula,
+    FormulaError,
+    LayerError,
+    Reading,
+    canonical,
+    evaluate,
+    from_json,
+    parse,
+    statistic,
+)
+from autoprox.primitives.evaluate import finish
+from autoprox.primitives.operations import MAX, OPERATIONS, Operation
 from autoprox.proxy import PROXY_FILE, Proxy, ProxyError
 from autoprox.search.on_benchmark import search_benchmark
 from autoprox.search.strategies import SearchSettings
@@ -130,6 +145,31 @@ def test_scores_are_those_of_numpy() -> None:
     found = made.scores([parse(text) for text in wanted], at)
     np.testing.assert_allclose(found, np.array(list(wanted.values())), rtol=1e-11)
     assert set(made.structure) == {"params", "width"}
+
+
+def one_by_one(made: TabularScorer, formula: Formula, at: np.ndarray) -> np.ndarray:
+    """The plain evaluator: one formula, node by node."""
+
+    def net(name: str) -> torch.Tensor:
+        return torch.from_numpy(np.clip(made.known[name][at], -MAX, MAX)).reshape(-1, 1, 1)
+
+    return rounded(finish(formula, lambda node: pytest.fail(f"{node} is no number of the network"), net).numpy())
+
+
+@pytest.mark.parametrize(("kept", "at_once"), [(2**26, 512), (0, 7)])
+def test_formulas_together_are_those_one_by_one(kept: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "KEPT", kept)
+    monkeypatch.setattr(vectors, "AT_ONCE", at_once)
+    huge, minute = (TABLE.columns["no.use-1_x"] * scale for scale in (1e200, 1e-31))
+    made = TabularScorer(table(huge=huge, minute=minute))
+    breeder, rng = Breeder(tabular(common_statistics([made.benchmark])), Judge([], [])), generator("vectors")
+    formulas = [breeder.founder(rng).formula for _ in range(300)]
+    used = {node.head.name for formula in formulas for node in formula.nodes() if isinstance(node.head, Operation)}
+    assert used == {name for name in OPERATIONS if breeder.grammar.uses(name)}
+    for part in (formulas[:200], formulas[100:], formulas):  # a second time, from what was kept
+        for at in (np.arange(3, COUNT, 2), np.arange(COUNT)):
+            expected = [one_by_one(made, formula, at) for formula in part]
+            np.testing.assert_array_equal(made.scores(part, at), expected)
 
 
 def test_what_is_missing_has_no_score() -> None:

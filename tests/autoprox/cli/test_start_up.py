@@ -1,0 +1,26 @@
+"""What is imported at the start: help needs nothing heavy, and an evolution only what it uses."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "numpy", "scipy", "networkx", "deap", "rich", "matplotlib", "dask"}
+
+
+def imported(script: str) -> set[str]:
+    """The heavy packages that a script has imported at its end."""
+    told = f"{script}\nimport sys\nprint(*({HEAVY!r} & sys.modules.keys()), file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(ran.stderr.split())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert imported(f"from autoprox.cli.root import main\nmain({arguments!r})") == set()
+
+
+def test_an_evolution_imports_no_scipy() -> None:
+    found = imported("import autoprox.cli.commands.evolve")
+    assert {"torch", "deap"} <= found  # what is not imported later either
+    assert not found & {"scipy", "networkx", "matplotlib", "dask"}
