@@ -8,8 +8,10 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -46,7 +48,7 @@ class FolderGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command; None if there is none of this name."""
         module = self.modules().get(cmd_name)
-        return importlib.import_module(module).command if module else None
+        return _imported(module).command if module else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -94,6 +96,17 @@ def as_typed(message: str, options: Sequence[click.Parameter]) -> str:
             followed = r"(?!\w)" if "_" in name else r"(?= is [-\d'])"
             message = re.sub(rf"(?<![\w-]){name}{followed}", typed, message)
     return message
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a module; meanwhile a terminal says why nothing happens yet, because torch takes seconds."""
+    if module in sys.modules or not sys.stderr.isatty():
+        return importlib.import_module(module)
+    click.echo("loading …", nl=False, err=True)
+    try:
+        return importlib.import_module(module)
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)  # the line is empty again
 
 
 def _first_line(module: str) -> str:

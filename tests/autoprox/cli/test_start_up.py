@@ -1,9 +1,12 @@
 """What is imported at the start: help needs nothing heavy, and an evolution only what it uses."""
 
+import io
 import subprocess
 import sys
 
 import pytest
+
+from autoprox.cli.root import main
 
 HEAVY = {"torch", "numpy", "scipy", "networkx", "deap", "rich", "matplotlib", "dask"}
 
@@ -18,6 +21,21 @@ def imported(script: str) -> set[str]:
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert imported(f"from autoprox.cli.root import main\nmain({arguments!r})") == set()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_told_that_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "autoprox.cli.commands.completion", raising=False)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert main(["completion", "--help"]) == 0
+    told = sys.stderr.getvalue()
+    assert told == "loading …\r\x1b[K"
+    assert main(["completion", "--help"]) == 0
+    assert sys.stderr.getvalue() == told  # it is loaded by now
 
 
 def test_an_evolution_imports_no_scipy() -> None:
