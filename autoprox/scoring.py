@@ -25,7 +25,7 @@ from autoprox.primitives import (
 from autoprox.primitives.find_blocks.choose import Layers, blocks_of
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.used import uses_parts
-from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.kinds import CONV_ROLE, read_slots
 
 #: A function of an untrained network that returns a number, higher for better networks.
 ScoreFunction = Callable[[torch.nn.Module], float]
@@ -122,9 +122,34 @@ class FunctionProxy:
         return score
 
 
-def formula_reads(formula: Formula) -> Reads:
+def formula_reads(formula: Formula, convolutional: bool = False) -> Reads:
     """Return what the formula reads from a model, in order of first use."""
-    return tuple((t.statistic.name, t.probe, role_slots(t.role) if t.role else ()) for t in formula.terminals())
+    slots = [read_slots(t.role, convolutional) if t.role else () for t in formula.terminals()]
+    return tuple((t.statistic.name, t.probe, of) for t, of in zip(formula.terminals(), slots, strict=True))
+
+
+def is_convolutional(blocks: Sequence[Block]) -> bool:
+    """Return whether blocks are the layers of a network without transformer blocks."""
+    return any(CONV_ROLE in block.linears for block in blocks)
+
+
+def require_roles(model: torch.nn.Module, formula: Formula, convolutional: bool) -> None:
+    """Check that a network has what the roles of a formula name.
+
+    Raises:
+        LayerError: it has no transformer blocks, and a role is of these, or the contrary.
+    """
+    for terminal in formula.terminals():
+        if terminal.role and not read_slots(terminal.role, convolutional):
+            raise LayerError(
+                f"the formula reads {terminal}; the role '{terminal.role}' is of transformer blocks, and "
+                f"{type(model).__name__} has none: its layers have the roles all and {CONV_ROLE}"
+            )
+        if terminal.role == CONV_ROLE and not convolutional:
+            raise LayerError(
+                f"the formula reads {terminal}; the role '{CONV_ROLE}' is of networks without transformer blocks, and "
+                f"{type(model).__name__} has some: use the role all"
+            )
 
 
 def formula_probes(formula: Formula) -> tuple[str, ...]:
@@ -167,10 +192,13 @@ def formula_score(
             raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
     runs = uses_parts(model) or any(t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals())
     blocks = blocks_of(model, inputs, layers, partial=partial, runs=runs)
+    convolutional = is_convolutional(blocks)
+    require_roles(model, formula, convolutional)
+    reads = formula_reads(formula, convolutional)
     if layers is not None:
-        _require_slots(blocks, formula_reads(formula))
+        _require_slots(blocks, reads)
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
-    require(model, reading, blocks, formula_reads(formula))
+    require(model, reading, blocks, reads)
     value = evaluate(formula, reading)
     if not math.isfinite(value):
         raise ProxyError(f"the score is {value}: an operation of '{formula.text:.80}' is not total")

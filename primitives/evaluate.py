@@ -17,7 +17,7 @@ from torch import Tensor
 
 from autoprox.primitives.errors import LayerError
 from autoprox.primitives.formula import Formula, statistic
-from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.kinds import CONV_ROLE, read_slots
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
@@ -26,6 +26,21 @@ from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
 def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
     """Return the (statistic, probe) pairs that the formulas read."""
     return frozenset((t.statistic.name, t.probe) for formula in formulas for t in formula.terminals())
+
+
+def is_readable(formula: Formula, convolutional: bool) -> bool:
+    """Return whether a network has the layers that the formula's roles name, and the numbers: heads and width.
+
+    Convolutional networks have no roles of transformer blocks, no attention, no heads and no width.
+    """
+    for terminal in formula.terminals():
+        if terminal.role and not read_slots(terminal.role, convolutional):
+            return False
+        if terminal.role == CONV_ROLE and not convolutional:
+            return False
+        if convolutional and terminal.statistic.name in ("heads", "width"):
+            return False
+    return True
 
 
 def matrix_reductions(formula: Formula) -> tuple[Formula, ...]:
@@ -48,12 +63,12 @@ def at_slot(reduction: Formula, slot: str) -> Formula:
     return reduction.rebuilt(replace)
 
 
-def reductions(formulas: Iterable[Formula]) -> tuple[Formula, ...]:
-    """Return all single-slot reductions that the formulas need, each once, in order of first use."""
+def reductions(formulas: Iterable[Formula], convolutional: bool = False) -> tuple[Formula, ...]:
+    """Return all single-slot reductions that the formulas need of a network, each once, in order of first use."""
     found: dict[Formula, None] = {}
     for formula in formulas:
         for node in matrix_reductions(formula):
-            found.update(dict.fromkeys(at_slot(node, slot) for slot in role_slots(_role(node))))
+            found.update(dict.fromkeys(slot_parts(node, convolutional)))
     return tuple(found)
 
 
@@ -192,17 +207,20 @@ def finish(
     return value(formula).flatten()
 
 
-def layer_tensor(node: Formula, value: Callable[[Formula], list[float]]) -> Tensor:
+def layer_tensor(node: Formula, value: Callable[[Formula], list[float]], convolutional: bool = False) -> Tensor:
     """Return a reduction's or layer statistic's numbers on one network, blocks × slots, float64."""
-    columns = [value(part) for part in slot_parts(node)]
+    columns = [value(part) for part in slot_parts(node, convolutional)]
     return torch.tensor(columns, dtype=torch.float64).T.contiguous()
 
 
 @lru_cache(maxsize=2**16)
-def slot_parts(node: Formula) -> tuple[Formula, ...]:
-    """Return the single-slot parts of a matrix reduction or of a layer statistic, in forward order."""
+def slot_parts(node: Formula, convolutional: bool = False) -> tuple[Formula, ...]:
+    """Return the single-slot parts of a matrix reduction or of a layer statistic, in forward order.
+
+    Those of a convolutional network are of its layers, and there are none of roles that it does not have.
+    """
     role = node.head.role if isinstance(node.head, Terminal) else _role(node)
-    return tuple(at_slot(node, slot) for slot in role_slots(role))
+    return tuple(at_slot(node, slot) for slot in read_slots(role, convolutional))
 
 
 def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> list[float]:
@@ -218,7 +236,7 @@ def evaluate(formula: Formula, reading: Reading) -> float:
     Raises:
         LayerError: the network lacks a statistic that the formula reads.
     """
-    return finish_one(formula, reading, reduce_layers(reductions([formula]), reading))
+    return finish_one(formula, reading, reduce_layers(reductions([formula], reading.convolutional), reading))
 
 
 def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> float:
@@ -238,7 +256,8 @@ def _require_places(formula: Formula, reading: Reading) -> None:
         return
     for node in formula.nodes():
         roles = {t.role for arg in node.args if arg.kind.level == "layer" for t in arg.terminals() if t.role}
-        places = {tuple(tuple(reading.places.get(slot, ())) for slot in role_slots(role)) for role in roles}
+        slots = [read_slots(role, reading.convolutional) for role in roles]
+        places = {tuple(tuple(reading.places.get(slot, ())) for slot in of_role) for of_role in slots}
         if node.kind.level == "layer" and len(places) > 1:
             raise LayerError(
                 f"the formula combines layers of {' and '.join(sorted(roles))} block by block, and not every block of "
@@ -251,12 +270,12 @@ def _network_tensor(node: Formula, reading: Reading, reduced: Mapping[Formula, l
 
     Where blocks differ in what they have, layers are one column, in the order in which they run.
     """
-    slots = role_slots(node.head.role if isinstance(node.head, Terminal) else _role(node))
+    slots = read_slots(node.head.role if isinstance(node.head, Terminal) else _role(node), reading.convolutional)
     places = [reading.places.get(slot, []) for slot in slots]
-    if not reading.places or (all(place == places[0] for place in places) and places[0]):
-        return layer_tensor(node, lambda part: layer_numbers(part, reading, reduced))
+    if not reading.places or (places and places[0] and all(place == places[0] for place in places)):
+        return layer_tensor(node, lambda part: layer_numbers(part, reading, reduced), reading.convolutional)
     numbered = []
-    for place, slot, part in zip(places, slots, slot_parts(node), strict=True):
+    for place, slot, part in zip(places, slots, slot_parts(node, reading.convolutional), strict=True):
         if place:
             values = layer_numbers(part, reading, reduced)
             numbered += [(block, slots.index(slot), value) for block, value in zip(place, values, strict=True)]

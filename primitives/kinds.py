@@ -29,6 +29,7 @@ ROLE_WORDS = MappingProxyType(
         "msa": "both layers of attention, qkv and proj",
         "mlp": "both layers of the MLPs, fc1 and fc2",
         "all": "all linear layers of the blocks",
+        "conv": "all convolutions and linears of a network without transformer blocks",
     }
 )
 
@@ -53,6 +54,9 @@ PROBES = MappingProxyType(
 #: The role of what a block has one matrix of, whatever its layers.
 ATTENTION_ROLE = "attn"
 
+#: The role of the layers of a network without transformer blocks, of which each is a block.
+CONV_ROLE = "conv"
+
 #: Shape → what is stacked in the rows of its matrices: mini-batches, the samples of the batch, or nothing.
 STACKED = MappingProxyType({"weight": "", "stacked": "batches", "act": "samples", "attn": "samples"})
 
@@ -63,7 +67,17 @@ class FormulaError(ValueError):
 
 def role_slots(role: str) -> tuple[str, ...]:
     """Return the layers of one block that a role names, in forward order."""
-    return (ATTENTION_ROLE,) if role == ATTENTION_ROLE else ROLES[role]
+    return ROLES.get(role, (role,))
+
+
+def read_slots(role: str, convolutional: bool) -> tuple[str, ...]:
+    """Return the layers of one block that a role reads in a network: where there are no transformer blocks, the layer.
+
+    Such a network has nothing of the roles of a transformer block but `all`.
+    """
+    if not convolutional:
+        return role_slots(role)
+    return (CONV_ROLE,) if role in ("all", CONV_ROLE) else ()
 
 
 @dataclass(frozen=True)

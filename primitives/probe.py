@@ -23,7 +23,7 @@ from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
 from autoprox.primitives.find_blocks.used import read_from_outside, require_whole, used_params, uses_parts
 from autoprox.primitives.find_blocks.watch import layer_name
-from autoprox.primitives.kinds import ATTENTION_ROLE
+from autoprox.primitives.kinds import ATTENTION_ROLE, CONV_ROLE
 from autoprox.primitives.statistics import STATISTICS, Network
 from autoprox.primitives.untouched import one_pass, seed_everything, untouched, without_checkpointing
 
@@ -42,6 +42,11 @@ class Reading:
     layers: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     net: dict[str, float] = field(default_factory=dict)
     places: dict[str, list[int]] = field(default_factory=dict)
+
+    @property
+    def convolutional(self) -> bool:
+        """Return whether it is of a network without transformer blocks, of which each layer is a block."""
+        return ("fan_in", CONV_ROLE) in self.layers
 
 
 def read_statistics(

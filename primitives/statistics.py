@@ -18,6 +18,7 @@ from autoprox.primitives.find_blocks.named import Block, weight_of
 from autoprox.primitives.find_blocks.runs import layer_names
 from autoprox.primitives.kinds import (
     ATTENTION_ROLE,
+    CONV_ROLE,
     NET,
     PROBES,
     ROLES,
@@ -122,8 +123,8 @@ class Statistic:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Return the places in a block where a matrix of it is."""
-        return role_slots(self.role or "all")
+        """Return the places in a block where a matrix of it may be."""
+        return role_slots(self.role) if self.role else (*role_slots("all"), CONV_ROLE)
 
     @property
     def stacks(self) -> str:
@@ -324,7 +325,7 @@ def terminal(name: str, *marks: str) -> Terminal:
     if name not in STATISTICS:
         raise FormulaError(f"unknown statistic '{name[:40]}'; there are {', '.join(STATISTICS)}")
     statistic = STATISTICS[name]
-    roles = tuple(ROLES) if statistic.takes_role else ()
+    roles = (*ROLES, CONV_ROLE) if statistic.takes_role else ()
     # `tokens` runs the network but is the same number under every probe; synflow has one sample, so no mini-batches.
     probes = tuple(PROBES) if statistic.probed and statistic.level == "matrix" else ()
     if statistic.stacks == "batches":

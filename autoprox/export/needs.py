@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoprox.export.sources import SourceError
 from autoprox.primitives import Formula, Terminal
-from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.kinds import CONV_ROLE, role_slots
 
 #: Statistic of the network → the expression for it in `score`.
 NET = {
@@ -81,6 +81,11 @@ class Needs:
     def __init__(self, formula: Formula) -> None:
         terminals = formula.terminals()
         self.names = {terminal.statistic.name for terminal in terminals}
+        if any(terminal.role == CONV_ROLE for terminal in terminals):
+            raise SourceError(
+                f"an exported file reads transformer blocks, and the role '{CONV_ROLE}' is of networks without; "
+                "export to text, latex, json, dot or svg"
+            )
         unknown = self.names - {*NET, *LAYER, *MATRIX}
         if unknown:
             raise SourceError(f"an exported file cannot read '{min(unknown)}'; export to text, latex, json, dot or svg")

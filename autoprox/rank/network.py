@@ -21,9 +21,17 @@ from autoprox.bench_cache.statistics.store import SHAPES, is_matrix
 from autoprox.primitives import Block, Formula, LayerError, Reading, read_statistics
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.find_blocks.choose import blocks_of
-from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.kinds import read_slots
 from autoprox.primitives.statistics import Terminal
-from autoprox.scoring import AnyProxy, Layers, ProxyError, gaussian_batch, require
+from autoprox.scoring import (
+    AnyProxy,
+    Layers,
+    ProxyError,
+    gaussian_batch,
+    is_convolutional,
+    require,
+    require_roles,
+)
 from autoprox.zoo.shared_results import SharedResults, sharing_results
 
 #: What may be raised on a network for which a proxy is not defined: our errors, those of torch and numpy, and those of
@@ -173,6 +181,7 @@ class _Work:
     inputs: Tensor
     targets: Tensor
     seed: int
+    convolutional: bool
     numbers: Reading = field(default_factory=Reading)  # per layer and per network; matrices are not kept
     reduced: dict[Formula, list[float]] = field(default_factory=dict)
     problems: dict[tuple[str, str, str], str] = field(default_factory=dict)  # by statistic, probe and slot
@@ -197,13 +206,26 @@ def formula_scores(
         blocks = blocks_of(model, inputs, layers)
     except _REFUSALS as error:
         return {name: Score(None, _reason(error)) for name in formulas}
-    work = _Work(model, blocks, inputs, targets, seed)
-    wanted = reductions(formulas.values())
+    work = _Work(model, blocks, inputs, targets, seed, is_convolutional(blocks))
+    refused = _refused(work, formulas)
+    formulas = {name: formula for name, formula in formulas.items() if name not in refused}
+    wanted = reductions(formulas.values(), work.convolutional)
     numbers = {(t.statistic.name, t.probe) for f in formulas.values() for t in f.terminals() if not _is_matrix(t)}
     _read(work, "shapes" if any(name in SHAPES for name, _ in numbers) else "", numbers)
     for runs in _together(wanted):
         _reduce(work, runs, [part for part in wanted if _runs(part) <= runs])
-    return {name: _finished(work, formula) for name, formula in formulas.items()}
+    return refused | {name: _finished(work, formula) for name, formula in formulas.items()}
+
+
+def _refused(work: _Work, formulas: Mapping[str, Formula]) -> dict[str, Score]:
+    """Return no score, with the reason, for the formulas with roles that the model does not have."""
+    found = {}
+    for name, formula in formulas.items():
+        try:
+            require_roles(work.model, formula, work.convolutional)
+        except LayerError as error:
+            found[name] = Score(None, _reason(error))
+    return found
 
 
 def _is_matrix(terminal: Terminal) -> bool:
@@ -295,7 +317,7 @@ def _check(work: _Work, reading: Reading, terminal: Terminal, slot: str) -> None
 
 
 def _finished(work: _Work, formula: Formula) -> Score:
-    parts = reductions([formula])
+    parts = reductions([formula], work.convolutional)
     runs = {_run(t.statistic.name, t.probe) for t in formula.terminals()}
     needed: list[str | Formula] = [*sorted(runs), *parts]
     seconds = sum(work.seconds.get(each, 0.0) for each in needed)
@@ -316,7 +338,7 @@ def _finished(work: _Work, formula: Formula) -> Score:
 
 def _slots(work: _Work, terminal: Terminal) -> Sequence[str]:
     """Return the slots that a terminal reads: of a role with several, those that some block of the model has."""
-    slots = role_slots(terminal.role) if terminal.role else ("",)
+    slots = read_slots(terminal.role, work.convolutional) if terminal.role else ("",)
     return [slot for slot in slots if work.numbers.places.get(slot, True)] or slots
 
 

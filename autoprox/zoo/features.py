@@ -1,8 +1,7 @@
 """Proxies of the zoo from features: on/off patterns, correlations, entropies and distances of what a network computes.
 
 Every function takes (model, inputs, targets, seed, layers), returns a score that is higher for better networks, and
-leaves the model as it was. A GELU counts as "on" where its input is positive. Its input is read as the output of fc1,
-because hooks on GELU modules would miss networks that call the function instead.
+leaves the model as it was. `activations` says which neurons are on.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from autoprox.primitives.batch import logits_of, probe_batch
 from autoprox.primitives.capture import captured_forward, forward
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
+from autoprox.zoo.activations import switched_on
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
@@ -54,11 +54,6 @@ def _packed(on: Tensor) -> Tensor:
     return (on.long() << places).sum(0)
 
 
-def _by_sample(on: Tensor, inputs: Tensor) -> Tensor:
-    """Return samples × neurons: the neurons of all tokens of a sample in one row."""
-    return on.reshape(len(inputs), -1)
-
-
 def patterns(
     model: nn.Module,
     inputs: Tensor,
@@ -67,11 +62,11 @@ def patterns(
     layers: Layers = None,
     chosen: Callable[[int, int], bool] | None = None,
 ) -> float:
-    """Return Ψ, the number of distinct on/off patterns of the neurons at the GELUs, all blocks taken together.
+    """Return Ψ, the number of distinct on/off patterns of the neurons at the activations, all taken together.
 
-    A neuron is one feature of one token. Its pattern says in which of the samples it is on, so that S samples have at
-    most 2^S patterns (SWAP, arXiv 2403.04161; L-SWAG, arXiv 2505.07300, Eq. 1). `chosen(block, blocks)` says whether
-    block number `block` of `blocks` counts; without it, all do.
+    A neuron is one feature of one token, and `switched_on` reads it. Its pattern says in which of the samples it is on,
+    so that S samples have at most 2^S patterns (SWAP, arXiv 2403.04161; L-SWAG, arXiv 2505.07300, Eq. 1).
+    `chosen(layer, layers)` says whether layer number `layer` of `layers` counts; without it, all do.
 
     Raises:
         ZooError: there are fewer than two samples, or no block is chosen.
@@ -79,17 +74,17 @@ def patterns(
     """
     enough_samples(inputs, 2)
     with untouched(model):
-        paths = slot_linears(network_blocks(model, inputs, layers), "fc1")
-        kept = [path for number, path in enumerate(paths) if chosen is None or chosen(number, len(paths))]
-        if not kept:
-            raise ZooError(f"none of the {len(paths)} blocks is in the range")
-        return float(union_of_patterns([_by_sample(x > 0, inputs) for x in outputs(model, kept, inputs, seed)]))
+        on = switched_on(model, inputs, seed, layers)
+    kept = [layer for number, layer in enumerate(on) if chosen is None or chosen(number, len(on))]
+    if not kept:
+        raise ZooError(f"none of the {len(on)} blocks is in the range")
+    return float(union_of_patterns(kept))
 
 
 def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
-    """Return log |det K|, where K_ij is the number of neurons at the GELUs that agree in samples i and j.
+    """Return log |det K|, where K_ij is the number of neurons that agree in samples i and j.
 
-    The neurons of all blocks are counted together (NWOT, arXiv 2006.04647).
+    The neurons of all activations are counted together (NWOT, arXiv 2006.04647).
 
     Raises:
         ZooError: there are fewer than two samples, or K is singular, because two samples switch every neuron alike.
@@ -98,8 +93,8 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
     enough_samples(inputs, 2)
     with untouched(model):
         kernel = torch.zeros(len(inputs), len(inputs), dtype=torch.float64)
-        for x in outputs(model, slot_linears(network_blocks(model, inputs, layers), "fc1"), inputs, seed):
-            signs = _by_sample(x > 0, inputs).float() * 2 - 1
+        for on in switched_on(model, inputs, seed, layers):
+            signs = on.float() * 2 - 1
             kernel += ((signs @ signs.mT).double() + signs.shape[1]).cpu() / 2
     values = torch.linalg.eigvalsh(kernel)
     if not values[0] > values[-1] * len(values) * torch.finfo(values.dtype).eps:

@@ -143,8 +143,8 @@ def _block_spreads(model: nn.Module, inputs: Tensor, targets: Tensor | None, see
     formula = parse(f"sum({SPREAD})")
     blocks = network_blocks(model, inputs)
     reading = read_statistics(model, blocks, requirements([formula]), inputs, targets, seed)
-    reduced = reduce_layers(reductions([formula]), reading)
-    spreads = layer_tensor(formula.args[0], lambda part: reduced[part]).numpy()
+    reduced = reduce_layers(reductions([formula], reading.convolutional), reading)
+    spreads = layer_tensor(formula.args[0], lambda part: reduced[part], reading.convolutional).numpy()
     if not (spreads > 0).all():
         raise ZooError("there are layers whose gradients do not vary over the mini-batches, or are not finite")
     return np.log(spreads).mean(axis=1)

@@ -60,6 +60,8 @@ class Space(ABC, Generic[Arch]):
     name: str
     #: A digest of the source that the space follows from, where that is a user's; see `registry`.
     digest = ""  # without a type, or it would be a field of every dataclass
+    #: Whether the networks have no transformer blocks, so that each of their layers is a block.
+    convolutional = False
 
     @abstractmethod
     def sample(self, rng: Random) -> Arch:

@@ -11,7 +11,7 @@ which they run. They have no embedding, and so no width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from random import Random
@@ -21,11 +21,14 @@ from torch import Tensor, nn
 
 from autoprox.bench_cache.spaces.base import ArchitectureError, InputSpec, Space, shown
 from autoprox.bench_cache.spaces.blocks import initialised
+from autoprox.primitives.find_blocks.named import Block, find_blocks
 
 #: The operations of an edge, by the numbers that NAS-Bench-Suite-Zero gives them.
 OPERATIONS = ("skip", "none", "conv3x3", "conv1x1", "pool3x3")
 #: The edges of a cell, from and to, in the order of an architecture's operations.
 EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+#: The edges' numbers in the order in which they run.
+_RUN = sorted(range(len(EDGES)), key=lambda edge: EDGES[edge][::-1])
 #: Channels of the stages, and cells in each.
 WIDTHS, CELLS = (16, 32, 64), 5
 #: The side of the kernel of the operations that are convolutions.
@@ -128,6 +131,7 @@ class NasBench201Space(Space[NasBench201Arch]):
     """All 15,625 cells. Cells that compute the same function are different ones here; `cell_function` tells."""
 
     name: str
+    convolutional = True
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """Return the allowed values of the gene, the same on every edge."""
@@ -168,6 +172,20 @@ class NasBench201Space(Space[NasBench201Arch]):
         generator = self.weight_generator(arch, seed)
         construct = (arch.operations, spec.in_channels, spec.num_classes)
         return initialised(lambda: NasBench201(*construct), generator, linear="torch")
+
+    def layers(self, arch: NasBench201Arch, model: nn.Module) -> list[dict[str, str]]:
+        """Return every convolution and the classifier as a block, in the order in which they run."""
+        names = ["stem.0"]
+        for number, stage in enumerate(model.get_submodule("stages").children()):
+            inside = [f"edges.{n}.1" for n in _RUN if arch.operations[n] in KERNELS]
+            if isinstance(stage, Reduction):
+                inside = ["shortcut.1", "conv_a.1", "conv_b.1"]
+            names += [f"stages.{number}.{name}" for name in inside]
+        return [{"conv": name} for name in (*names, "head")]
+
+    def find_blocks(self, arch: NasBench201Arch, spec: InputSpec, model: nn.Module) -> Sequence[Block]:
+        """Return the blocks that `layers` names."""
+        return find_blocks(model, self.layers(arch, model))
 
     def params(self, arch: NasBench201Arch, spec: InputSpec) -> int:
         """Return the number of parameters, in closed form; for CIFAR-10 they are those published.

@@ -22,7 +22,7 @@ from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.bench_cache.statistics.worker import NetworkTask, is_built, reduce_network, statistics_cache
-from autoprox.primitives.evaluate import finish, requirements, slot_parts
+from autoprox.primitives.evaluate import finish, is_readable, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
 #: Every so many rows and columns are held in memory, to tell early which formulas are hopeless.
@@ -79,10 +79,17 @@ class LargeScorer(NetworkScorer):
         return [*missing[:fitting], *(task for task in beyond if not is_built(task))]
 
     def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
+        """Return scores, formulas × indices, float64, to 40 bits (see `rounded`); NaN where layers lack."""
         self._refuse_columns(formulas)
         indices = np.asarray(indices, dtype=int)
-        parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula)))
+        result = np.full((len(formulas), len(indices)), np.nan)
+        readable = [row for row, formula in enumerate(formulas) if is_readable(formula, self.convolutional)]
+        if readable:
+            result[readable] = self._scores([formulas[row] for row in readable], indices)
+        return result
+
+    def _scores(self, formulas: Sequence[Formula], indices: np.ndarray) -> np.ndarray:
+        parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula, self.convolutional)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
         self._compute(parts, numbers, indices)
         result = np.empty((len(formulas), len(indices)))
@@ -101,7 +108,7 @@ class LargeScorer(NetworkScorer):
 
     def _finish(self, formula: Formula, indices: np.ndarray, depth: int) -> np.ndarray:
         def layers(node: Formula) -> Tensor:
-            columns = [self._parts[part][indices, :depth] for part in slot_parts(node)]
+            columns = [self._parts[part][indices, :depth] for part in slot_parts(node, self.convolutional)]
             return torch.from_numpy(np.stack(columns, axis=-1))
 
         def net(name: str) -> Tensor:
@@ -148,11 +155,11 @@ class LargeScorer(NetworkScorer):
         return scope(subject.key for subject in self.subjects)
 
 
-def _parts(formula: Formula) -> Iterator[Formula]:
+def _parts(formula: Formula, convolutional: bool) -> Iterator[Formula]:
     """Yield the single-slot reductions and layer statistics of a formula."""
     for node in formula.nodes():
         if node.kind.level == "layer" and (not node.args or any(arg.kind.level == "matrix" for arg in node.args)):
-            yield from slot_parts(node)
+            yield from slot_parts(node, convolutional)
 
 
 def _is_net(formulas: Iterable[Formula], name: str) -> bool:

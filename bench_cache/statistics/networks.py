@@ -14,11 +14,11 @@ from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import results
-from autoprox.bench_cache.spaces.registry import InputSpec
+from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics.protocol import BuildProgress, Held
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.worker import NetworkTask, build, is_built
-from autoprox.primitives.evaluate import reductions
+from autoprox.primitives.evaluate import is_readable, reductions
 from autoprox.primitives.formula import Formula
 
 
@@ -47,6 +47,7 @@ class NetworkScorer(ABC):
     ) -> None:
         self.space, spec = buildable(benchmark)
         self.benchmark = benchmark
+        self.convolutional = get_space(self.space).convolutional
         self.network = network or benchmark.networks()[0]
         self.root = root
         self.executor = executor
@@ -93,7 +94,8 @@ class NetworkScorer(ABC):
             BenchmarkError: there is no room for small ones.
         """
         self.homes = dict(homes or {})
-        parts, stride = tuple(reductions(formulas)), self.stride
+        readable = [formula for formula in formulas if is_readable(formula, self.convolutional)]
+        parts, stride = tuple(reductions(readable, self.convolutional)), self.stride
         kept = [self.subjects[i] for i in indices if int(i) in self.kept]
         tasks = [NetworkTask(str(self.root), each, parts, (), True, stride, self._home(each)) for each in kept]
         missing = [task for task in tasks if not is_built(task)]

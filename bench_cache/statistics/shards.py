@@ -21,9 +21,10 @@ from torch import Tensor
 
 from autoprox.bench_cache.runtime.local_pool import one_thread
 from autoprox.bench_cache.runtime.placement import Homed
+from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.primitives.evaluate import Graph, by_slot, finish, reductions, requirements, slot_parts
+from autoprox.primitives.evaluate import Graph, by_slot, finish, is_readable, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import STATISTICS, Terminal
@@ -55,38 +56,56 @@ class Shard:
         self.readings: list[Reading] = []
         self.stacks: dict[str, list[Stack]] = {}
         self.samples: dict[tuple[str, str], int] = {}
-        self.depths: dict[int, np.ndarray] = {}  # places of the networks of each depth
+        self.depths: dict[
+            tuple[int, bool], np.ndarray
+        ] = {}  # places of the networks of each depth, convolutional or not
         self.numbers: dict[Formula, np.ndarray] = {}  # networks × blocks of each single-slot part, NaN beyond a depth
-        self.values: dict[int, dict[Formula, Tensor]] = {}  # what `finish` remembers of each depth
+        self.values: dict[tuple[int, bool], dict[Formula, Tensor]] = {}  # what `finish` remembers of these
 
     def scores(self, formulas: Sequence[Formula]) -> np.ndarray:
-        """Return scores, formulas × networks, float64.
+        """Return scores, formulas × networks, float64; NaN where one of the networks lacks a formula's layers.
 
         Raises:
             LayerError: the networks do not have a statistic that a formula reads.
         """
+        kinds = {get_space(subject.space).convolutional for subject in self.subjects}
+        readable = [row for row, formula in enumerate(formulas) if all(is_readable(formula, kind) for kind in kinds)]
+        result = np.full((len(formulas), len(self.subjects)), np.nan)
+        if readable:
+            result[readable] = self._scores([formulas[row] for row in readable])
+        return result
+
+    def _scores(self, formulas: Sequence[Formula]) -> np.ndarray:
         self._load(formulas)
-        wanted = [part for part in reductions(formulas) if part not in self.numbers]
+        kinds = {convolutional for _, convolutional in self.depths}
+        parts = dict.fromkeys(part for kind in sorted(kinds) for part in reductions(formulas, kind))
+        wanted = [part for part in parts if part not in self.numbers]
         for slot, group in by_slot(wanted).items():
             self._reduce(slot, group)
         result = np.empty((len(formulas), len(self.subjects)))
-        for depth, at in self.depths.items():
-            result[:, at] = self._finish(formulas, depth, at)
-            _forget(self.values[depth])
+        for kind, at in self.depths.items():
+            result[:, at] = self._finish(formulas, kind, at)
+            _forget(self.values[kind])
         _forget(self.numbers)
         return result
 
-    def _finish(self, formulas: Sequence[Formula], depth: int, at: np.ndarray) -> np.ndarray:
-        """Return scores, formulas × networks, of the networks at these places, which have one depth."""
+    def _finish(self, formulas: Sequence[Formula], kind: tuple[int, bool], at: np.ndarray) -> np.ndarray:
+        """Return scores, formulas × networks, of the networks at these places, which have one depth and kind."""
+        depth, convolutional = kind
 
         def layers(node: Formula) -> Tensor:
-            return torch.from_numpy(np.stack([self._numbers(part)[at, :depth] for part in slot_parts(node)], axis=-1))
+            parts = slot_parts(node, convolutional)
+            return torch.from_numpy(np.stack([self._numbers(part)[at, :depth] for part in parts], axis=-1))
 
         def net(name: str) -> Tensor:
             values = [self.readings[n].net[name] for n in at]
             return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
 
-        return np.stack([finish(formula, layers, net, self.values[depth]).numpy() for formula in formulas])
+        return np.stack([finish(formula, layers, net, self.values[kind]).numpy() for formula in formulas])
+
+    @property
+    def _deepest(self) -> int:
+        return max(depth for depth, _ in self.depths)
 
     def _load(self, formulas: Sequence[Formula]) -> None:
         """Read the matrices that the formulas need and that are not here, and stack them."""
@@ -102,9 +121,11 @@ class Shard:
             readings = [cache.read(subject, wanted, SHAPES) for subject in self.subjects]
         if not self.readings:
             self.readings = [replace(reading, matrices={}) for reading in readings]
-            depths = np.array([int(reading.net["depth"]) for reading in readings])
-            self.depths = {int(depth): np.flatnonzero(depths == depth) for depth in np.unique(depths)}
-            self.values = {depth: {} for depth in self.depths}
+            kinds = [(int(reading.net["depth"]), reading.convolutional) for reading in readings]
+            self.depths = {
+                kind: np.array([n for n, of in enumerate(kinds) if of == kind]) for kind in sorted(set(kinds))
+            }
+            self.values = {kind: {} for kind in self.depths}
             matrices = [statistic for statistic in STATISTICS.values() if statistic.level == "matrix"]
             sizes = {slot: (each.sized_at or slot, each.sized_by) for each in matrices for slot in each.slots}
             self.stacks = {slot: _places(readings, *size) for slot, size in sizes.items()}
@@ -119,7 +140,7 @@ class Shard:
         """Compute the numbers of single-slot reductions, networks × blocks."""
         graph = Graph(group, self.samples)
         pairs = [(t.statistic.name, t.probe) for t in graph.terminals]
-        found = np.full((len(group), len(self.subjects), max(self.depths)), np.nan)
+        found = np.full((len(group), len(self.subjects), self._deepest), np.nan)
         for stack in self.stacks[slot]:
             leaves = [stack.matrices[pair] for pair in pairs]
             step = max(1, CHUNK // max(leaf[0].numel() for leaf in leaves))
@@ -134,9 +155,10 @@ class Shard:
         if part not in self.numbers:
             assert isinstance(part.head, Terminal)
             key = part.head.statistic.name, part.head.role
-            known = np.full((len(self.subjects), max(self.depths)), np.nan)
+            known = np.full((len(self.subjects), self._deepest), np.nan)
             for row, reading in zip(known, self.readings, strict=True):
-                row[: len(reading.layers[key])] = reading.layers[key]
+                numbers = reading.layers.get(key, [])  # none where networks of the shard have no such slot
+                row[: len(numbers)] = numbers
             self.numbers[part] = known
         return self.numbers[part]
 
@@ -145,6 +167,8 @@ def _places(readings: Sequence[Reading], sized_at: str, sized_by: Sequence[str])
     """Return empty stacks for the matrices of a slot, one for each size, which follows from statistics of a layer."""
     groups: dict[tuple[float, ...], list[tuple[int, int]]] = {}
     for network, reading in enumerate(readings):
+        if not all((name, sized_at) in reading.layers for name in sized_by):
+            continue  # it has no such slot
         for block in range(int(reading.net["depth"])):
             shape = tuple(reading.layers[name, sized_at][block] for name in sized_by)
             groups.setdefault(shape, []).append((network, block))

@@ -169,8 +169,8 @@ class StatisticsCache:
                 if identity not in self._trusted and not _all_sound(file, checksums):
                     return False
                 self._trusted.add(identity)
-                depth = sum(key.startswith(f"{slots[0]}/") for key in checksums)
                 for slot in slots:
+                    depth = sum(key.startswith(f"{slot}/") for key in checksums)
                     reading.matrices[name, probe_name, slot] = [
                         file.get_tensor(f"{slot}/{block}") for block in range(depth)
                     ]

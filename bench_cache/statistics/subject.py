@@ -15,7 +15,7 @@ from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import Block, Reading, read_statistics
-from autoprox.primitives.find_blocks.named import SLOTS
+from autoprox.primitives.kinds import CONV_ROLE, role_slots
 from autoprox.primitives.probe import OF_BLOCK
 
 
@@ -99,12 +99,14 @@ def _check_complete(network: str, blocks: Sequence[Block], names: Collection[str
         BenchmarkError: one lacks something.
     """
     for number, block in enumerate(blocks):
-        lacking = [slot for slot in SLOTS if slot not in block.linears]
+        if CONV_ROLE in block.linears:
+            continue  # a layer of a convolutional network
+        lacking = [slot for slot in role_slots("all") if slot not in block.linears]
         lacking += ["softmax"] if OF_BLOCK.keys() & names and not block.softmaxes else []
         lacking += ["heads"] if OF_BLOCK.keys() & names and not block.heads else []
         if lacking:
             raise BenchmarkError(
                 f"{network}: block {number} shows no {', '.join(lacking)}; the statistics of a benchmark need "
-                f"{', '.join(SLOTS)}, heads and a softmax of every block: give the space a function "
+                f"{', '.join(role_slots('all'))}, heads and a softmax of every block: give the space a function "
                 "layers(arch, model) that names them, or use `autoprox rank`, which scores what is there"
             )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from autoprox.primitives.find_blocks.assign import Found, assign
 from autoprox.primitives.find_blocks.attention import heads_of
+from autoprox.primitives.find_blocks.convolutional import layer_by_layer
 from autoprox.primitives.find_blocks.named import SLOTS, Block
 from autoprox.primitives.find_blocks.record import Record, Use, record
 from autoprox.primitives.untouched import one_pass, untouched
@@ -94,13 +95,10 @@ def find_layers(model: torch.nn.Module, inputs: Tensor) -> Finding:
     with untouched(model):
         recorded = record(model, lambda: one_pass(model, inputs), inputs)
     assigned = assign(recorded)
+    assigned = layer_by_layer(recorded, assigned) or assigned
     modules = dict(model.named_modules())
     blocks = tuple(_block(found, modules) for found in assigned.blocks)
-    sizes = {
-        use.name.partition("#")[0]: use.features[0] // max(use.groups, 1) * use.features[1] * use.kernel
-        for use in recorded.uses
-        if use.name
-    }
+    sizes = {use.name.partition("#")[0]: use.weights for use in recorded.uses if use.name}
     inside = {name.partition("#")[0] for b in blocks for names in b.linears.values() for name in names}
     left: dict[str, LeftOut] = {}
     for number, reason in sorted(assigned.left_out.items()):

@@ -17,6 +17,8 @@ from autoprox.primitives.errors import LayerError
 class Block:
     """One transformer block: the paths of its linear layers by slot, of its softmax, and its number of heads.
 
+    In a network without transformer blocks, each convolution and linear is a block, with the slot `conv` alone.
+
     A slot may have several linears (separate query, key and value): they count as one layer, stacked in order.
     `name#2` is the second run of a layer in a forward pass. `softmax` has several names where a block has several
     attentions; it is empty and `heads` is 0 where unknown.
@@ -32,7 +34,8 @@ class Block:
         return self.softmax if isinstance(self.softmax, tuple) else (self.softmax,) if self.softmax else ()
 
 
-SLOTS = ("qkv", "proj", "fc1", "fc2")
+#: The slots of a transformer block, and the one slot of a block that is a layer of a convolutional network.
+SLOTS = ("qkv", "proj", "fc1", "fc2", "conv")
 
 # One row for each way of naming: the layers of a block relative to it, the attention module, its softmax.
 _NAMINGS = (
@@ -55,6 +58,10 @@ def find_blocks(model: torch.nn.Module, layers: Sequence[Mapping[str, object]] |
     if layers is not None:
         modules = dict(model.named_modules(remove_duplicate=False))
         blocks = tuple(_named_block(number, given, modules) for number, given in enumerate(layers))
+        if len({"conv" in block.linears for block in blocks}) > 1 or any(
+            "conv" in block.linears and len(block.linears) > 1 for block in blocks
+        ):
+            raise LayerError("layers=: 'conv' is a layer of a network without transformer blocks, alone in every block")
     else:
         blocks = named_blocks(model)
     if not blocks:

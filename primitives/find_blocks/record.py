@@ -45,6 +45,11 @@ class Use:
         return mask
 
     @property
+    def weights(self) -> int:
+        """Return how many entries its weight has."""
+        return self.features[0] // max(self.groups, 1) * self.features[1] * self.kernel
+
+    @property
     def bit(self) -> int:
         return 1 << self.number
 

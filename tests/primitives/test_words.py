@@ -5,14 +5,14 @@ import re
 import pytest
 
 from autoprox.primitives import OPERATIONS, PROBES, ROLES, STATISTICS, Operation, OperationError, parse
-from autoprox.primitives.kinds import LEVELS, ROLE_WORDS
+from autoprox.primitives.kinds import CONV_ROLE, LEVELS, ROLE_WORDS
 from autoprox.primitives.words import parts_of
 
 
 def test_every_operation_role_and_statistic_has_words() -> None:
     assert not [name for name, operation in OPERATIONS.items() if not operation.words]
     assert not [name for name, statistic in STATISTICS.items() if not statistic.about]
-    assert ROLE_WORDS.keys() == ROLES.keys()
+    assert ROLE_WORDS.keys() == {*ROLES, CONV_ROLE}
 
 
 def test_parts_are_in_order_with_their_words() -> None:

@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no linear layer": ([{"fc1": "norm"}], "layers[0]['fc1']: module 'norm' is a LayerNorm, not a Linear"),
     "no number of a run": ([{"fc1": "q#x"}], "layers[0]['fc1']: module 'q#x' has no such run"),
     "the model itself": ([{"fc1": ""}], "layers[0]['fc1']: module '' is a Named, not a Linear"),
-    "unknown key": ([{"query": "q"}], "layers[0]: unknown key 'query'; use qkv, proj, fc1, fc2, softmax, heads"),
+    "unknown key": ([{"query": "q"}], "layers[0]: unknown key 'query'; use qkv, proj, fc1, fc2, conv, softmax, heads"),
     "key no text": ([{1: "q"}], "layers[0]: unknown key '1'"),
     "name a number": ([{"qkv": 3}], "layers[0]['qkv']: 3 is not the name of a module"),
     "name nothing": ([{"qkv": None}], "layers[0]['qkv']: None is not the name of a module"),
