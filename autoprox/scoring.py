@@ -208,6 +208,8 @@ def formula_score(
 def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe: str) -> None:
     """Check that a gradient is not exactly 0 in half of the layers or more, because these show nothing of the model.
 
+    Layers of a convolutional network that lead nowhere are a part of its architecture.
+
     Raises:
         ProxyError: it is.
     """
@@ -215,7 +217,7 @@ def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe
         return
     read = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
     zero = sum(not bool(matrix.any()) for matrix in read)
-    if read and 2 * zero >= len(read):
+    if read and 2 * zero >= len(read) and not (reading.convolutional and lead_nowhere(model, read)):
         raise ProxyError(
             f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
             f"{why_no_gradient(model)}"
@@ -226,9 +228,22 @@ def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe
 STARTS_AT_0 = "these start at 0"
 
 
+def lead_nowhere(model: torch.nn.Module, gradients: Sequence[Tensor]) -> bool:
+    """Return whether layers without a gradient are those whose results lead nowhere, as in some cells of a space.
+
+    Then no weight starts at 0, and the gradient reaches the first layer, which it does not where activations vanish.
+    """
+    return bool(gradients[0].any()) and not _zeros(model)
+
+
+def _zeros(model: torch.nn.Module) -> list[str]:
+    """Return the names of weights, norms and scales that start at 0."""
+    return [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
+
+
 def why_no_gradient(model: torch.nn.Module) -> str:
     """Return why nothing may reach a model's blocks, and the fix: weights, norms and scales of zeros are named."""
-    zeros = [n for n, p in model.named_parameters() if "bias" not in n and p.dim() != 3 and not p.any()]
+    zeros = _zeros(model)
     if zeros:
         more = f" and {len(zeros) - 3} more" if len(zeros) > 3 else ""
         named = f"{', '.join(zeros[:3])}{more}"

@@ -82,7 +82,8 @@ def main(arguments: Sequence[str]) -> None:
     with given.journal.open("a", encoding="utf-8") as file:
         for place in order(benchmark)[: given.limit]:
             for arm in ARMS:
-                missing = [name for name in given.proxies.split(",") if name not in known.get((place, arm), {})]
+                there = known.get((place, arm), {})
+                missing = [name for name in given.proxies.split(",") if there.get(name) is None]
                 if missing:
                     line = scored(benchmark.architectures[place], arm, missing, inputs, targets, given.seed)
                     file.write(json.dumps({"place": place, "arm": arm, **line}) + "\n")

@@ -17,7 +17,7 @@ from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.runs import canonical_blocks
 from autoprox.primitives.find_blocks.used import may_use_part, used_in_part
 from autoprox.primitives.untouched import untouched
-from autoprox.scoring import Layers, ProxyError, blocks_of, why_no_gradient
+from autoprox.scoring import Layers, ProxyError, blocks_of, lead_nowhere, why_no_gradient
 from autoprox.zoo.shared_results import computed_once
 
 
@@ -215,7 +215,7 @@ def require_gradients(model: nn.Module, slopes: Sequence[Tensor]) -> None:
     """
     inside = slopes[1:-1] if len(slopes) > 3 else slopes  # patch embedding and classifier may have one all the same
     zero = sum(not bool(slope.any()) for slope in inside)
-    if 2 * zero >= len(inside):
+    if 2 * zero >= len(inside) and not (zero < len(inside) and lead_nowhere(model, slopes)):
         raise ZooError(
             f"no score: gradients are exactly 0 in {zero} of {len(inside)} layers, which nothing of the loss reaches: "
             f"{why_no_gradient(model)}"

@@ -17,6 +17,7 @@ from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.find_blocks.describe import find_layers
 from autoprox.primitives.find_blocks.runs import layer_names
 from autoprox.proxy import Proxy, any_proxy
+from autoprox.scoring import ProxyError
 from autoprox.zoo import ZooError
 
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -215,6 +216,19 @@ def test_a_list_has_either_kind_of_block() -> None:
 
 
 # --- the space nas-bench-201 ---
+
+
+@pytest.mark.parametrize("proxy", ["snip", "snip-all", "fisher"])
+def test_edges_that_lead_nowhere_are_a_part_of_the_architecture(proxy: str) -> None:
+    """Three of the cell's four convolutions reach node 2 alone, which nothing reads."""
+    arch = SPACE.from_json({"operations": ["conv3x3", "conv3x3", "skip", "conv3x3", "conv1x1", "none"]})
+    network = SPACE.build(arch, InputSpec(8, 3, 10, 8))
+    images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert any_proxy(proxy).score(network, images, torch.tensor([0, 1])) > 0
+    dead = SPACE.build(SPACE.from_json({"operations": ["conv3x3"] * 3 + ["none"] * 3}), InputSpec(8, 3, 10, 8))
+    torch.nn.init.zeros_(dead.head.weight)
+    with pytest.raises(ProxyError, match=r"these start at 0: head\.weight"):
+        any_proxy(proxy).score(dead, images, torch.tensor([0, 1]))
 
 
 def cells(count: int) -> list:
