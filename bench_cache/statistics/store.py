@@ -171,9 +171,10 @@ class StatisticsCache:
                 self._trusted.add(identity)
                 for slot in slots:
                     depth = sum(key.startswith(f"{slot}/") for key in checksums)
-                    reading.matrices[name, probe_name, slot] = [
-                        file.get_tensor(f"{slot}/{block}") for block in range(depth)
-                    ]
+                    if depth:  # else no block of the network has the slot
+                        reading.matrices[name, probe_name, slot] = [
+                            file.get_tensor(f"{slot}/{block}") for block in range(depth)
+                        ]
                 reading.samples[name, probe_name] = int(facts["samples"])
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoprox.primitives.find_blocks.assign import Assignment, Found
+from autoprox.primitives.find_blocks.named import LAYER_SLOT
 from autoprox.primitives.find_blocks.record import Record, Use
-from autoprox.primitives.kinds import CONV_ROLE
 
 #: Where blocks hold a smaller share of the weights of projections, a network is convolutional: its MLPs are by chance.
 LEAST = 0.8
@@ -25,7 +25,7 @@ def layer_by_layer(record: Record, assigned: Assignment) -> Assignment | None:
     whole = any(use.kind == "convolution" and use.groups == 1 and use.given[2:] == use.made[2:] for use in uses)
     if assigned.blocks and not whole and _share(record, uses, assigned) >= LEAST:
         return None
-    return Assignment([Found({CONV_ROLE: [use]}) for use in uses], {})
+    return Assignment([Found({LAYER_SLOT: [use]}) for use in uses], {})
 
 
 def _attends(block: Found) -> bool:

@@ -35,7 +35,8 @@ class Block:
 
 
 #: The slots of a transformer block, and the one slot of a block that is a layer of a convolutional network.
-SLOTS = ("qkv", "proj", "fc1", "fc2", "conv")
+LAYER_SLOT = "conv"
+SLOTS = ("qkv", "proj", "fc1", "fc2", LAYER_SLOT)
 
 # One row for each way of naming: the layers of a block relative to it, the attention module, its softmax.
 _NAMINGS = (
@@ -58,9 +59,8 @@ def find_blocks(model: torch.nn.Module, layers: Sequence[Mapping[str, object]] |
     if layers is not None:
         modules = dict(model.named_modules(remove_duplicate=False))
         blocks = tuple(_named_block(number, given, modules) for number, given in enumerate(layers))
-        if len({"conv" in block.linears for block in blocks}) > 1 or any(
-            "conv" in block.linears and len(block.linears) > 1 for block in blocks
-        ):
+        layer_by_layer = [set(block.linears) == {LAYER_SLOT} for block in blocks]
+        if any(LAYER_SLOT in block.linears for block in blocks) and not all(layer_by_layer):
             raise LayerError("layers=: 'conv' is a layer of a network without transformer blocks, alone in every block")
     else:
         blocks = named_blocks(model)
