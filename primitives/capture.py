@@ -46,7 +46,7 @@ class Captured:
     def require(self, layers: Collection[str]) -> None:
         """Raise LayerError for a layer that did not run."""
         for name in layers:
-            self.outputs[name]
+            self.weights[name]
 
     def require_no_copies(self) -> None:
         """Raise LayerError for a layer that ran with a copy of its weight, in whose place nothing could be put."""
@@ -95,7 +95,8 @@ class Capture(Watch):
     """Runs inside `watching()`; `captured` fills while the model runs.
 
     `layers` and `softmaxes` are the numbered names to keep. `stand_in` makes, of a parameter, what the model computes
-    with instead: called once for each. With `gradient`, weights and outputs that are kept require gradients.
+    with instead: called once for each. With `gradient`, weights and outputs that are kept require gradients. Without
+    `outputs`, only weights are kept, and nothing is copied.
     """
 
     def __init__(
@@ -106,8 +107,10 @@ class Capture(Watch):
         samples: int,
         stand_in: Callable[[str, Tensor], Tensor],
         gradient: bool,
+        outputs: bool = True,
     ) -> None:
         super().__init__(model)
+        self.outputs = outputs
         self.layers, self.softmaxes, self.samples, self.gradient = (
             frozenset(layers),
             frozenset(softmaxes),
@@ -165,10 +168,6 @@ class Capture(Watch):
         self.captured.activations += result.numel()
         if not wanted:
             return result
-        if self.gradient and not result.requires_grad:
-            result.requires_grad_()
-        self.captured.inputs[name] = call.operands[0]
-        self.captured.outputs[name] = result
         if (
             call.weight.ndim == 2
             and call.weight.shape == call.features
@@ -176,6 +175,12 @@ class Capture(Watch):
             and call.axis == -1
         ):
             self.captured.columns |= {name}
+        if not self.outputs:
+            return result
+        if self.gradient and not result.requires_grad:
+            result.requires_grad_()
+        self.captured.inputs[name] = call.operands[0]
+        self.captured.outputs[name] = result
         self.captured.axes[name] = call.axis
         self.captured.turned[name] = self._turned(result)
         return result.clone()  # what follows might change it in place

@@ -255,7 +255,8 @@ def _run(
         return made.requires_grad_() if layer_name(name) in weights and made.is_floating_point() else made
 
     softmaxes = softmax_names(blocks) if names & OF_BLOCK.keys() else []
-    capture = Capture(model, layers, softmaxes, len(x), stand_in, gradient)
+    outputs = bool(names & {"act", "act_grad"})
+    capture = Capture(model, layers, softmaxes, len(x), stand_in, gradient, outputs)
     with torch.set_grad_enabled(gradient), without_checkpointing():
         seed_everything(model, seed)
         with capture.watching():
