@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -32,9 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import charged_clock, sharing_results
 from autoprox.proxy import any_proxy
 from autoprox.scoring import ProxyError
-from autoprox.zoo.shared_results import sharing_results
+from autoprox.zoo import ZooProxy
 
 SPACE, CIFAR_10 = get_space("nas-bench-201"), InputSpec(image_size=32, num_classes=10)
 BATCH = 32
@@ -108,7 +109,7 @@ def batch(path: Path, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def scored(
     arch: Any, arm: str, proxies: Sequence[str], inputs: torch.Tensor, targets: torch.Tensor, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Return the scores of a network in an arm, None where it has none, and the seconds that they took."""
+    """Return the scores of a network in an arm, None where it has none, and the seconds that they take alone."""
     model = SPACE.build(arch, CIFAR_10, seed)
     if arm == "batch":
         for module in model.modules():
@@ -117,16 +118,18 @@ def scored(
     scores: dict[str, float | None] = {}
     seconds: dict[str, float] = {}
     reasons: dict[str, str] = {}
-    with sharing_results():
+    layers, chosen = SPACE.layers(arch, model), {name: any_proxy(name) for name in proxies}
+    with sharing_results(Subject(model, inputs, targets, seed)) as shared:
+        for proxy in chosen.values():
+            if isinstance(proxy, ZooProxy):
+                shared.expect(proxy.needed(shared.subject, layers))
         for name in proxies:
-            began = time.perf_counter()
+            began = charged_clock()
             try:
-                scores[name] = any_proxy(name).score(
-                    model, inputs, targets, layers=SPACE.layers(arch, model), seed=seed
-                )
+                scores[name] = chosen[name].score(model, inputs, targets, layers=layers, seed=seed)
             except (ProxyError, ValueError) as error:
                 scores[name], reasons[name] = None, str(error)[:100]
-            seconds[name] = round(time.perf_counter() - began, 3)
+            seconds[name] = round(charged_clock() - began, 3)
     return {"scores": scores, "seconds": seconds, "reasons": reasons}
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from autoprox.primitives.errors import LayerError
-from autoprox.primitives.find_blocks.watch import LINEAR, Call, Parameters, Watch, numbered, tensors_in
+from autoprox.primitives.find_blocks.watch import CONVOLUTION, LINEAR, Call, Parameters, Watch, numbered, tensors_in
 from autoprox.primitives.untouched import one_pass, seed_everything
 
 
@@ -28,7 +28,9 @@ class Captured:
     `inputs`: as the layer was given them; `outputs`: as the layer made them, which gradients are taken for; `weights`:
     as the layer used them (of a supernet, the slice); `axes`: which axis of the output has the features, counted from
     the end; `turned`: whether samples are the second axis of the output; `attention` and `logits`: of each softmax or
-    fused attention; `activations`: how many elements all linears and convolutions made, also those that are not kept.
+    fused attention; `activations`: how many elements all linears and convolutions made, also those that are not kept;
+    `entries` and `results`: the first argument and the output of modules, by path; `unlike`: whether something gave
+    other bits than without a gradient, where this was compared.
     Raises LayerError for the name of a layer that did not run.
     """
 
@@ -42,6 +44,9 @@ class Captured:
     attention: dict[str, Tensor] = field(default_factory=lambda: _Seen())
     logits: dict[str, Tensor] = field(default_factory=lambda: _Logits())
     activations: int = 0
+    entries: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    unlike: bool = False
 
     def require(self, layers: Collection[str]) -> None:
         """Raise LayerError for a layer that did not run."""
@@ -94,9 +99,11 @@ class _Logits(dict[str, Tensor]):
 class Capture(Watch):
     """Runs inside `watching()`; `captured` fills while the model runs.
 
-    `layers` and `softmaxes` are the numbered names to keep. `stand_in` makes, of a parameter, what the model computes
-    with instead: called once for each. With `gradient`, weights and outputs that are kept require gradients. Without
-    `outputs`, only weights are kept, and nothing is copied.
+    `layers` and `softmaxes` are the numbered names to keep, `states` the paths of modules. `stand_in` makes, of a
+    parameter, what the model computes with instead: called once for each. With `gradient`, weights and outputs that are
+    kept require gradients. With `compare`, that for which torch may take another kernel where there is a gradient is
+    also run without one: convolutions, attention with a mask, and products with what lies in memory in another order.
+    Of layers that are not among `outputs`, if these are given, only the weight is kept, and nothing is copied.
     """
 
     def __init__(
@@ -107,10 +114,12 @@ class Capture(Watch):
         samples: int,
         stand_in: Callable[[str, Tensor], Tensor],
         gradient: bool,
-        outputs: bool = True,
+        states: Collection[str] = (),
+        compare: bool = False,
+        outputs: Collection[str] | None = None,
     ) -> None:
         super().__init__(model)
-        self.outputs = outputs
+        self.states, self.compare, self.outputs = states, compare, outputs
         self.layers, self.softmaxes, self.samples, self.gradient = (
             frozenset(layers),
             frozenset(softmaxes),
@@ -150,7 +159,18 @@ class Capture(Watch):
                 logits = attention_logits(*args, **kwargs)
                 self.captured.logits[name] = logits
                 self.captured.attention[name] = logits.softmax(-1)
-        return call.function(*args, **kwargs)
+        result = call.function(*args, **kwargs)
+        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+        if isinstance(mask, Tensor) and mask.requires_grad:
+            self._compare(call.function, args, kwargs, result)
+        return result
+
+    def _compare(self, function: Callable[..., Any], args: Any, kwargs: Any, result: Tensor) -> None:
+        """Note whether a result that has a gradient differs from the same without one."""
+        if self.compare and result.requires_grad:
+            bare = [arg.detach() if isinstance(arg, Tensor) else arg for arg in args]
+            named = {name: arg.detach() if isinstance(arg, Tensor) else arg for name, arg in kwargs.items()}
+            self.captured.unlike |= not torch.equal(function(*bare, **named), result)
 
     def weighted(self, call: Call, name: str) -> Any:
         assert call.weight is not None
@@ -165,6 +185,8 @@ class Capture(Watch):
         # The function must get the very tensor that gradients are taken for, and not another view of its memory.
         args, kwargs = (self._stand_ins.swapped(given, {id(call.weight): weight}) for given in (call.args, call.kwargs))
         result = call.function(*args, **kwargs)
+        if call.function in CONVOLUTION or not call.operands[0].is_contiguous() or call.axis != -1:
+            self._compare(call.function, args, kwargs, result)
         self.captured.activations += result.numel()
         if not wanted:
             return result
@@ -175,7 +197,7 @@ class Capture(Watch):
             and call.axis == -1
         ):
             self.captured.columns |= {name}
-        if not self.outputs:
+        if self.outputs is not None and name not in self.outputs:
             return result
         if self.gradient and not result.requires_grad:
             result.requires_grad_()
@@ -185,10 +207,19 @@ class Capture(Watch):
         self.captured.turned[name] = self._turned(result)
         return result.clone()  # what follows might change it in place
 
+    def entered(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        """Keep what a module is given, if it is one of the states."""
+        super().entered(module, args)
+        path = self._paths.get(id(module), "")
+        if path in self.states and args:
+            self.captured.entries[path] = args[0]
+
     def left(self, module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Keep what a module that is named as a softmax makes, unless a softmax inside it makes another shape."""
         super().left(module, args, output)
         path = self._paths.get(id(module), "")
+        if path in self.states:
+            self.captured.results[path] = output
         if path not in self._softmax_paths or not isinstance(output, Tensor):
             return None
         self._softmax_runs[path] += 1

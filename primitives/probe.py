@@ -16,16 +16,17 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from autoprox.primitives.batch import checked_batch, loss_of, probe_batch, random_targets
+from autoprox.primitives.batch import checked_batch
 from autoprox.primitives.capture import Capture, Captured, unmasked
-from autoprox.primitives.errors import LayerError, backward_failed
+from autoprox.primitives.errors import LayerError
 from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
 from autoprox.primitives.find_blocks.used import read_from_outside, require_whole, used_params, uses_parts
-from autoprox.primitives.find_blocks.watch import layer_name
 from autoprox.primitives.kinds import ATTENTION_ROLE, CONV_ROLE
+from autoprox.primitives.passes import CLASSES, SUM, Need, Pass, Subject, Wanted, Where
+from autoprox.primitives.sharing import met
 from autoprox.primitives.statistics import STATISTICS, Network
-from autoprox.primitives.untouched import one_pass, seed_everything, untouched, without_checkpointing
+from autoprox.primitives.untouched import one_pass, seed_everything, untouched
 
 
 @dataclass
@@ -90,8 +91,7 @@ def read_statistics(
         _read_structure(reading, network, names)
         for probe, statistics in runs.items():
             if statistics:
-                batch = probe_batch(probe, x, targets, seed)
-                _read_probe(reading, model, blocks, probe, statistics, *batch, seed)
+                _read_probe(reading, Subject(model, x, targets, seed), blocks, probe, statistics)
     return reading
 
 
@@ -208,98 +208,58 @@ def _plain(name: str, parameter: Tensor) -> Tensor:
 
 def _read_probe(
     reading: Reading,
-    model: torch.nn.Module,
+    subject: Subject,
     blocks: Sequence[Block],
     probe: str,
     names: set[str],
-    x: Tensor,
-    y: Tensor | None,
-    seed: int,
 ) -> None:
-    """Do one run, and one for each half of the batch where gradients by mini-batch are wanted."""
-    y = random_targets(len(x), seed) if y is None else y.clone()
+    """Do one pass, and one for each half of the batch where gradients by mini-batch are wanted."""
+    samples = 1 if probe == "synflow" else len(subject.inputs)
     plain = names - {"weight_grad_batches"}
     if plain:
-        for (name, slot), tensors in _run(model, blocks, probe, plain, x, y, seed).items():
+        for (name, slot), tensors in _of_pass(subject, blocks, Where(probe, 0, samples), plain).items():
             reading.matrices[name, probe, slot] = tensors
         for name in plain:
-            reading.samples[name, probe] = 1 if name == "weight_grad" else len(x)
+            reading.samples[name, probe] = 1 if name == "weight_grad" else samples
     if "weight_grad_batches" in names:
-        halves = [
-            _run(model, blocks, probe, {"weight_grad"}, part, labels, seed)
-            for part, labels in zip(x.chunk(2), y.chunk(2), strict=True)
-        ]
+        half = samples // 2
+        halves = [_of_pass(subject, blocks, Where(probe, first, first + half), {"weight_grad"}) for first in (0, half)]
         for name, slot in halves[0]:
             both = zip(halves[0][name, slot], halves[1][name, slot], strict=True)
             reading.matrices["weight_grad_batches", probe, slot] = [torch.cat(pair) for pair in both]
         reading.samples["weight_grad_batches", probe] = 2
 
 
-def _run(
-    model: torch.nn.Module,
-    blocks: Sequence[Block],
-    probe: str,
-    names: set[str],
-    x: Tensor,
-    y: Tensor,
-    seed: int,
+def _of_pass(
+    subject: Subject, blocks: Sequence[Block], where: Where, names: set[str]
 ) -> dict[tuple[str, str], list[Tensor]]:
     """Run forward, and backward where a gradient is wanted; return (statistic, slot) → one matrix for each block."""
-    gradient = bool(names & {"weight_grad", "act_grad"})
     layers = layer_names(blocks) if names - OF_BLOCK.keys() else []
-    weights = {name.partition("#")[0] for name in layers} if gradient else set()
-
-    def stand_in(name: str, parameter: Tensor) -> Tensor:
-        made = _plain(name, parameter)
-        made = made.abs() if probe == "synflow" else made
-        return made.requires_grad_() if layer_name(name) in weights and made.is_floating_point() else made
-
     softmaxes = softmax_names(blocks) if names & OF_BLOCK.keys() else []
-    outputs = bool(names & {"act", "act_grad"})
-    capture = Capture(model, layers, softmaxes, len(x), stand_in, gradient, outputs)
-    with torch.set_grad_enabled(gradient), without_checkpointing():
-        seed_everything(model, seed)
-        with capture.watching():
-            output = one_pass(model, x.clone())
-        seen = capture.captured
-        seen.require(layers)
-        if probe == "synflow":
-            seen.require_no_copies()
-        of: dict[tuple[str, str], Tensor] = {}
-        if gradient:
-            of = _gradients(seen, layers, names, loss_of(output, probe, y))
-    return _by_slot(blocks, seen, of, names, len(x))
+    loss = SUM if where.probe == "synflow" else CLASSES
+    kinds = [kind for name, kind in (("act_grad", "act"), ("weight_grad", "weight")) if name in names]
+    slopes = tuple((loss, kind, name) for kind in kinds for name in layers)
+
+    def read(run: Pass) -> dict[tuple[str, str], list[Tensor]]:
+        run.seen.require(layers)
+        if where.probe == "synflow":
+            run.seen.require_no_copies()
+        return _by_slot(blocks, run, loss, names)
+
+    kept, bare = (tuple(layers), ()) if names & {"act", "act_grad"} else ((), tuple(layers))
+    wanted = Wanted(kept, bare, tuple(softmaxes), slopes=slopes)
+    return met(subject, Need(("statistics", *sorted(names)), where, wanted, read))
 
 
-def _gradients(seen: Captured, layers: Sequence[str], names: set[str], loss: Tensor) -> dict[tuple[str, str], Tensor]:
-    """Return (statistic, layer) → the gradient of the loss, 0 where it does not depend on the layer."""
-    sources = {("act_grad", name): seen.outputs[name] for name in layers if "act_grad" in names}
-    if "weight_grad" in names:
-        sources |= {("weight_grad", name): seen.weights[name] for name in layers}
-    try:
-        grads = torch.autograd.grad(loss, list(sources.values()), allow_unused=True)
-    except RuntimeError as error:
-        raise backward_failed(error) from error
-    return {
-        key: torch.zeros_like(source) if grad is None else grad
-        for (key, source), grad in zip(sources.items(), grads, strict=True)
-    }
-
-
-def _by_slot(
-    blocks: Sequence[Block],
-    seen: Captured,
-    of: Mapping[tuple[str, str], Tensor],
-    names: set[str],
-    samples: int,
-) -> dict[tuple[str, str], list[Tensor]]:
+def _by_slot(blocks: Sequence[Block], run: Pass, loss: str, names: set[str]) -> dict[tuple[str, str], list[Tensor]]:
     """Return (statistic, slot) → one matrix for each block that has it."""
+    seen = run.seen
 
     def matrix(name: str, layer: str) -> Tensor:
         if name == "weight_grad":
-            return seen.matrix(layer, of[name, layer])
-        tensor = of[name, layer] if name == "act_grad" else seen.outputs[layer].detach()
-        return seen.rows(layer, tensor, samples)
+            return seen.matrix(layer, run.slope(loss, "weight", layer))
+        tensor = run.slope(loss, "act", layer) if name == "act_grad" else seen.outputs[layer].detach()
+        return seen.rows(layer, tensor, run.samples)
 
     found = {}
     for name in sorted(names - OF_BLOCK.keys()):

@@ -24,12 +24,13 @@ from autoprox.initial_weights import fill_zeros, zero_weights
 from autoprox.models import FORMS, ModelError, build_model, class_count, first_output
 from autoprox.own_layers import layers_function
 from autoprox.primitives import LayerError, read_statistics
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import sharing_results
 from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.rank.caption import made_inputs
 from autoprox.rank.network import Score, function_score
 from autoprox.readout import Readout
 from autoprox.scoring import STARTS_AT_0, AnyProxy, Layers
-from autoprox.zoo.shared_results import sharing_results
 
 #: A model, a function without arguments that builds one, or what MODEL means on the command line.
 ModelLike = torch.nn.Module | Callable[[], torch.nn.Module] | str
@@ -334,5 +335,5 @@ def _all_scores(
     seed: int,
     layers: Layers,
 ) -> list[Score]:
-    with sharing_results() as shared:
-        return [function_score(proxy, network, inputs, targets, seed, shared, layers) for proxy in proxies]
+    with sharing_results(Subject(network, inputs, targets, seed)):
+        return [function_score(proxy, network, inputs, targets, seed, layers) for proxy in proxies]

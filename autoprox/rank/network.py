@@ -22,6 +22,8 @@ from autoprox.primitives import Block, Formula, LayerError, Reading, read_statis
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.kinds import read_slots
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import charged_clock, known_already, sharing_results
 from autoprox.primitives.statistics import Terminal
 from autoprox.scoring import (
     AnyProxy,
@@ -32,7 +34,7 @@ from autoprox.scoring import (
     require,
     require_roles,
 )
-from autoprox.zoo.shared_results import SharedResults, sharing_results
+from autoprox.zoo import ZooProxy
 
 #: What may be raised on a network for which a proxy is not defined: our errors, those of torch and numpy, and those of
 #: networks that somebody else wrote.
@@ -123,15 +125,15 @@ def model_scores(
     `layers` is that of `Proxy.score`.
     """
     formulas = {proxy.name: proxy.as_formula for proxy in proxies if proxy.as_formula is not None}
-    scores = formula_scores(formulas, model, inputs, targets, seed, layers)
-    with sharing_results() as shared:
-        for name, formula in formulas.items():
-            value, seconds = scores[name].value, scores[name].seconds
-            if value is not None:
-                shared.put(formula, (model, inputs, targets, seed), value, seconds)
+    subject = Subject(model, inputs, targets, seed)
+    with sharing_results(subject) as shared:
+        for proxy in proxies:
+            if isinstance(proxy, ZooProxy):
+                shared.expect(proxy.needed(subject, layers))
+        scores = formula_scores(formulas, model, inputs, targets, seed, layers)
         for proxy in proxies:
             if proxy.as_formula is None:
-                scores[proxy.name] = function_score(proxy, model, inputs, targets, seed, shared, layers)
+                scores[proxy.name] = function_score(proxy, model, inputs, targets, seed, layers)
     return scores
 
 
@@ -141,19 +143,18 @@ def function_score(
     inputs: Tensor,
     targets: Tensor | None,
     seed: int,
-    shared: SharedResults,
     layers: Layers = None,
 ) -> Score:
     """Return a proxy's score of a model, by the proxy's own `score`.
 
     Its seconds are what it would take alone: for a shared result they include what that took when it was computed.
     """
-    began, saved = time.perf_counter(), shared.saved
+    began = charged_clock()
     try:
         value = proxy.score(model, inputs, targets, layers=layers, seed=seed)
     except _REFUSALS as error:
-        return Score(None, _reason(error, proxy.name), time.perf_counter() - began + shared.saved - saved)
-    return _score(value, time.perf_counter() - began + shared.saved - saved)
+        return Score(None, _reason(error, proxy.name), charged_clock() - began)
+    return _score(value, charged_clock() - began)
 
 
 def _score(value: float, seconds: float) -> Score:
@@ -333,7 +334,9 @@ def _finished(work: _Work, formula: Formula) -> Score:
         value = finish_one(formula, work.numbers, work.reduced)
     except LayerError as error:
         return Score(None, _reason(error), seconds)
-    return _score(value, seconds + time.perf_counter() - began)
+    seconds += time.perf_counter() - began
+    known_already(formula, (work.model, work.inputs, work.targets, work.seed), value, seconds)
+    return _score(value, seconds)
 
 
 def _slots(work: _Work, terminal: Terminal) -> Sequence[str]:
@@ -349,7 +352,7 @@ class _Timed:
         self.seconds, self.key = seconds, key
 
     def __enter__(self) -> None:
-        self.began = time.perf_counter()
+        self.began = charged_clock()
 
     def __exit__(self, *exception: object) -> None:
-        self.seconds[self.key] = self.seconds.get(self.key, 0.0) + time.perf_counter() - self.began
+        self.seconds[self.key] = self.seconds.get(self.key, 0.0) + charged_clock() - self.began

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from autoprox.primitives.capture import Capture
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import computed_once, met
 from autoprox.primitives.untouched import one_pass, seed_everything
 from autoprox.scoring import Layers, is_convolutional
-from autoprox.zoo.shared_results import computed_once
-from autoprox.zoo.tools import ZooError, network_blocks, outputs, slot_linears
+from autoprox.zoo.needs import gelu_inputs
+from autoprox.zoo.tools import ZooError, network_blocks
 
 #: The functions whose neurons are counted. Sigmoids are gates, and are not.
 ACTIVATIONS = frozenset(
@@ -30,17 +32,16 @@ ACTIVATIONS = frozenset(
 ) | {functional.hardswish, functional.hardtanh, functional.softplus}
 
 
-def switched_on(model: nn.Module, inputs: Tensor, seed: int, layers: Layers = None) -> list[Tensor]:
+def switched_on(subject: Subject, layers: Layers = None) -> list[Tensor]:
     """Return which neurons are on in each sample: a boolean tensor for each layer, samples × neurons.
 
     Raises:
         ZooError: an input of an activation is not finite, or a network without transformer blocks has no activation.
         LayerError: not every transformer block has one fc1.
     """
-    blocks = network_blocks(model, inputs, layers)
-    if not is_convolutional(blocks):
-        found = outputs(model, slot_linears(blocks, "fc1"), inputs, seed)
-        return [(x > 0).reshape(len(inputs), -1) for x in found]
+    model, inputs, seed = subject.model, subject.inputs, subject.seed
+    if not is_convolutional(network_blocks(model, inputs, layers)):
+        return [(x > 0).reshape(len(inputs), -1) for x in met(subject, gelu_inputs(subject, layers))]
     return computed_once("switched on", (model, inputs, seed), lambda: _at_activations(model, inputs, seed))
 
 

@@ -12,36 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives.capture import captured_forward
-from autoprox.primitives.find_blocks.named import LayerError
-from autoprox.primitives.find_blocks.runs import softmax_names
-from autoprox.primitives.untouched import untouched
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import met
 from autoprox.scoring import Layers
-from autoprox.zoo.shared_results import computed_once
-from autoprox.zoo.tools import ZooError, detached, network_blocks
+from autoprox.zoo.needs import attention_maps
+from autoprox.zoo.record import ZooProxy
+from autoprox.zoo.tools import ZooError
 
 #: So many tokens at most may stand before those of the patches: class, distillation and register tokens.
 MOST_EXTRA = 8
-
-
-def attention_maps(model: nn.Module, inputs: Tensor, seed: int, layers: Layers = None) -> list[list[Tensor]]:
-    """Return the attention probabilities of each block that has some, one map for each of its softmaxes.
-
-    A map is … × queries × keys; before these come samples and heads, and windows where there are some.
-
-    Raises:
-        LayerError: no block has a softmax over tokens.
-    """
-    blocks = [block for block in network_blocks(model, inputs, layers) if block.softmaxes]
-    if not blocks:
-        raise LayerError("this model does not show its attention probabilities: no block has a softmax over tokens")
-
-    def compute() -> list[list[Tensor]]:
-        with untouched(model), torch.no_grad():
-            _, seen = captured_forward(model, detached(model), inputs, seed, (), softmax_names(blocks))
-        return [[seen.attention[name] for name in block.softmaxes] for block in blocks]
-
-    return computed_once(("attention maps", tuple(softmax_names(blocks))), (model, inputs, seed), compute)
 
 
 def head_confidence(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
@@ -50,7 +29,8 @@ def head_confidence(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     It is the confidence of heads (Voita et al., arXiv 1905.09418, section 4), in untrained networks as in Serianni and
     Kalita, arXiv 2306.00288.
     """
-    found = [[a.double().amax(-1).flatten() for a in maps] for maps in attention_maps(model, inputs, seed, layers)]
+    subject = Subject(model, inputs, targets, seed)
+    found = [[a.double().amax(-1).flatten() for a in maps] for maps in met(subject, attention_maps(subject, layers))]
     return _mean_over_blocks(found)
 
 
@@ -66,8 +46,9 @@ def attention_distance(model: nn.Module, inputs: Tensor, targets: Tensor, seed: 
     """
     if inputs.ndim != 4 or inputs.shape[-1] != inputs.shape[-2]:
         raise ZooError(f"needs square images, not inputs of shape {tuple(inputs.shape)}")
+    subject = Subject(model, inputs, targets, seed)
     found = []
-    for maps in attention_maps(model, inputs, seed, layers):
+    for maps in met(subject, attention_maps(subject, layers)):
         found.append([(patches(a).double() * distances(a)).sum(-1).flatten() for a in maps])
     return _mean_over_blocks(found)
 
@@ -103,3 +84,39 @@ def distances(attention: Tensor) -> Tensor:
         return torch.cartesian_prod(along, along)
 
     return (centres(grid)[:, None] - centres(coarser)).norm(dim=-1)
+
+
+ATTENTION = (
+    ZooProxy(
+        name="head-confidence",
+        source="Serianni and Kalita, arXiv 2306.00288; the confidence of Voita et al., ACL 2019, arXiv 1905.09418",
+        cost="forward",
+        reads="attention probabilities",
+        function=head_confidence,
+        needs=(attention_maps,),
+        latex=r"\mathbb{E}_{l,h,i} \max_j P_{l,h,ij}",
+        note="mean over queries of the largest attention probability; at initialisation close to one over the number "
+        "of tokens, so compare networks with equally many tokens",
+    ),
+    ZooProxy(
+        name="attention-entropy",
+        source="the attention entropy of Zhai et al., ICML 2023, arXiv 2303.06296, here in untrained networks",
+        cost="forward",
+        reads="attention probabilities",
+        formula="mean(neg(sum(attn * log(attn)) / sum(attn)))",
+        note="mean entropy of a row in nats, since rows sum to 1; ours as a proxy: no published work says that higher "
+        "is better, and head-confidence says the contrary",
+    ),
+    ZooProxy(
+        name="attention-distance",
+        source="the attention distance of Dosovitskiy et al., ViT, ICLR 2021, arXiv 2010.11929, appendix D.7, here in "
+        "untrained networks",
+        cost="forward",
+        reads="attention probabilities between patches",
+        function=attention_distance,
+        needs=(attention_maps,),
+        latex=r"\mathbb{E}_{l,h,i} \sum_j P_{l,h,ij} \left\|x_i - x_j\right\|_2",
+        note="in patches, not in pixels; class and register tokens are left out; ours as a proxy: no published work "
+        "says that higher is better",
+    ),
+)

@@ -13,50 +13,46 @@ import torch
 from torch import Tensor, nn
 
 from autoprox.bench_cache.rank_correlation import mean_ranks
-from autoprox.primitives.batch import probe_batch
-from autoprox.primitives.capture import forward
-from autoprox.primitives.untouched import untouched
+from autoprox.primitives.passes import Need, Pass, Subject, Wanted
+from autoprox.primitives.sharing import met
 from autoprox.scoring import Layers
-from autoprox.zoo.tools import ZooError, block_paths, captured_inputs, detached, network_blocks
+from autoprox.zoo.needs import whole_batch
+from autoprox.zoo.tools import ZooError, block_paths, network_blocks
 
 
-def residual_stream(
-    model: nn.Module, parameters: dict[str, Tensor], x: Tensor, seed: int, layers: Layers = None
-) -> list[list[tuple[Tensor, int]]]:
+def stream_states(subject: Subject, layers: Layers = None) -> tuple[str, ...]:
+    """Return the modules that the residual stream is read at: every block, and its module `norm2`.
+
+    Raises:
+        ZooError: a block has no module `norm2`.
+        LayerError: no blocks are found.
+    """
+    modules = dict(subject.model.named_modules())
+    paths = block_paths(network_blocks(subject.model, subject.inputs, layers))
+    missing = [path for path in paths if f"{path}.norm2" not in modules]
+    if missing:
+        raise ZooError(f"needs the residual stream between attention and MLP: there is no module '{missing[0]}.norm2'")
+    return tuple(state for path in paths for state in (path, f"{path}.norm2"))
+
+
+def residual_stream(model: nn.Module, run: Pass, states: Sequence[str]) -> list[list[tuple[Tensor, int]]]:
     """Return three states of every block: its input, the residual stream after attention, and its output.
 
     The stream after attention is what the block's module `norm2` takes. Each state comes with its axis of channels.
 
     Raises:
-        ZooError: a block has no module `norm2`, or takes or gives anything else than tensors with its channels.
-        LayerError: no blocks are found.
+        ZooError: a block takes or gives anything else than tensors with its channels.
     """
-    modules = dict(model.named_modules())
-    paths = block_paths(network_blocks(model, x.detach(), layers))
-    middle = [f"{path}.norm2" for path in paths]
-    missing = [path for path in middle if path not in modules]
-    if missing:
-        raise ZooError(f"needs the residual stream between attention and MLP: there is no module '{missing[0]}'")
-    results: dict[str, Tensor] = {}
-    handles = []
-    try:
-        for path in paths:
-            handles.append(modules[path].register_forward_hook(_keeper(results, path)))
-        with captured_inputs(model, [*paths, *middle]) as seen:
-            forward(model, parameters, x, seed)
-    finally:
-        for handle in handles:
-            handle.remove()
     stream = []
-    for path, norm in zip(paths, middle, strict=True):
-        entry, between, result = seen[path], seen[norm], results[path]
-        width = next((parameter.numel() for parameter in modules[norm].parameters()), 0)
-        stream.append([(state, _channel_axis(state, width, path)) for state in (entry, between, result)])
+    for path, norm in zip(states[::2], states[1::2], strict=True):
+        found = run.seen.entries.get(path), run.seen.entries.get(norm), run.seen.results.get(path)
+        width = next((parameter.numel() for parameter in model.get_submodule(norm).parameters()), 0)
+        stream.append([_with_axis(state, width, path) for state in found])
     return stream
 
 
-def _channel_axis(state: object, width: int, path: str) -> int:
-    """Return the axis of a state of the residual stream that has the channels; `width` is their number, 0 if unknown.
+def _with_axis(state: object, width: int, path: str) -> tuple[Tensor, int]:
+    """Return a state of the residual stream and its axis of channels; `width` is their number, 0 if unknown.
 
     Raises:
         ZooError: it is no tensor of tokens, or neither its last axis nor its second has as many entries.
@@ -64,17 +60,10 @@ def _channel_axis(state: object, width: int, path: str) -> int:
     if not isinstance(state, Tensor) or state.ndim < 3:
         raise ZooError(f"the residual stream of '{path}' is no tensor of tokens")
     if state.shape[-1] == width or (not width and state.ndim == 3):
-        return -1
+        return state, -1
     if state.ndim == 4 and state.shape[1] == width:
-        return 1
+        return state, 1
     raise ZooError(f"the residual stream of '{path}' has not the {width} channels of its norm2: it changes its width")
-
-
-def _keeper(results: dict[str, Tensor], path: str):
-    def keep(module, args, output):
-        results[path] = output
-
-    return keep
 
 
 def _tokens(state: Tensor, axis: int) -> Tensor:
@@ -90,18 +79,28 @@ def az_expressivity(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     Raises:
         ZooError: all tokens are alike, or there is no residual stream to read.
     """
-    with untouched(model), torch.no_grad():
-        noise, _ = probe_batch("noise", inputs, None, seed)
-        stream = residual_stream(model, detached(model), noise, seed, layers)
-    score = 0.0
-    for x, axis in (state for block in stream for state in block[1:]):
-        rows = _tokens(x, axis).double()
-        rows = rows - rows.mean(0)
-        values = torch.linalg.eigvalsh(rows.mT @ rows if len(rows) >= rows.shape[1] else rows @ rows.mT).clamp(min=0)
-        if not bool(values.sum() > 0):
-            raise ZooError("all tokens are alike")
-        score += float(torch.special.entr(values / values.sum()).sum())
-    return score
+    subject = Subject(model, inputs, targets, seed)
+    return sum(map(_entropy, met(subject, after_each_part(subject, layers))))
+
+
+def after_each_part(subject: Subject, layers: Layers = None) -> Need:
+    """Return the residual stream after each attention and each MLP: a list of tokens × channels."""
+    states = stream_states(subject, layers)
+
+    def read(run: Pass) -> list[Tensor]:
+        stream = residual_stream(subject.model, run, states)
+        return [_tokens(state.detach(), axis) for block in stream for state, axis in block[1:]]
+
+    return Need(("stream", *states), whole_batch(subject, "noise"), Wanted(states=states), read)
+
+
+def _entropy(tokens: Tensor) -> float:
+    rows = tokens.double()
+    rows = rows - rows.mean(0)
+    values = torch.linalg.eigvalsh(rows.mT @ rows if len(rows) >= rows.shape[1] else rows @ rows.mT).clamp(min=0)
+    if not bool(values.sum() > 0):
+        raise ZooError("all tokens are alike")
+    return float(torch.special.entr(values / values.sum()).sum())
 
 
 def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
@@ -114,23 +113,36 @@ def az_trainability(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int
     Raises:
         ZooError: no gradient passes a block, or there is no residual stream to read.
     """
-    generator = torch.Generator().manual_seed(seed)
-    terms = []
-    with untouched(model):
-        noise, _ = probe_batch("noise", inputs, None, seed)
-        stream = residual_stream(model, detached(model), noise.requires_grad_(), seed, layers)
-        for (entry, of_entry), (result, of_result) in (pair for block in stream for pair in pairwise(block)):
-            signs = torch.randint(0, 2, result.shape, generator=generator).to(result) * 2 - 1
-            (gradient,) = torch.autograd.grad(result, entry, signs)
-            arriving, leaving = _tokens(gradient, of_entry), _tokens(signs, of_result)
-            if len(arriving) != len(leaving):
-                raise ZooError("a block changes the number of tokens")
-            product = arriving.mT @ leaving / len(leaving)
-            s = float(torch.linalg.eigvalsh((product @ product.mT).double())[-1].clamp(min=0).sqrt())
-            if not s > 0:
-                raise ZooError("no gradient passes a block")
-            terms.append(2 - s - 1 / s)
+    subject = Subject(model, inputs, targets, seed)
+    terms = met(subject, passages(subject, layers))
     return sum(terms) / len(terms)
+
+
+def passages(subject: Subject, layers: Layers = None) -> Need:
+    """Return 2 − s − 1/s of every attention and every MLP: a list of numbers."""
+    states = stream_states(subject, layers)
+
+    def read(run: Pass) -> list[float]:
+        generator = torch.Generator().manual_seed(subject.seed)
+        stream = residual_stream(subject.model, run, states)
+        return [_passage(*pair, generator) for block in stream for pair in pairwise(block)]
+
+    wanted = Wanted(states=states, from_input=True)
+    return Need(("passages", *states), whole_batch(subject, "noise"), wanted, read)
+
+
+def _passage(before: tuple[Tensor, int], after: tuple[Tensor, int], generator: torch.Generator) -> float:
+    (entry, of_entry), (result, of_result) = before, after
+    signs = torch.randint(0, 2, result.shape, generator=generator).to(result) * 2 - 1
+    (gradient,) = torch.autograd.grad(result, entry, signs, retain_graph=True)
+    arriving, leaving = _tokens(gradient, of_entry), _tokens(signs, of_result)
+    if len(arriving) != len(leaving):
+        raise ZooError("a block changes the number of tokens")
+    product = arriving.mT @ leaving / len(leaving)
+    s = float(torch.linalg.eigvalsh((product @ product.mT).double())[-1].clamp(min=0).sqrt())
+    if not s > 0:
+        raise ZooError("no gradient passes a block")
+    return 2 - s - 1 / s
 
 
 def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:

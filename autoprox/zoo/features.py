@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from autoprox.primitives.batch import logits_of, probe_batch
-from autoprox.primitives.capture import captured_forward, forward
+from autoprox.primitives.capture import forward
+from autoprox.primitives.passes import Need, Pass, Subject, Wanted
+from autoprox.primitives.sharing import met
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
 from autoprox.zoo.activations import switched_on
+from autoprox.zoo.needs import gelu_inputs, noise_scores, whole_batch
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
@@ -27,7 +30,6 @@ from autoprox.zoo.tools import (
     module_outputs,
     network_blocks,
     outputs,
-    slot_linears,
 )
 
 #: So many on/off bits are packed into one word. Two words, or a word and the number of a pattern, fit into 64 bits.
@@ -74,7 +76,7 @@ def patterns(
     """
     enough_samples(inputs, 2)
     with untouched(model):
-        on = switched_on(model, inputs, seed, layers)
+        on = switched_on(Subject(model, inputs, targets, seed), layers)
     kept = [layer for number, layer in enumerate(on) if chosen is None or chosen(number, len(on))]
     if not kept:
         raise ZooError(f"none of the {len(on)} blocks is in the range")
@@ -93,7 +95,7 @@ def nwot(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
     enough_samples(inputs, 2)
     with untouched(model):
         kernel = torch.zeros(len(inputs), len(inputs), dtype=torch.float64)
-        for on in switched_on(model, inputs, seed, layers):
+        for on in switched_on(Subject(model, inputs, targets, seed), layers):
             signs = on.float() * 2 - 1
             kernel += ((signs @ signs.mT).double() + signs.shape[1]).cpu() / 2
     values = torch.linalg.eigvalsh(kernel)
@@ -107,11 +109,19 @@ def eznas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
 
     The network's input is Gaussian (EZNAS, arXiv 2209.07413, code).
     """
-    with untouched(model), torch.no_grad():
-        noise, _ = probe_batch("noise", inputs, None, seed)
-        paths = block_linears(network_blocks(model, inputs, layers))
-        _, seen = captured_forward(model, detached(model), noise, seed, paths)
-        return sum(float(seen.inputs[path].double().square().sum()) for path in paths) / len(paths)
+    subject = Subject(model, inputs, targets, seed)
+    squares = met(subject, squared_inputs(subject, layers))
+    return sum(squares) / len(squares)
+
+
+def squared_inputs(subject: Subject, layers: Layers = None) -> Need:
+    """Return ‖X_l‖_F² of the inputs of the blocks' linears under Gaussian input: a list of numbers."""
+    paths = tuple(block_linears(network_blocks(subject.model, subject.inputs, layers)))
+
+    def read(run: Pass) -> list[float]:
+        return [float(run.seen.inputs[path].detach().double().square().sum()) for path in paths]
+
+    return Need(("squared inputs", *paths), whole_batch(subject, "noise"), Wanted(paths), read)
 
 
 #: The factor of the Gaussian step ε from Zen's first input to its second.
@@ -127,10 +137,12 @@ def zen(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: La
     Raises:
         ZooError: the network gives the same for different inputs.
     """
+    subject = Subject(model, inputs, targets, seed)
+    f = met(subject, noise_scores(subject)).double()
     with untouched(model), torch.no_grad():
         x, _ = probe_batch("noise", inputs, None, seed)
         step, _ = probe_batch("noise", inputs, None, seed + 1)
-        f, near = (logits_of(forward(model, detached(model), z, seed)).double() for z in (x, x + MIXUP * step))
+        near = logits_of(forward(model, detached(model), x + MIXUP * step, seed)).double()
     distance = float((f - near).abs().mean())
     if not distance > 0:
         raise ZooError("the network gives the same for different inputs")
@@ -171,8 +183,8 @@ def entropic(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
     p is how often a neuron is on at the GELU, over tokens and samples. The score follows the entropic score (arXiv
     2310.04179), whose exact form is not known to us. Like that, it does not grow with the network.
     """
-    with untouched(model):
-        seen = outputs(model, slot_linears(network_blocks(model, inputs, layers), "fc1"), inputs, seed)
+    subject = Subject(model, inputs, targets, seed)
+    seen = met(subject, gelu_inputs(subject, layers))
     rates = [(x > 0).flatten(0, -2).double().mean(0) for x in seen]
     entropies = [(torch.special.entr(p) + torch.special.entr(1 - p)).mean() for p in rates]
     return float(torch.stack(entropies).mean())

@@ -1,7 +1,7 @@
 """The zoo's proxies that our language cannot say: functions, by family.
 
 To add one, write its function and its record in a file of its own, and name the record in FUNCTIONS. The records of
-attention.py, az_nas.py, features.py, few_step.py and gradients.py are here.
+az_nas.py, features.py, few_step.py and gradients.py are here.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from autoprox.primitives.find_blocks.named import weight_of
 from autoprox.scoring import Layers
-from autoprox.zoo.attention import attention_distance, head_confidence
-from autoprox.zoo.az_nas import az_expressivity, az_trainability
-from autoprox.zoo.features import entropic, eznas, meco, nwot, patterns, teacher_attention, zen
+from autoprox.zoo.attention import ATTENTION
+from autoprox.zoo.az_nas import after_each_part, az_expressivity, az_trainability, passages
+from autoprox.zoo.features import entropic, eznas, meco, nwot, patterns, squared_inputs, teacher_attention, zen
 from autoprox.zoo.few_step import gennas, sigeo, training_speed
 from autoprox.zoo.formulas import ZERO_COST
 from autoprox.zoo.gradients import (
+    clean_pass,
     croze,
     epe_nas,
     grad_norm_all,
@@ -36,6 +37,17 @@ from autoprox.zoo.ibfs import IBFS
 from autoprox.zoo.info_nas import INFO_NAS
 from autoprox.zoo.intrain import INTRAIN
 from autoprox.zoo.lswag import DepthRange, ablation
+from autoprox.zoo.needs import (
+    class_gradients,
+    class_gradients_by_half,
+    class_gradients_by_sample,
+    class_scores,
+    gelu_inputs,
+    input_jacobian,
+    noise_scores,
+    sum_gradients_by_sample,
+    synflow_pairs,
+)
 from autoprox.zoo.record import ZooProxy
 from autoprox.zoo.tools import block_linears, network_blocks, whole_weights
 from autoprox.zoo.w_pca import W_PCA
@@ -62,6 +74,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weights and gradients of {_ALL}",
         function=plain_all,
+        needs=(class_gradients,),
         latex=r"\sum_l \sum W_l \odot \nabla_{W_l} L",
         note="signed, so that it is close to 0",
     ),
@@ -71,6 +84,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weight gradients of {_ALL}",
         function=grad_norm_all,
+        needs=(class_gradients,),
         latex=r"\sum_l \left\|\nabla_{W_l} L\right\|_2",
         note="the norm of each layer's gradient, summed",
     ),
@@ -80,6 +94,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weights and gradients of {_ALL}",
         function=snip_all,
+        needs=(class_gradients,),
         latex=r"\sum_l \left\|W_l \odot \nabla_{W_l} L\right\|_1",
         note="the connection sensitivities, summed and not normalised",
     ),
@@ -89,6 +104,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weights and gradients of {_ALL}, under the SynFlow loss",
         function=synflow_all,
+        needs=(synflow_pairs,),
         probes=("synflow",),
         latex=r"\sum_l \left\||W_l| \odot \nabla_{|W_l|} R\right\|_1",
         note="all parameters are replaced by their magnitudes, norms and biases too; softmax and LayerNorm break the "
@@ -100,6 +116,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weights and gradients of {_ALL}, under the SynFlow loss",
         function=logsynflow_all,
+        needs=(synflow_pairs,),
         probes=("synflow",),
         latex=r"\sum_l \left\||W_l| \odot \log\left(\nabla_{|W_l|} R + 1\right)\right\|_1",
         note="the logarithm of what is not positive is log 1e-30",
@@ -110,6 +127,7 @@ _OVER_ALL = (
         cost="backward",
         reads=f"weight gradients of {_ALL}, for each of two mini-batches",
         function=zico_all,
+        needs=(class_gradients_by_half,),
         latex=r"\sum_l \log \sum_w \frac{\mathbb{E}_b\left|\nabla_w L_b\right|}{\sigma_b\left[\nabla_w L_b\right]}",
         note="mean and deviation over mini-batches: ports that take them over the weights of one batch compute "
         "something else; weights of deviation 0 are left out",
@@ -132,6 +150,7 @@ _GRADIENTS = (
         cost="per-sample",
         reads=f"weight gradients of every sample, of {_ALL}",
         function=gradsign,
+        needs=(class_gradients_by_sample,),
         latex=r"\sum_w \left|\sum_i \operatorname{sign} \nabla_w L_i\right|",
         note="the paper takes all parameters; biases and norms are left out here",
     ),
@@ -141,6 +160,7 @@ _GRADIENTS = (
         cost="backward",
         reads="gradient of the summed outputs for the input",
         function=jacov,
+        needs=(input_jacobian,),
         latex=r"-\sum_i \left[\log(v_i + \epsilon) + \frac{1}{v_i + \epsilon}\right]",
         note="v are the eigenvalues of the samples' correlations, ε = 1e-5; identical samples give about −1e5",
     ),
@@ -150,6 +170,7 @@ _GRADIENTS = (
         cost="backward",
         reads="gradient of the summed outputs for the input, class by class",
         function=epe_nas,
+        needs=(input_jacobian, class_scores),
         latex=r"\sum_c \left|\sum_{ij \in c} \log\left(\left|\rho_{ij}\right| + \epsilon\right)\right|",
         note="needs classes with two samples or more in the batch, which random targets of many classes do not give; "
         "for more than 100 classes, the mean of |s_c − s_c'|",
@@ -160,6 +181,7 @@ _GRADIENTS = (
         cost="per-sample",
         reads="gradients of the summed outputs of every sample, for all weights",
         function=te_nas_ntk,
+        needs=(sum_gradients_by_sample,),
         latex=r"-\frac{\lambda_{\max}(\Theta)}{\lambda_{\min}(\Theta)}, \quad"
         r" \Theta_{ij} = \left\langle \nabla_\theta f(x_i), \nabla_\theta f(x_j) \right\rangle",
         direction=-1,
@@ -171,6 +193,7 @@ _GRADIENTS = (
         cost="backward",
         reads="weights, outputs and weight gradients of the blocks' linears, clean and adversarial",
         function=croze,
+        needs=(clean_pass,),
         latex=r"\sum_l \left|\left(1 + \cos(g'_l, W_l)\right) \left|\cos(g'_l, g_l)\right|"
         r" \left(1 + \cos(f'_l, f_l)\right)\right|",
         note="a step of 1 % of its norm for each weight matrix, a step of 8/255 for the input: both are our choice",
@@ -184,6 +207,7 @@ _FEATURES = (
         cost="forward",
         reads=_GELU,
         function=patterns,
+        needs=(gelu_inputs,),
         latex=r"\left|\bigcup_l \left\{ \left[x_{l,j}(s) > 0\right]_{s=1}^S \right\}_j\right|",
         note=f"all layers are counted together; the code hooks ReLU on four axes, and a ViT has none; {_TIES}; "
         "without the factor exp(−(P − μ)²/σ) of the regularised variant, which prefers networks of size μ",
@@ -194,6 +218,7 @@ _FEATURES = (
         cost="forward",
         reads=_GELU,
         function=nwot,
+        needs=(gelu_inputs,),
         latex=r"\log \left|\det \sum_l \left(C_l C_l^\top + (1 - C_l)(1 - C_l)^\top\right)\right|",
         note="one kernel for all layers, as in the code; ports that hook nn.GELU see nothing where F.gelu is called; "
         "undefined for samples that the network cannot tell apart",
@@ -206,6 +231,7 @@ _FEATURES = (
         cost="forward",
         reads="inputs of the blocks' linears under Gaussian input",
         function=eznas,
+        needs=(squared_inputs,),
         probes=("noise",),
         latex=r"\frac{1}{N} \sum_{l=1}^N \left\|X_l\right\|_F^2",
         note="evolved on convolutions between ReLU and batch normalisation; on a ViT the inputs of qkv and fc1 come "
@@ -217,6 +243,7 @@ _FEATURES = (
         cost="forward",
         reads="class scores of two close Gaussian inputs",
         function=zen,
+        needs=(noise_scores,),
         probes=("noise",),
         latex=r"\log \mathbb{E} \left|f(x) - f(x + 0.01 \varepsilon)\right|",
         note="what is left without batch normalisation; one pair of inputs for each sample, class scores in place of "
@@ -239,6 +266,7 @@ _FEATURES = (
         cost="forward",
         reads=_GELU,
         function=entropic,
+        needs=(gelu_inputs,),
         latex=r"\mathbb{E}_{l,j} \left[-p \log p - (1 - p) \log(1 - p)\right], \quad p = P(x_{l,j} > 0)",
         note="the exact form is not known to us: ours is the entropy of each neuron being on; meant to be combined "
         "with LogSynFlow, which sees the size",
@@ -249,6 +277,7 @@ _FEATURES = (
         cost="forward",
         reads="residual stream after attention and after MLP, Gaussian input",
         function=az_expressivity,
+        needs=(after_each_part,),
         probes=("noise",),
         latex=r"\sum_l -\sum_i \tilde\lambda_i \log \tilde\lambda_i",
         note="the residual stream is found by the name norm2; no progressivity on a ViT",
@@ -259,6 +288,7 @@ _FEATURES = (
         cost="backward",
         reads="residual stream after attention and after MLP, and gradients between them, Gaussian input",
         function=az_trainability,
+        needs=(passages,),
         probes=("noise",),
         latex=r"\mathbb{E}_l \left[2 - s_l - \frac{1}{s_l}\right], \quad s ="
         r" \sigma_{\max}\left(\frac{g_{\mathrm{in}}^\top g_{\mathrm{out}}}{BN}\right)",
@@ -310,40 +340,7 @@ _FEW_STEP = (
     ),
 )
 
-_ATTENTION = (
-    ZooProxy(
-        name="head-confidence",
-        source="Serianni and Kalita, arXiv 2306.00288; the confidence of Voita et al., ACL 2019, arXiv 1905.09418",
-        cost="forward",
-        reads="attention probabilities",
-        function=head_confidence,
-        latex=r"\mathbb{E}_{l,h,i} \max_j P_{l,h,ij}",
-        note="mean over queries of the largest attention probability; at initialisation close to one over the number "
-        "of tokens, so compare networks with equally many tokens",
-    ),
-    ZooProxy(
-        name="attention-entropy",
-        source="the attention entropy of Zhai et al., ICML 2023, arXiv 2303.06296, here in untrained networks",
-        cost="forward",
-        reads="attention probabilities",
-        formula="mean(neg(sum(attn * log(attn)) / sum(attn)))",
-        note="mean entropy of a row in nats, since rows sum to 1; ours as a proxy: no published work says that higher "
-        "is better, and head-confidence says the contrary",
-    ),
-    ZooProxy(
-        name="attention-distance",
-        source="the attention distance of Dosovitskiy et al., ViT, ICLR 2021, arXiv 2010.11929, appendix D.7, here in "
-        "untrained networks",
-        cost="forward",
-        reads="attention probabilities between patches",
-        function=attention_distance,
-        latex=r"\mathbb{E}_{l,h,i} \sum_j P_{l,h,ij} \left\|x_i - x_j\right\|_2",
-        note="in patches, not in pixels; class and register tokens are left out; ours as a proxy: no published work "
-        "says that higher is better",
-    ),
-)
-
-FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP, *_ATTENTION, INFO_NAS, INTRAIN, IBFS, W_PCA)
+FUNCTIONS = (*_OVER_ALL, *_GRADIENTS, *_FEATURES, *_FEW_STEP, *ATTENTION, INFO_NAS, INTRAIN, IBFS, W_PCA)
 
 
 def tvt(teacher: nn.Module) -> ZooProxy:

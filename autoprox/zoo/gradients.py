@@ -13,27 +13,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from autoprox.primitives.batch import logits_of
-from autoprox.primitives.capture import forward
+from autoprox.primitives import LayerError
+from autoprox.primitives.batch import loss_of
+from autoprox.primitives.capture import captured_forward
+from autoprox.primitives.passes import CLASSES, Need, Pass, Subject, Wanted
+from autoprox.primitives.sharing import computed_once, met
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
-from autoprox.zoo.shared_results import computed_once
+from autoprox.zoo.needs import (
+    class_gradients,
+    class_gradients_by_half,
+    class_gradients_by_sample,
+    class_scores,
+    gradients_of,
+    input_jacobian,
+    outputs_of,
+    sum_gradients_by_sample,
+    synflow_pairs,
+    whole_batch,
+)
 from autoprox.zoo.tools import (
     ZooError,
     block_linears,
     class_loss,
-    class_loss_and_outputs,
     correlations,
     cosine,
     detached,
     enough_samples,
     gradients,
-    input_jacobian,
     network_blocks,
     network_weights,
-    output_sum,
     require_gradients,
-    weight_gradients,
     weight_name,
     whole_weights,
 )
@@ -44,31 +54,16 @@ EPSILON = 1e-5
 
 def _pairs(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Return (W, ∂L/∂W) of all weights, L the cross-entropy."""
-    with untouched(model):
-        names = network_weights(model)
-        weights = detached(model)
-        return list(
-            zip([weights[n] for n in names], weight_gradients(model, names, inputs, targets, seed), strict=True)
-        )
+    subject = Subject(model, inputs, targets, seed)
+    weights = detached(model)
+    slopes = met(subject, class_gradients(subject))
+    return list(zip([weights[name] for name in network_weights(model)], slopes, strict=True))
 
 
-def _synflow_pairs(model: nn.Module, inputs: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Return (|W|, ∂R/∂|W|) of all weights.
-
-    R is the summed output on an input of ones, with every parameter replaced by its magnitude.
-    """
-
-    def compute() -> list[tuple[Tensor, Tensor]]:
-        names = network_weights(model)
-        at = {name: p.abs() for name, p in detached(model).items()}
-        at |= {name: at[name].requires_grad_() for name in names}
-        weights = [at[name] for name in names]
-        slopes = gradients(output_sum(model, at, torch.ones_like(inputs[:1]), seed), weights)
-        require_gradients(model, slopes)
-        return list(zip([w.detach() for w in weights], slopes, strict=True))
-
-    with untouched(model):
-        return computed_once("synflow pairs", (model, inputs, seed), compute)
+def _synflow_pairs(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Return (|W|, ∂R/∂|W|) of all weights; see `needs.synflow_pairs`."""
+    subject = Subject(model, inputs, targets, seed)
+    return met(subject, synflow_pairs(subject))
 
 
 def l2_norm_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
@@ -99,7 +94,7 @@ def snip_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
 
 def synflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Return Σ |W| |∂R/∂|W|| over all weights (SynFlow, arXiv 2006.05467; as a proxy, arXiv 2101.08134)."""
-    return sum(float((w * g).double().abs().sum()) for w, g in _synflow_pairs(model, inputs, seed))
+    return sum(float((w * g).double().abs().sum()) for w, g in _synflow_pairs(model, inputs, targets, seed))
 
 
 def logsynflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
@@ -107,7 +102,7 @@ def logsynflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int,
 
     A sum ∂R/∂|W| + 1 that is not positive counts as 1e-30.
     """
-    pairs = _synflow_pairs(model, inputs, seed)
+    pairs = _synflow_pairs(model, inputs, targets, seed)
     return sum(float((w.double() * (g.double() + 1).clamp(min=1e-30).log()).abs().sum()) for w, g in pairs)
 
 
@@ -121,11 +116,8 @@ def zico_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
         ZooError: there are fewer than two samples.
     """
     enough_samples(inputs, 2)
-    half = len(inputs) // 2
-    with untouched(model):
-        names = network_weights(model)
-        first = weight_gradients(model, names, inputs[:half], targets[:half], seed)
-        second = weight_gradients(model, names, inputs[half:], targets[half:], seed)
+    subject = Subject(model, inputs, targets, seed)
+    first, second = (met(subject, half) for half in class_gradients_by_half(subject))
     score = 0.0
     for a, b in zip(first, second, strict=True):
         std = (a - b).double().abs() / 2
@@ -160,14 +152,11 @@ def gradsign(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
         ZooError: there are fewer than two samples.
     """
     enough_samples(inputs, 2)
-    with untouched(model):
-        names = network_weights(model)
-        signs = [torch.zeros_like(p) for p in map(detached(model).__getitem__, names)]
-        for i in range(len(inputs)):
-            for total, g in zip(
-                signs, weight_gradients(model, names, inputs[i : i + 1], targets[i : i + 1], seed), strict=True
-            ):
-                total += g.sign()
+    subject = Subject(model, inputs, targets, seed)
+    signs = [torch.zeros_like(p) for p in map(detached(model).__getitem__, network_weights(model))]
+    for sample in class_gradients_by_sample(subject):
+        for total, g in zip(signs, met(subject, sample), strict=True):
+            total += g.sign()
     return sum(float(total.abs().double().sum()) for total in signs)
 
 
@@ -181,8 +170,8 @@ def jacov(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
         ZooError: there are fewer than two samples, or a sample's input gradient is constant.
     """
     enough_samples(inputs, 2)
-    with untouched(model):
-        rows = input_jacobian(model, inputs, seed)
+    subject = Subject(model, inputs, targets, seed)
+    rows = met(subject, input_jacobian(subject))
     values = torch.linalg.eigvalsh(correlations(rows, "a sample's input gradient")).clamp(min=0) + EPSILON
     return -float((values.log() + 1 / values).sum())
 
@@ -197,9 +186,9 @@ def epe_nas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers
     Raises:
         ZooError: too few classes count, or a sample's input gradient is constant.
     """
-    with untouched(model):
-        rows = input_jacobian(model, inputs, seed)
-        classes = _number_of_classes(model, inputs, seed)
+    subject = Subject(model, inputs, targets, seed)
+    rows = met(subject, input_jacobian(subject))
+    classes = met(subject, class_scores(subject)).shape[-1]
     sums = []
     for number in targets.unique().tolist():
         members = rows[targets == number]
@@ -215,12 +204,6 @@ def epe_nas(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers
     return float((found[:, None] - found).abs().sum() / len(found))
 
 
-def _number_of_classes(model: nn.Module, inputs: Tensor, seed: int) -> int:
-    with torch.no_grad():
-        output = forward(model, detached(model), inputs[:1], seed)
-    return logits_of(output).shape[-1]
-
-
 def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Return −λ_max / λ_min of the neural tangent kernel Θ_ij = ⟨∇ f(x_i), ∇ f(x_j)⟩ (TE-NAS, arXiv 2102.11535, code).
 
@@ -231,32 +214,26 @@ def te_nas_ntk(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, lay
         ZooError: there are fewer than two samples, or the kernel is singular.
     """
     enough_samples(inputs, 2)
-    with untouched(model):
-        kernel = tangent_kernel(model, inputs, seed)
+    kernel = tangent_kernel(Subject(model, inputs, targets, seed))
     values = torch.linalg.eigvalsh(kernel)
     if not values[0] > values[-1] * len(values) * torch.finfo(next(model.parameters()).dtype).eps:
         raise ZooError("the neural tangent kernel is singular: samples that are alike, or gradients that are zero")
     return -float(values[-1] / values[0])
 
 
-def tangent_kernel(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
+def tangent_kernel(subject: Subject) -> Tensor:
     """Return ⟨∇ f(x_i), ∇ f(x_j)⟩ of every two samples, samples × samples in float64; see `te_nas_ntk`.
 
     Raises:
         ZooError: no gradient reaches the weights, or one is not finite.
     """
-    return computed_once("tangent kernel", (model, inputs, seed), lambda: _tangent_kernel(model, inputs, seed))
+    return computed_once(
+        "tangent kernel", (subject.model, subject.inputs, subject.seed), lambda: _tangent_kernel(subject)
+    )
 
 
-def _tangent_kernel(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
-    names = [name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "weight"]
-    at = detached(model, names)
-    rows = []
-    for i in range(len(inputs)):
-        value = output_sum(model, at, inputs[i : i + 1], seed)
-        slopes = gradients(value, [at[name] for name in names])
-        require_gradients(model, slopes)
-        rows.append(torch.cat([slope.flatten() for slope in slopes]))
+def _tangent_kernel(subject: Subject) -> Tensor:
+    rows = [met(subject, sample) for sample in sum_gradients_by_sample(subject)]
     kernel = torch.zeros(len(rows), len(rows), dtype=torch.float64)
     for i, row in enumerate(rows):
         wide = row.double()
@@ -283,11 +260,12 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
         ZooError: the model is a supernet, whose subnet uses parts of its weights.
     """
     whole_weights(model, inputs, seed)
+    subject = Subject(model, inputs, targets, seed)
+    need = clean_pass(subject, layers)
+    paths, names = list(need.wanted.layers), [name for _, _, name in need.wanted.slopes]
+    f, g = met(subject, need)
     with untouched(model):
-        paths = block_linears(network_blocks(model, inputs, layers))
-        names = [weight_name(model, path) for path in paths]
         clean = detached(model, names)
-        f, g = _outputs_and_gradients(model, paths, names, clean, inputs, targets, seed)
         adversarial = dict(clean)
         for name, grad in zip(names, g, strict=True):
             scale = WEIGHT_STEP * clean[name].norm() / grad.norm().clamp(min=1e-30)
@@ -303,9 +281,25 @@ def croze(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
     return score
 
 
+def clean_pass(subject: Subject, layers: Layers = None) -> Need:
+    """Return the outputs of the blocks' linears, and the gradients of their weights."""
+    model = subject.model
+    paths = block_linears(network_blocks(model, subject.inputs, layers))
+    known = dict(model.named_parameters())
+    names = [weight_name(known, path) for path in paths]
+    if missing := [name for name in names if name not in known]:
+        raise LayerError(f"'{missing[0]}' is computed from others, not a parameter of the model")
+
+    def read(run: Pass) -> tuple[list[Tensor], list[Tensor]]:
+        return outputs_of(run, paths), gradients_of(model, run, CLASSES, names)
+
+    slopes = tuple((CLASSES, "parameter", name) for name in names)
+    return Need(("outputs and gradients", *paths), whole_batch(subject), Wanted(tuple(paths), slopes=slopes), read)
+
+
 def _outputs_and_gradients(model, paths, names, parameters, x, y, seed) -> tuple[list[Tensor], list[Tensor]]:
     """Return the outputs of layers and the gradients of their weights, from one run."""
-    loss, made = class_loss_and_outputs(model, parameters, x, y, seed, paths)
-    slopes = gradients(loss, [parameters[name] for name in names])
+    output, seen = captured_forward(model, parameters, x, seed, paths)
+    slopes = gradients(loss_of(output, "data", y), [parameters[name] for name in names])
     require_gradients(model, slopes)
-    return [output.detach() for output in made], slopes
+    return [seen.by_sample(path, seen.outputs[path].detach(), len(x)) for path in paths], slopes

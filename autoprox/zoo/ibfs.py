@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives.untouched import untouched
+from autoprox.primitives.passes import Subject
 from autoprox.scoring import Layers
 from autoprox.zoo.gradients import tangent_kernel
+from autoprox.zoo.needs import sum_gradients_by_sample
 from autoprox.zoo.record import ZooProxy
 from autoprox.zoo.tools import enough_samples
 
@@ -29,8 +30,7 @@ def ibfs(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: L
         ZooError: there are fewer than two samples, or no gradient reaches the weights.
     """
     enough_samples(inputs, 2)
-    with untouched(model):
-        values = torch.linalg.eigvalsh(tangent_kernel(model, inputs, seed)).clamp(min=0)
+    values = torch.linalg.eigvalsh(tangent_kernel(Subject(model, inputs, targets, seed))).clamp(min=0)
     return float(torch.special.entr(values / values.sum()).sum())
 
 
@@ -40,6 +40,7 @@ IBFS = ZooProxy(
     cost="per-sample",
     reads="gradients of the summed outputs of every sample, for all weights",
     function=ibfs,
+    needs=(sum_gradients_by_sample,),
     latex=r"-\sum_k p_k \log p_k, \quad p_k = \frac{\lambda_k}{\sum_j \lambda_j}, \quad"
     r" \lambda = \operatorname{eig}\left(J J^\top\right)",
     note="from public notes on the paper, which has no code; eigenvalues of J Jᵀ are our reading; two samples give the "

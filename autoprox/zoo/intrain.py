@@ -8,20 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives.batch import probe_batch
-from autoprox.primitives.untouched import untouched
+from autoprox.primitives.passes import CLASSES, Need, Pass, Subject, Wanted
+from autoprox.primitives.sharing import met
 from autoprox.scoring import Layers
+from autoprox.zoo.needs import gradients_of, outputs_of, whole_batch
 from autoprox.zoo.record import ZooProxy
-from autoprox.zoo.tools import (
-    ZooError,
-    block_linears,
-    class_loss_and_outputs,
-    detached,
-    gradients,
-    network_blocks,
-    random_classes,
-    require_gradients,
-)
+from autoprox.zoo.tools import ZooError, block_linears, network_blocks
 
 #: Added to every eigenvalue of a covariance, and to the largest magnitude in a gradient.
 EPSILON = 1e-10
@@ -43,17 +35,24 @@ def intrain(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers
     Raises:
         ZooError: all tokens are alike in a layer, or no gradient reaches the parameters, or one is not finite.
     """
-    with untouched(model):
-        noise, _ = probe_batch("noise", inputs, None, seed)
-        classes = random_classes(model, noise, seed)
-        paths = block_linears(network_blocks(model, inputs, layers))
-        names = [name for name, parameter in model.named_parameters() if parameter.is_floating_point()]
-        at = detached(model, names)
-        loss, activations = class_loss_and_outputs(model, at, noise, classes, seed, paths)
-        slopes = gradients(loss, [at[name] for name in names])
-        require_gradients(model, slopes)
-    capacity = sum(math.log(participation_ratio(x.detach().flatten(0, -2))) for x in activations)
-    return capacity * (1 + gradient_health(slopes)) / math.log(len(paths) + 1)
+    subject = Subject(model, inputs, targets, seed)
+    capacity, health, linears = met(subject, capacity_and_health(subject, layers))
+    return capacity * (1 + health) / math.log(linears + 1)
+
+
+def capacity_and_health(subject: Subject, layers: Layers = None) -> Need:
+    """Return γ and o of `intrain`, and the number of linears: three numbers."""
+    model = subject.model
+    paths = tuple(block_linears(network_blocks(model, subject.inputs, layers)))
+    names = [name for name, parameter in model.named_parameters() if parameter.is_floating_point()]
+
+    def read(run: Pass) -> tuple[float, float, int]:
+        slopes = gradients_of(model, run, CLASSES, names)
+        ratios = [participation_ratio(x.flatten(0, -2)) for x in outputs_of(run, paths)]
+        return sum(math.log(ratio) for ratio in ratios), gradient_health(slopes), len(paths)
+
+    slopes = tuple((CLASSES, "parameter", name) for name in names)
+    return Need(("intrain", *paths), whole_batch(subject, "noise"), Wanted(paths, slopes=slopes), read)
 
 
 def participation_ratio(rows: Tensor) -> float:
@@ -84,6 +83,7 @@ INTRAIN = ZooProxy(
     cost="backward",
     reads="outputs of the blocks' linears and gradients of all parameters, Gaussian input",
     function=intrain,
+    needs=(capacity_and_health,),
     probes=("noise",),
     latex=r"\frac{\sum_l \log \operatorname{PR}(C_l) \left(1 + \sum_i \min\left(1, \frac{\sigma(g_i)}"
     r"{\max |g_i| + \epsilon}\right)\right)}{\log(L + 1)}",

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from autoprox.primitives import parse, read_statistics, requirements
 from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
+from autoprox.primitives.sharing import computed_once
 from autoprox.scoring import Layers, formula_score
 from autoprox.zoo.features import patterns
+from autoprox.zoo.needs import gelu_inputs
 from autoprox.zoo.record import ZooProxy
-from autoprox.zoo.shared_results import computed_once
 from autoprox.zoo.tools import ZooError, network_blocks
 
 DECILES = 10
@@ -103,7 +104,7 @@ def lswag_score(
     def compute() -> float:
         return formula_score(formula, model, inputs, targets, layers=layers, seed=seed)
 
-    return (compute() if layers else computed_once(formula, (model, inputs, targets, seed), compute)) * psi
+    return computed_once(formula, (model, inputs, targets, seed), compute) * psi
 
 
 def psi_score(
@@ -241,6 +242,7 @@ def _function_entry(name: str, function: Callable[..., float], chosen: DepthRang
         cost="forward" if only_psi else "backward",
         reads="inputs of the GELUs (fc1)" + ("" if only_psi else ", and weight gradients of two mini-batches"),
         function=partial(function, chosen),
+        needs=(gelu_inputs,),
         latex=psi if only_psi else rf"\left({lam}\right) \cdot {psi}",
         note=_note(name),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from autoprox.primitives import Formula, LayerError, parse
 from autoprox.primitives.batch import checked_batch
+from autoprox.primitives.passes import Need, Subject
 from autoprox.scoring import Layers, ProxyError, blocks_of, formula_probes, formula_score, halves_batch
+from autoprox.zoo.needs import Needs, listed
 from autoprox.zoo.tools import ZooError, random_classes
 
 #: cost → what a proxy of that cost computes, the cheapest first.
@@ -44,6 +46,7 @@ class ZooProxy:
     - `direction` is +1 if the published quantity is higher for better networks, −1 if it is lower. The score itself is
       always higher for better networks.
     - `training_free` is False for a proxy that takes steps of training.
+    - `needs` says what a function reads of passes that it may share with other proxies.
 
     Raises:
         ZooError: the record is not complete.
@@ -61,6 +64,7 @@ class ZooProxy:
     direction: int = 1
     training_free: bool = True
     probes: tuple[str, ...] = ("data",)
+    needs: tuple[Needs, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.formula) == (self.function is not None):
@@ -120,6 +124,14 @@ class ZooProxy:
         if not math.isfinite(value):
             raise ZooError(f"{self.name}: the score is {value}; look at the initial weights and at the inputs")
         return value
+
+    def needed(self, subject: Subject, layers: Layers = None) -> Sequence[Need]:
+        """Return what `score` will read of passes that it may share; nothing where the proxy is undefined."""
+        try:
+            given = None if layers is None else blocks_of(subject.model, subject.inputs, layers)
+            return listed(self.needs, subject, given)
+        except (ValueError, ArithmeticError, RuntimeError, TypeError, AttributeError, LookupError):
+            return ()  # `score` says why
 
     def _value(
         self, model: nn.Module, inputs: Tensor | None, targets: Tensor | None, layers: Layers, seed: int

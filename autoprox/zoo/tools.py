@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from autoprox.primitives import Block, LayerError
 from autoprox.primitives.batch import logits_of, loss_of
-from autoprox.primitives.capture import Captured, captured_forward, forward
+from autoprox.primitives.capture import captured_forward, forward
 from autoprox.primitives.errors import backward_failed
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.runs import canonical_blocks
 from autoprox.primitives.find_blocks.used import may_use_part, used_in_part
+from autoprox.primitives.sharing import computed_once
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers, ProxyError, blocks_of, lead_nowhere, why_no_gradient
-from autoprox.zoo.shared_results import computed_once
 
 
 class ZooError(ProxyError):
@@ -43,6 +43,10 @@ def network_weights(model: nn.Module) -> list[str]:
     Raises:
         LayerError: there are none.
     """
+    return computed_once("network weights", (model,), lambda: _network_weights(model))
+
+
+def _network_weights(model: nn.Module) -> list[str]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     weights = [
         getattr(module, name)
@@ -77,10 +81,8 @@ def whole_weights(model: nn.Module, inputs: Tensor, seed: int) -> None:
 def network_blocks(model: nn.Module, inputs: Tensor, layers: Layers = None) -> tuple[Block, ...]:
     """Return the model's blocks, their layers named as a forward pass knows them."""
 
-    def compute() -> tuple[Block, ...]:
-        return canonical_blocks(model, blocks_of(model, inputs, layers))
-
-    return compute() if layers else computed_once("blocks", (model, inputs), compute)
+    listed = "blocks" if layers is None else "given blocks"  # of which there is one list wherever results are shared
+    return computed_once(listed, (model, inputs), lambda: canonical_blocks(model, blocks_of(model, inputs, layers)))
 
 
 def block_linears(blocks: Sequence[Block]) -> list[str]:
@@ -112,10 +114,9 @@ def block_paths(blocks: Sequence[Block]) -> list[str]:
     return paths
 
 
-def weight_name(model: nn.Module, layer: str) -> str:
-    """Return the name of a layer's weight among the parameters, whichever of the layer's runs is meant."""
+def weight_name(known: Collection[str], layer: str) -> str:
+    """Return the name of a layer's weight among the parameters `known`, whichever of the layer's runs is meant."""
     path = layer.partition("#")[0]
-    known = dict(model.named_parameters())
     return path if path in known else f"{path}.weight"
 
 
@@ -136,14 +137,6 @@ def detached(model: nn.Module, differentiable: Collection[str] = ()) -> dict[str
 def class_loss(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int) -> Tensor:
     """Return the cross-entropy of the model with these parameters, mean over the samples."""
     return loss_of(forward(model, parameters, x, seed), "data", y)
-
-
-def class_loss_and_outputs(
-    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor, seed: int, layers: Sequence[str]
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the cross-entropy with these parameters, and what linears gave, samples first and features last."""
-    output, seen = captured_forward(model, parameters, x, seed, layers)
-    return loss_of(output, "data", y), _layer_outputs(seen, layers, len(x))
 
 
 def random_classes(model: nn.Module, inputs: Tensor, seed: int) -> Tensor:
@@ -171,36 +164,29 @@ def gradients(value: Tensor, of: Sequence[Tensor], *, create_graph: bool = False
     except RuntimeError as error:
         raise backward_failed(error) from error
     slopes = [torch.zeros_like(t) if grad is None else grad for t, grad in zip(of, found, strict=True)]
-    _require_finite(slopes, "gradients")
+    require_finite(slopes, "gradients")
     return slopes
 
 
-def _require_finite(tensors: Sequence[Tensor], what: str) -> None:
+def require_finite(tensors: Sequence[Tensor], what: str) -> None:
+    """Check that tensors are finite.
+
+    Raises:
+        ZooError: one is not; the message calls them `what`.
+    """
     # A finite sum has finite terms, and it is the faster test; an infinite sum can come from overflow.
     if not all(bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all()) for t in tensors):
         raise ZooError(f"{what} are NaN or infinite; look at the initial weights and at the inputs")
 
 
 def weight_gradients(
-    model: nn.Module,
-    names: Sequence[str],
-    x: Tensor,
-    y: Tensor,
-    seed: int,
-    at: Mapping[str, Tensor] | None = None,
+    model: nn.Module, names: Sequence[str], x: Tensor, y: Tensor, seed: int, at: Mapping[str, Tensor]
 ) -> list[Tensor]:
-    """Return ∂L/∂W of the named weights, L the cross-entropy; `at` gives other parameters than the model's own.
+    """Return ∂L/∂W of the named weights, L the cross-entropy with the parameters `at`.
 
     Raises:
         ZooError: a gradient is not finite.
     """
-    if at is None:
-        everything = tuple(names)
-        return computed_once(
-            ("weight gradients", everything),
-            (model, x, y, seed),
-            lambda: weight_gradients(model, everything, x, y, seed, detached(model)),
-        )
     at = {**at, **{name: at[name].detach().requires_grad_() for name in names}}
     slopes = gradients(class_loss(model, at, x, y, seed), [at[name] for name in names])
     require_gradients(model, slopes)
@@ -220,16 +206,6 @@ def require_gradients(model: nn.Module, slopes: Sequence[Tensor]) -> None:
             f"no score: gradients are exactly 0 in {zero} of {len(inside)} layers, which nothing of the loss reaches: "
             f"{why_no_gradient(model)}"
         )
-
-
-def input_jacobian(model: nn.Module, x: Tensor, seed: int) -> Tensor:
-    """Return ∂(Σ outputs)/∂x with a row for each sample: samples × entries of an input, float64."""
-
-    def compute() -> Tensor:
-        leaf = x.detach().clone().requires_grad_()
-        return gradients(output_sum(model, detached(model), leaf, seed), [leaf])[0].flatten(1).double()
-
-    return computed_once("input jacobian", (model, x, seed), compute)
 
 
 def correlations(rows: Tensor, what: str) -> Tensor:
@@ -266,20 +242,11 @@ def outputs(model: nn.Module, layers: Sequence[str], x: Tensor, seed: int) -> li
     Raises:
         ZooError: an output is not finite.
     """
-    found = computed_once(("outputs", tuple(layers)), (model, x, seed), lambda: _outputs(model, layers, x, seed))
-    _require_finite(found, "activations")
-    return found
-
-
-def _outputs(model: nn.Module, layers: Sequence[str], x: Tensor, seed: int) -> list[Tensor]:
     with torch.no_grad():
         _, seen = captured_forward(model, detached(model), x, seed, layers)
-    return _layer_outputs(seen, layers, len(x))
-
-
-def _layer_outputs(seen: Captured, layers: Sequence[str], samples: int) -> list[Tensor]:
-    """Return the outputs of linears in a forward pass, samples first and features last."""
-    return [seen.by_sample(layer, seen.outputs[layer], samples) for layer in layers]
+    found = [seen.by_sample(layer, seen.outputs[layer], len(x)) for layer in layers]
+    require_finite(found, "activations")
+    return found
 
 
 @contextmanager
@@ -302,21 +269,4 @@ def module_outputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[s
     with ExitStack() as hooks:
         for path in paths:
             hooks.enter_context(model.get_submodule(path).register_forward_hook(keeper(path)))
-        yield seen
-
-
-@contextmanager
-def captured_inputs(model: nn.Module, paths: Sequence[str]) -> Iterator[Mapping[str, Tensor]]:
-    """Open a context whose mapping, after a forward pass inside, holds each module's first argument by its path."""
-    seen: dict[str, Tensor] = {}
-
-    def keeper(path: str):
-        def keep(module, args):
-            seen[path] = args[0]
-
-        return keep
-
-    with ExitStack() as hooks:
-        for path in paths:
-            hooks.enter_context(model.get_submodule(path).register_forward_pre_hook(keeper(path)))
         yield seen

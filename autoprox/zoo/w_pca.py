@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from autoprox.primitives.untouched import untouched
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import met
 from autoprox.scoring import Layers
+from autoprox.zoo.needs import gelu_inputs
 from autoprox.zoo.record import ZooProxy
-from autoprox.zoo.tools import ZooError, network_blocks, outputs, slot_linears
+from autoprox.zoo.tools import ZooError
 
 #: The share of the variance that the components that count have together.
 THRESHOLD = 0.99
@@ -27,8 +29,8 @@ def w_pca(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: 
         ZooError: all tokens are alike in a block.
         LayerError: not every block has one fc1.
     """
-    with untouched(model):
-        seen = outputs(model, slot_linears(network_blocks(model, inputs, layers), "fc1"), inputs, seed)
+    subject = Subject(model, inputs, targets, seed)
+    seen = met(subject, gelu_inputs(subject, layers))
     params = sum(parameter.numel() for parameter in model.parameters())
     return float(params * sum(principal_components(x.flatten(0, -2)) for x in seen))
 
@@ -53,6 +55,7 @@ W_PCA = ZooProxy(
     cost="forward",
     reads="outputs of fc1, and the number of parameters",
     function=w_pca,
+    needs=(gelu_inputs,),
     latex=r"P \sum_l \min\left\{k : \sum_{i \le k} \lambda_{l,i} > 0.99 \sum_i \lambda_{l,i}\right\}",
     note="made for text; the code divides each count by the smaller width of fc1 and averages over the blocks; counts "
     "are at most the number of tokens in the batch, so that small batches tie",

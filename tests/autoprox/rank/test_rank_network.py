@@ -16,7 +16,6 @@ from autoprox.rank import scores as rank
 from autoprox.rank.network import NetworkSetup, formula_scores, function_score, score_network
 from autoprox.rank.plan import make_plan, network_setups
 from autoprox.zoo import ZOO
-from autoprox.zoo.shared_results import SharedResults
 
 BENCHMARK = synthetic.benchmark(8)
 
@@ -113,7 +112,7 @@ def test_functions_that_fail_say_why_in_one_line() -> None:
     problems = set()
     for arch in BENCHMARK.architectures:
         model = get_space("pit-vb101").build(arch, synthetic.SPEC, 0)
-        score = function_score(SMALL["fails"], model, inputs, targets, 0, SharedResults())
+        score = function_score(SMALL["fails"], model, inputs, targets, 0)
         assert (score.value is None) == bool(score.problem)
         problems.add(score.problem)
     assert any(problem.endswith("blocks are too many") for problem in problems)

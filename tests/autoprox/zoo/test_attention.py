@@ -9,8 +9,11 @@ import torch
 from tiny_vit import TinyVit, batch
 from torch import Tensor, nn
 
+from autoprox.primitives.passes import Subject
+from autoprox.primitives.sharing import met
 from autoprox.zoo import ZOO
-from autoprox.zoo.attention import attention_maps, distances, grid_side, patches
+from autoprox.zoo.attention import distances, grid_side, patches
+from autoprox.zoo.needs import attention_maps
 from autoprox.zoo.record import ZooProxy
 from autoprox.zoo.tools import ZooError
 
@@ -87,5 +90,6 @@ def test_a_model_without_attention_is_told() -> None:
 
 
 def test_maps_are_those_of_the_blocks() -> None:
-    maps = attention_maps(TinyVit(), batch()[0], 0)
+    subject = Subject(TinyVit(), *batch(), 0)
+    maps = met(subject, attention_maps(subject))
     assert [[tuple(a.shape) for a in block] for block in maps] == [[(4, 2, 4, 4)]] * 2

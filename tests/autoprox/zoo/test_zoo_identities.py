@@ -36,7 +36,7 @@ def test_a_scaled_loss_scales_the_score(name: str, power: int, monkeypatch: pyte
     model, (inputs, targets) = TinyVit().double(), batch()
     before = score(name, model, inputs.double(), targets)
     loss = batches.loss_of
-    for module in ("autoprox.primitives.probe", "autoprox.zoo.tools"):
+    for module in ("autoprox.primitives.passes", "autoprox.zoo.tools"):
         monkeypatch.setattr(f"{module}.loss_of", lambda *args: 3 * loss(*args))
     assert score(name, model, inputs.double(), targets) == pytest.approx(3**power * before, rel=1e-6)
 
@@ -48,7 +48,7 @@ def test_synflow_is_conserved_from_layer_to_layer() -> None:
     layers += [nn.Linear(16, 7, bias=False), nn.ReLU(), nn.Linear(7, 5, bias=False)]
     model = nn.Sequential(*layers)
     images = torch.randn(2, 3, 4, 4)
-    pairs = zoo_gradients._synflow_pairs(model, images, 0)
+    pairs = zoo_gradients._synflow_pairs(model, images, torch.tensor([0, 1]), 0)
     assert len(pairs) == 3
     flows = [float((weight * slope).sum()) for weight, slope in pairs]
     for parameter in model.parameters():
@@ -191,7 +191,8 @@ def test_croze_perturbs_upwards(monkeypatch: pytest.MonkeyPatch) -> None:
         losses.append(float(loss(*args).detach()))
         return loss(*args)
 
-    monkeypatch.setattr("autoprox.zoo.tools.loss_of", kept)
+    for module in ("primitives.passes", "zoo.tools", "zoo.gradients"):
+        monkeypatch.setattr(f"autoprox.{module}.loss_of", kept)
     score("croze", TinyVit(), *batch())
     clean, weights_moved, both_moved = losses
     assert clean < weights_moved < both_moved
