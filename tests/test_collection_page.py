@@ -31,6 +31,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return made
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_page(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
     run = tmp_path / "run"

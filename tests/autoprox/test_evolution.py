@@ -76,7 +76,8 @@ def assert_same(out: Path, result: EvolutionResult, whole: tuple[Path, Evolution
     assert result.finished
 
 
-@pytest.mark.parametrize("kept", [pytest.param(0, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [0, 4])
 def test_room_on_the_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     """How many large networks' statistics the disk has room for is no part of the result."""
     monkeypatch.setattr(scorer, "SMALL", 0)
@@ -299,7 +300,7 @@ def test_no_generation_but_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "choices",
     [{"grammar": "auto-prox", "joint": "min"}, {"strategy": "auto-prox", "joint": "mean-spread", "retries": 0},
-     {"costly": True, "batch": 3}],
+     pytest.param({"costly": True, "batch": 3}, marks=pytest.mark.slow)],
     ids=lambda choices: ", ".join(map(str, choices.values())),
 )  # fmt: skip
 def test_the_settings_are_kept_to(

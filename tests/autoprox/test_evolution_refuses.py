@@ -94,6 +94,7 @@ def test_settings_that_cannot_be_read_are_refused(tmp_path: Path, change: dict[s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "PATIENCE", 0)
     out = begin(tmp_path / "run", generations=0)

@@ -105,6 +105,7 @@ def test_tasks_with_the_same_images_share_networks_and_the_images_stand_once(pet
     assert Benchmark.from_bytes(found.to_bytes()).to_bytes() == found.to_bytes()
 
 
+@pytest.mark.slow
 def test_other_images_have_other_scores_and_are_not_mixed_up(pets: Path, tmp_path: Path) -> None:
     def setup() -> tuple[bytes, bytes]:
         (found,) = network_setups(make_plan(load_benchmark("small"), tasks=["rare"], proxies=["snip"]))

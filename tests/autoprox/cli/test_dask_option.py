@@ -35,7 +35,7 @@ class Inline(Executor):
         self.ended = True
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ["search", "train", pytest.param("rank", marks=pytest.mark.slow)])
 def test_the_work_goes_to_the_cluster(command: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))

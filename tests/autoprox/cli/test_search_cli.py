@@ -13,6 +13,7 @@ import pytest
 import torch
 from places import ROOT
 from printed import everything
+from public_files import reference
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime import files
@@ -391,9 +392,7 @@ def test_what_cannot_be_searched_on_a_benchmark(tmp_path: Path, options: str, to
 
 
 def test_a_table_is_searched_if_the_formula_can_be_computed(capsys) -> None:
-    file = ROOT.parent / "shared/data/hytas/indian.csv"
-    if not file.exists():
-        pytest.skip("reference data ../shared/data/hytas is not here")
+    file = reference("hytas", "indian.csv")
     run("search", "--bench", file, "--proxy", "flops", "--budget", 50)
     assert "The best 10 of 50" in capsys.readouterr().out
     run("search", "--bench", file, "--proxy", "l2-norm", code=2)

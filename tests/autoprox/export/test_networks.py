@@ -42,7 +42,8 @@ images = torch.load(folder / "images.pt", weights_only=True)
 for file in sorted(folder.glob("*.py")):
     network = importlib.import_module(file.stem).build(5)
     assert network.training
-    made = {"weights": network.state_dict(), "logits": network(images)}
+    weights = {name: value.clone() for name, value in network.state_dict().items()}  # a batch norm's follow the images
+    made = {"weights": weights, "logits": network(images)}
     torch.save(made, file.with_suffix(".pt"))
 """
 

@@ -85,7 +85,10 @@ def test_docstrings_cite_their_sources(proxy: ZooProxy) -> None:
     assert any(word in function.__doc__ for word in ("arXiv", "CVPR", "IJCAI", "NeurIPS", "Eq. 1", "features.patterns"))
 
 
-@pytest.mark.parametrize("space", ["autoformer-vb101", "pit-vb101", "autoformer-tiny"])
+@pytest.mark.parametrize(
+    "space",
+    ["pit-vb101", *(pytest.param(name, marks=pytest.mark.slow) for name in ("autoformer-vb101", "autoformer-tiny"))],
+)
 @every_entry
 def test_scores_are_finite_on_our_spaces(proxy: ZooProxy, space: str) -> None:
     model, images = network(space)

@@ -143,6 +143,7 @@ if __name__ == "__main__":
 
 
 @on_linux
+@pytest.mark.slow
 def test_workers_have_the_modules_of_this_process_whatever_the_folder(tmp_path: Path) -> None:
     other = tmp_path / "autoprox" / "bench_cache"  # as in the folder above a clone
     other.mkdir(parents=True)

@@ -45,7 +45,11 @@ def images(spec: InputSpec = DIGITS, batch: int = 6) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=("digits", "fashion", "pines", "photos"))
+@pytest.mark.parametrize(
+    "spec",
+    [*(pytest.param(spec, marks=pytest.mark.slow) for spec in SPECS[:3]), SPECS[3]],
+    ids=("digits", "fashion", "pines", "photos"),
+)
 def test_all_have_one_size_and_it_is_that_of_the_built_network(spec: InputSpec) -> None:
     params, flops = SPACE.min_params(spec), SPACE.min_flops(spec)
     for arch in everything():

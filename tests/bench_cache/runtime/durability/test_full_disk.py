@@ -55,8 +55,9 @@ def full(monkeypatch: pytest.MonkeyPatch, name: str, sound: int = 0) -> Iterator
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here, which tells the file being written")
 @pytest.mark.parametrize(
     ("name", "sound"),
-    [("act-data.safetensors", 1), ("structure.json", 2), (JOURNAL, 1), (JOURNAL, 4), (PROXY_FILE, 0),
-     (PROXY_FILE, GENERATIONS + 1), ("generations.csv", 2), ("report.json", 0), ("report.csv", 0)],
+    [("act-data.safetensors", 1), (JOURNAL, 1), (PROXY_FILE, 0), ("report.json", 0),
+     *(pytest.param(*rarer, marks=pytest.mark.slow) for rarer in [("structure.json", 2), (JOURNAL, 4),
+       (PROXY_FILE, GENERATIONS + 1), ("generations.csv", 2), ("report.csv", 0)])],
 )  # fmt: skip
 def test_a_full_disk_is_told_and_the_run_goes_on(
     tmp_path: Path, whole: Whole, name: str, sound: int,
@@ -101,6 +102,7 @@ def test_a_disk_that_is_full_at_the_start_leaves_no_run(
     assert_same(out, whole.out)
 
 
+@pytest.mark.slow
 def test_a_file_that_may_not_grow(forker: Forker, tmp_path: Path, whole: Whole) -> None:
     """The system itself refuses to write, half-way through a line of the journal, and at the first statistics."""
     size = (whole.out / JOURNAL).stat().st_size
