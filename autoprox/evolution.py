@@ -68,14 +68,16 @@ JOURNAL, SCORES = "journal.jsonl", "scores.csv"
 class EvolutionWatcher:
     """The functions that a run calls while it works.
 
-    `building` gets how many networks' statistics are built, and of how many; `generation` the journal's record of each
-    generation. `reporting` is called when the finalists are judged, and `notice` gets a line that the user should read.
+    `building` gets how many networks' statistics are built, and of how many; `judging` how many generations are in the
+    journal before more are judged; `generation` the record of each. `reporting` is called when the finalists are
+    judged, and `notice` gets a line that the user should read.
     """
 
     building: Callable[[int, int], None] = lambda done, of: None
     generation: Callable[[Mapping[str, Any]], None] = lambda record: None
     reporting: Callable[[], None] = lambda: None
     notice: Callable[[str], None] = lambda text: None
+    judging: Callable[[int], None] = lambda done: None
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ def _carry_on(
         for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
             scorer.prepare(wanted, np.concatenate(both), watch.building, homes)
             _tell_of_room(scorer, both[0], watch)
+        watch.judging(len(records))
         population = evolve(breeder, settings, journal, written)
     except KeyboardInterrupt:
         if not records:

@@ -78,7 +78,9 @@ class EvolutionScreen:
 
     def watch(self) -> EvolutionWatcher:
         """Return the callbacks for `run_evolution`."""
-        return EvolutionWatcher(self.building, self.generation, self.reporting, lambda text: say(self.console, text))
+        return EvolutionWatcher(
+            self.building, self.generation, self.reporting, lambda text: say(self.console, text), self.judging
+        )
 
     def building(self, done: int, of: int) -> None:
         """Show how many networks have their statistics."""
@@ -94,6 +96,11 @@ class EvolutionScreen:
         if self.bar is not None:
             self.bar.__exit__()
             self.bar = None
+
+    def judging(self, done: int) -> None:
+        """Say that formulas are judged from here on: the first ones take seconds, as statistics are read."""
+        if done <= self.generations:
+            say(self.console, f"going on after generation {done - 1}" if done else "judging the first formulas", "dim")
 
     def generation(self, record: Mapping[str, Any]) -> None:
         """Show a generation, whose record is the journal's."""
