@@ -12,6 +12,7 @@ from deap import gp
 from autoprox.evolve.breeder import Breeder, Individual
 from autoprox.evolve.grammar import Grammar
 from autoprox.evolve.pieces import FORMS, Term, spread
+from autoprox.primitives.operations import MAX
 
 #: How many terms are tried before the best sum is taken.
 TERMS = 24
@@ -50,6 +51,7 @@ def weighted_sums(parent: Individual, breeder: Breeder, rng: random.Random) -> l
         if 0 < (scale := spread(term.scores)) < np.inf
         for weight in WEIGHTS
     ]
+    candidates = [(term, weight) for term, weight in candidates if 0 < abs(weight) <= MAX]
     if not candidates:
         return []
     sums = np.array([first + weight * term.scores for term, weight in candidates])
@@ -82,8 +84,11 @@ def renumbered(individual: Individual, breeder: Breeder) -> Iterator[Individual]
     for place, node in enumerate(individual):
         if node.arity == 0 and node.ret.__name__ == "Constant":
             for factor in FACTORS:
+                number = float(f"{float(node.name) * factor:.2g}")
+                if abs(number) > MAX:
+                    continue
                 tree = gp.PrimitiveTree(individual)
-                tree[place] = breeder.grammar.number(float(f"{float(node.name) * factor:.2g}"))
+                tree[place] = breeder.grammar.number(number)
                 found = breeder.individual(tree)
                 if found is not None:
                     yield found

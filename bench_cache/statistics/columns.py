@@ -14,7 +14,7 @@ from autoprox.bench_cache.statistics.protocol import BuildProgress, Held
 from autoprox.bench_cache.statistics.vectors import Vectors
 from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.operations import MAX
-from autoprox.primitives.statistics import COLUMN, STATISTICS
+from autoprox.primitives.statistics import COLUMN
 
 
 def known(benchmark: Benchmark, spec: InputSpec | None = None) -> Mapping[str, np.ndarray]:
@@ -30,23 +30,24 @@ def known(benchmark: Benchmark, spec: InputSpec | None = None) -> Mapping[str, n
 def common_statistics(benchmarks: Sequence[Benchmark]) -> tuple[Formula, ...]:
     """Return the statistics that every benchmark knows of each of its architectures: structure, then columns, in order.
 
-    Of the structure, only what evolution draws is there. A statistic that lacks a value anywhere is left out, so that
-    no formula chooses the architectures it is judged on. So is a column that repeats the structure.
+    A statistic that lacks a value anywhere is left out, so that no formula chooses the architectures it is judged on.
+    So is a column that repeats the structure. Where no column is left, formulas are of sizes alone.
 
     Raises:
-        BenchmarkError: no column is left.
+        BenchmarkError: nothing is left.
     """
     tables = [known(benchmark) for benchmark in benchmarks]
     complete = [
         name for name in tables[0] if all(name in table and not np.isnan(table[name]).any() for table in tables)
     ]
-    facts = [name for name in STRUCTURE if name in complete and STATISTICS[name].drawn]
-    columns = [name for name in complete if name not in STRUCTURE]
-    if not columns:
+    if not complete:
         names = ", ".join(benchmark.name for benchmark in benchmarks)
         raise BenchmarkError(
-            f"no column has a value for every architecture of {names}: there is nothing that --grammar tabular combines"
+            f"neither a size nor a column has a value for every architecture of {names}: there is nothing that "
+            "--grammar tabular combines"
         )
+    facts = [name for name in STRUCTURE if name in complete]
+    columns = [name for name in complete if name not in STRUCTURE]
     new = [c for c in columns if not any(all(np.array_equal(table[c], table[f]) for table in tables) for f in facts)]
     return tuple([statistic(name) for name in facts] + [_column(name) for name in new])
 

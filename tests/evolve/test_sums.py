@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deap import gp
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
@@ -68,6 +69,21 @@ def test_a_sum_is_rated_as_it_is_judged() -> None:
     judged = [each.outcome.joint for each in sums if isinstance(each.outcome, Judgement)]
     assert len(judged) > 4
     assert np.mean([rating == pytest.approx(value) for rating, value in zip(rated, judged, strict=False)]) > 0.7
+
+
+def test_numbers_out_of_range_are_not_tried() -> None:
+    """Sizes spread over many powers of ten: a weight that the language cannot write is passed over, not an error."""
+    breeding = breeder()
+    texts = ["9e+29 * column[large]", "1e-25 * column[small]"]
+    trees = [breeding.grammar.tree(parse(text)) for text in texts]
+    large, small = (breeding.individual(gp.PrimitiveTree(tree)) for tree in trees)
+    assert large is not None
+    assert small is not None
+    breeding.evaluate([large, small])
+    assert all(weighted_sums(large, breeding, random.Random(seed)) is not None for seed in range(6))
+    assert {each.formula.text for each in renumbered(large, breeding)} == {
+        f"column[large] * {number}" for number in ("4.5e+29", "7.2e+29", "-9e+29")
+    }
 
 
 def test_a_piece_that_ranks_nothing_alone_is_found_by_what_is_left_unexplained() -> None:

@@ -79,7 +79,8 @@ def _default(name: str) -> str:
     type=click.Choice([*GRAMMARS, TABULAR]),
     default=_DEFAULTS.grammar,
     show_default=True,
-    help="typed: the language (see --costly); auto-prox: the genotype of the paper; tabular: over columns of a table.",
+    help="typed: the language (see --costly); auto-prox: the genotype of the paper; tabular: over sizes and columns "
+    "of a table, without a network.",
 )
 @click.option(
     "--strategy",

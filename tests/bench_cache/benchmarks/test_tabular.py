@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from public_files import reference
 from tiny_vit import TinyVit, batch
 
-from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
+from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError, check_name
 from autoprox.bench_cache.statistics import vectors
@@ -214,8 +214,28 @@ def test_common_statistics_are_complete_and_not_the_structure_again() -> None:
     first, second = table("first", gaps=np.ones(COUNT), only=np.ones(COUNT)), table("second", gaps=gaps)
     found = [formula.text for formula in common_statistics([first, second])]
     assert found == ["params", "width", "column[good]", "column[scale]", "column[no.use-1_x]"]
-    with pytest.raises(BenchmarkError, match=r"no column has a value for every architecture of table, small: "):
-        common_statistics([TABLE, synthetic.benchmark(24)])
+
+
+def test_sizes_alone_are_combined_where_no_column_is_common() -> None:
+    small = synthetic.benchmark(24)
+    assert [formula.text for formula in common_statistics([small])] == list(STRUCTURE)
+    assert [formula.text for formula in common_statistics([TABLE, small])] == ["params", "width"]
+    other = nameless("other")
+    with pytest.raises(BenchmarkError, match=r"neither a size nor a column has a value for .* of small, other: "):
+        common_statistics([small, other])
+
+
+def nameless(name: str) -> Benchmark:
+    """A tabular benchmark of which nothing is known but the accuracies."""
+    bare = tuple(TabularArchitecture((("name", f"net-{number}"),)) for number in range(COUNT))
+    return Benchmark(name, None, None, "", bare, TABLE.tasks, {})
+
+
+def test_a_formula_of_sizes_is_evolved_where_networks_could_be_built() -> None:
+    start_evolution([synthetic.benchmark(24)], ["size_kd"], Path("sizes"), **CHOICES)
+    result = run_evolution(Path("sizes"))
+    assert result.finished
+    assert {str(terminal) for terminal in result.proxy.formula.terminals()} <= set(STRUCTURE)
 
 
 # --- evolution ---
@@ -264,8 +284,8 @@ def test_the_same_seed_gives_the_same_run(workers: int) -> None:
 
 def test_a_table_without_params_has_no_lead(capsys: pytest.CaptureFixture[str]) -> None:
     columns = {name: values for name, values in TABLE.columns.items() if name != "m_size"}
-    bare = tuple(TabularArchitecture((("name", f"net-{number}"),)) for number in range(COUNT))
-    Benchmark("bare", None, None, "", bare, TABLE.tasks, columns).save(Path("bare.json"))
+    bare = nameless("bare")
+    Benchmark("bare", None, None, "", bare.architectures, TABLE.tasks, columns).save(Path("bare.json"))
     assert evolve("--bench", "bare.json") == 0
     out = capsys.readouterr().out
     assert "Nothing is known of the architectures' structure, so there is nothing to compare with." in out
@@ -285,7 +305,7 @@ def evolve(*arguments: str) -> int:
     ("arguments", "message"),
     [
         (("--bench", "table.json", "--grammar", "typed"), "cannot be built and probed; use --grammar tabular"),
-        (("--bench", "small.json"), "no column has a value for every architecture of small"),
+        (("--bench", "bare.json"), "neither a size nor a column has a value for every architecture of bare"),
         (("--bench", "table.json", "--costly"), "--grammar tabular runs no networks; leave out --costly and --batch"),
         (("--bench", "table.json", "--batch", "4"), "--grammar tabular runs no networks"),
     ],
@@ -294,7 +314,7 @@ def test_what_cannot_be_evolved_is_one_line(
     capsys: pytest.CaptureFixture[str], arguments: Sequence[str], message: str
 ) -> None:
     TABLE.save(Path("table.json"))
-    synthetic.benchmark(24).save(Path("small.json"))
+    nameless("bare").save(Path("bare.json"))
     assert evolve(*arguments) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ")
