@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from autoprox.bench_cache.statistics import shards, worker
+from autoprox.bench_cache.statistics import in_memory, worker
 from autoprox.cli.root import main
 from autoprox.evolution import JOURNAL
 from autoprox.proxy import PROXY_FILE
@@ -88,7 +88,7 @@ def one_line(error: str) -> str:
 def fresh_process() -> None:
     """Forget what a process remembers of statistics."""
     worker.statistics_cache.cache_clear()
-    shards._shard.cache_clear()
+    in_memory.HELD.clear()
 
 
 class Mounted:

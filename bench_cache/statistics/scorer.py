@@ -10,13 +10,13 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
+from autoprox.bench_cache.runtime.memory import memory_limit
 from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.networks import NetworkScorer, buildable
 from autoprox.bench_cache.statistics.small import SmallScorer
 
-#: Networks of so many parameters or fewer are scored together from memory (see shards.py), if their statistics, which
-#: take about 40 bytes a parameter, fit in so many bytes.
-SMALL, RESIDENT = 200_000, 2**30
+#: Networks of so many parameters or fewer are scored together, stacked in shards (see shards.py).
+SMALL = 200_000
 
 
 def network_scorer(
@@ -35,8 +35,9 @@ def network_scorer(
     small networks always do. Other arguments are those of `NetworkScorer`.
 
     Raises:
-        BenchmarkError: the benchmark is tabular.
+        BenchmarkError: the benchmark is tabular, or the memory limit is no size.
     """
+    memory_limit()  # refused here, and not by a worker
     _, spec = buildable(benchmark)
     network = network or benchmark.networks()[0]
     if are_small(benchmark.structure(network.spec or spec)["params"]):
@@ -45,5 +46,5 @@ def network_scorer(
 
 
 def are_small(params: np.ndarray) -> bool:
-    """Return whether networks of these sizes are scored together from memory."""
-    return bool(params.max() <= SMALL and 40 * params.sum() <= RESIDENT)
+    """Return whether networks of these sizes are scored together, stacked in shards."""
+    return bool(params.max() <= SMALL)

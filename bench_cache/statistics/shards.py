@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.runtime.local_pool import one_thread
 from autoprox.bench_cache.runtime.placement import Homed
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
@@ -81,13 +80,25 @@ class Shard:
         parts = dict.fromkeys(part for kind in sorted(kinds) for part in reductions(formulas, kind))
         wanted = [part for part in parts if part not in self.numbers]
         for slot, group in by_slot(wanted).items():
-            self._reduce(slot, group)
+            for of_one_size in self._by_size(slot, group):
+                self._reduce(slot, of_one_size)
         result = np.empty((len(formulas), len(self.subjects)))
         for kind, at in self.depths.items():
             result[:, at] = self._finish(formulas, kind, at)
             _forget(self.values[kind])
         _forget(self.numbers)
         return result
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the matrices and, to within a few of each network, of the numbers that it holds."""
+        matrices = (
+            matrix.nbytes for stacks in self.stacks.values() for of in stacks for matrix in of.matrices.values()
+        )
+        layers = sum(len(self.values[kind]) * len(at) * kind[0] for kind, at in self.depths.items())
+        if self.numbers:
+            layers += len(self.numbers) * len(self.subjects) * self._deepest
+        return sum(matrices) + 8 * layers
 
     def _finish(self, formulas: Sequence[Formula], kind: tuple[int, bool], at: np.ndarray) -> np.ndarray:
         """Return scores, formulas × networks, of the networks at these places, which have one depth and kind."""
@@ -135,6 +146,23 @@ class Shard:
                     members = zip(stack.networks, stack.blocks, strict=True)
                     stack.matrices[pair] = torch.stack([readings[n].matrices[(*pair, slot)][b] for n, b in members])
             self.samples[pair] = readings[0].samples[pair]
+
+    def _by_size(self, slot: str, group: list[Formula]) -> Iterable[list[Formula]]:
+        """Group reductions by the size of the matrices that they read.
+
+        So how many matrices are worked on at once, on which the last bits of some functions depend, follows from the
+        formula alone, and not from those beside it.
+        """
+        sizes: dict[frozenset[tuple[str, str]], tuple[int, ...]] = {}
+        found: dict[tuple[int, ...], list[Formula]] = {}
+        for formula in group:
+            pairs = frozenset((t.statistic.name, t.probe) for t in formula.terminals())
+            if pairs not in sizes:
+                sizes[pairs] = tuple(
+                    max(stack.matrices[pair][0].numel() for pair in pairs) for stack in self.stacks[slot]
+                )
+            found.setdefault(sizes[pairs], []).append(formula)
+        return found.values()
 
     def _reduce(self, slot: str, group: list[Formula]) -> None:
         """Compute the numbers of single-slot reductions, networks × blocks."""
@@ -248,22 +276,7 @@ def packed(formulas: Sequence[Formula]) -> bytes:
     return pickle.dumps(tuple(formulas))
 
 
-def score_shard(task: ShardTask) -> np.ndarray:
-    """Return scores, formulas × networks of the shard.
-
-    Runs on one thread, so that workers do not contend for cores.
-    """
-    with one_thread():
-        formulas = _unpacked(task.formulas) if isinstance(task.formulas, bytes) else task.formulas
-        return _shard(task.members).scores(formulas)
-
-
 @lru_cache(maxsize=1)
-def _unpacked(formulas: bytes) -> tuple[Formula, ...]:
+def unpacked(formulas: bytes) -> tuple[Formula, ...]:
+    """Return the formulas as they were before `packed`; those that came last are remembered."""
     return pickle.loads(formulas)
-
-
-@lru_cache(maxsize=256)
-def _shard(members: Members) -> Shard:
-    """Return the shard of these networks: one for each process and root."""
-    return Shard(Path(members.root), pickle.loads(members.packed), members.stride)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from autoprox.bench_cache.runtime.submit import results
+from autoprox.bench_cache.statistics.in_memory import score_shard
 from autoprox.bench_cache.statistics.protocol import Held, Scorer, rounded
-from autoprox.bench_cache.statistics.shards import Members, ShardTask, packed, score_shard, shard_name, shards
+from autoprox.bench_cache.statistics.shards import Members, ShardTask, packed, shard_name, shards
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.primitives.formula import Formula
 

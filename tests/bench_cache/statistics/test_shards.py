@@ -1,5 +1,6 @@
 """Shards: stacked evaluation equals the network-by-network path, on every operation, whatever the number of workers."""
 
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -8,9 +9,12 @@ import synthetic
 from torch import Tensor
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics import scorer as scoring
+from autoprox.bench_cache.statistics.in_memory import HELD
 from autoprox.bench_cache.statistics.large import LargeScorer
+from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, shards
 from autoprox.bench_cache.statistics.small import SmallScorer
 from autoprox.evolve import grammar
@@ -149,6 +153,43 @@ def test_only_small_networks_are_scored_from_memory(mini: Benchmark, monkeypatch
     assert scoring.are_small(params)
     monkeypatch.setattr(scoring, "SMALL", params.max() - 1)
     assert not scoring.are_small(params)
-    monkeypatch.setattr(scoring, "SMALL", params.max())
-    monkeypatch.setattr(scoring, "RESIDENT", 40 * params.sum() - 1)
-    assert not scoring.are_small(params)
+
+
+def test_the_memory_limit_changes_nothing(
+    pair: tuple[SmallScorer, LargeScorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards that are read again, beside other formulas, give the same bits."""
+    texts = ("sum(l1(weight * weight_grad[noise]))", "mean(std(pow(act[noise], 3)))", "sum(fro(tanh(weight)))")
+    fast, chosen, everything = pair[0], [parse(text) for text in texts], np.arange(40)
+    HELD.clear()
+    whole = fast.scores(chosen, everything)
+    assert len(HELD) == 2
+    one = int(1.2 * max(shard.nbytes for shard in HELD))
+    for limit, held in ((0, 0), (one, 1)):
+        monkeypatch.setenv("AUTOPROX_MEMORY", str(limit))
+        HELD.clear()
+        np.testing.assert_array_equal(fast.scores(chosen[:2], everything), whole[:2])
+        np.testing.assert_array_equal(fast.scores(chosen[1:], everything), whole[1:])
+        assert len(HELD) == held
+
+
+def test_shards_of_an_earlier_benchmark_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (SmallScorer(synthetic.mini(count), tmp_path) for count in (6, 7))
+    formula = [parse("sum(fro(weight))")]
+    HELD.clear()
+    first.scores(formula, np.arange(6))
+    size, kept = sum(shard.nbytes for shard in HELD), list(HELD)
+    monkeypatch.setenv("AUTOPROX_MEMORY", str(size))
+    second.scores(formula, np.arange(7))
+    assert list(HELD) == kept
+    second.scores(formula, np.arange(7))
+    assert list(HELD) != kept
+
+
+@pytest.mark.parametrize("limit", ["much", "-1", "1e9", "4 PB"])
+def test_a_memory_limit_that_is_no_size_is_refused(
+    mini: Benchmark, tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPROX_MEMORY", limit)
+    with pytest.raises(BenchmarkError, match=f"AUTOPROX_MEMORY is '{limit}'; it must be a size, such as 500MB or 4GB"):
+        network_scorer(mini, tmp_path)
