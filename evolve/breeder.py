@@ -59,7 +59,8 @@ class Breeder:
                 return found
 
     def mutant(self, parent: Individual, rng: random.Random) -> Individual:
-        """Return the parent with one random change: a new subtree, another node, one more or fewer, another role.
+        """Return the parent with one random change: a new subtree, another node, one more or fewer, other layers
+        or another number.
 
         Where ten tries give nothing new, it is a random individual (one mutant in ten of the typed grammar).
         """

@@ -158,6 +158,11 @@ class Grammar:
         return gp.PrimitiveTree(nodes)
 
 
+def is_constant(node: gp.Primitive | gp.Terminal) -> bool:
+    """Return whether a node of a tree is a number."""
+    return node.arity == 0 and node.ret.__name__ == _CONSTANT_TYPE
+
+
 def height(tree: Sequence[gp.Primitive | gp.Terminal]) -> int:
     """Return how many levels a tree has above its lowest (DEAP's `PrimitiveTree.height`)."""
     heights: list[int] = []
@@ -186,7 +191,7 @@ def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPER
         build.terminal(formula.text, str(NET), formula)
     _add_constants(build)
     _add_operations(build, [NET], operations)
-    return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink"))
+    return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink", "number", "number"))
 
 
 def grammar(

@@ -10,7 +10,7 @@ import numpy as np
 from deap import gp
 
 from autoprox.evolve.breeder import Breeder, Individual
-from autoprox.evolve.grammar import Grammar
+from autoprox.evolve.grammar import Grammar, is_constant
 from autoprox.evolve.pieces import FORMS, Term, spread
 from autoprox.primitives.operations import MAX
 
@@ -82,7 +82,7 @@ def _sum(first: Sequence[Any], weight: float, second: Sequence[Any], grammar: Gr
 def renumbered(individual: Individual, breeder: Breeder) -> Iterator[Individual]:
     """Yield the formula with one of its numbers changed, for each number and each of `FACTORS`."""
     for place, node in enumerate(individual):
-        if node.arity == 0 and node.ret.__name__ == "Constant":
+        if is_constant(node):
             for factor in FACTORS:
                 number = float(f"{float(node.name) * factor:.2g}")
                 if abs(number) > MAX:

@@ -8,6 +8,7 @@ change a tree that they are given.
 from __future__ import annotations
 
 import functools
+import math
 import random
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -15,11 +16,15 @@ from typing import Any, Protocol, TypeVar
 
 from deap import base, gp
 
-from autoprox.evolve.grammar import Grammar
+from autoprox.evolve.grammar import Grammar, is_constant
 from autoprox.primitives.kinds import ROLES
+from autoprox.primitives.operations import MAX
 
 #: Chance that a branch of a random tree ends before the tree's full height.
 EARLY_END = 0.2
+
+#: Chance that a constant which is changed turns its sign.
+TURNED = 0.1
 
 #: The lowest and highest new subtree of a mutation.
 SUBTREE_HEIGHTS = (0, 3)
@@ -134,6 +139,22 @@ def other_role(tree: Sequence[Any], grammar: Grammar, rng: random.Random) -> gp.
     return child
 
 
+def number(tree: Sequence[Any], grammar: Grammar, rng: random.Random) -> gp.PrimitiveTree:
+    """Return a copy of the tree with one of its constants c as c · exp(z) or, one time in ten, −c · exp(z); z ~ N(0, 1).
+
+    A constant that would leave the language's range stays. A tree without constants gets a new node, as by `insert`.
+    """
+    child = gp.PrimitiveTree(tree)
+    places = [place for place, node in enumerate(child) if is_constant(node)]
+    if not places:
+        return insert(tree, grammar, rng)
+    place, sign = rng.choice(places), -1.0 if rng.random() < TURNED else 1.0
+    value = float(f"{sign * float(child[place].name) * math.exp(rng.gauss(0, 1)):.2g}")
+    if 0 < abs(value) <= MAX:
+        child[place] = grammar.number(value)
+    return child
+
+
 @functools.lru_cache(maxsize=2**16)
 def _roles(name: str) -> frozenset[str]:
     """Return the roles that a node's name has."""
@@ -156,6 +177,7 @@ MUTATIONS: dict[str, Mutation] = {
     "insert": insert,
     "shrink": shrink,
     "other_role": other_role,
+    "number": number,
 }
 
 

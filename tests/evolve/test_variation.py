@@ -4,12 +4,24 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from deap import gp, tools
 
-from autoprox.evolve import Breeder, Grammar, grammar
-from autoprox.evolve.variation import SUBTREE_HEIGHTS, generator, grow, insert, replace, shrink, subtree, tournament
-from autoprox.primitives import statistic
+from autoprox.evolve import Breeder, Grammar, grammar, tabular
+from autoprox.evolve.grammar import is_constant
+from autoprox.evolve.variation import (
+    SUBTREE_HEIGHTS,
+    generator,
+    grow,
+    insert,
+    number,
+    replace,
+    shrink,
+    subtree,
+    tournament,
+)
+from autoprox.primitives import parse, statistic
 
 MADE = {name: grammar(name) for name in ("typed", "auto-prox")}
 
@@ -67,6 +79,28 @@ def test_a_tournament_is_deaps_under_the_same_seed() -> None:
         expected = tools.selTournament(individuals, 30, 3)
         assert [id(one) for one in found] == [id(one) for one in expected]
         assert own.getstate() == random.getstate()
+
+
+def test_a_number_is_scaled_and_nothing_else_changes() -> None:
+    made, rng, factors = tabular([statistic("params"), statistic("depth")]), generator("numbers"), []
+    tree = gp.PrimitiveTree(made.tree(parse("params + depth * 13")) or [])
+    place = [is_constant(node) for node in tree].index(True)
+    for _ in range(400):
+        found = number(tree, made, rng)
+        assert [node for n, node in enumerate(found) if n != place] == [n for k, n in enumerate(tree) if k != place]
+        assert len(found[place].name.lstrip("-0.").replace(".", "").split("e")[0].rstrip("0")) <= 2  # two digits
+        factors.append(float(found[place].name) / 13)
+    assert tree[place].name == "13"  # ours changes a copy
+    assert 0.05 < np.mean(np.array(factors) < 0) < 0.15  # one in ten turns its sign
+    assert np.median(np.abs(factors)) == pytest.approx(1, abs=0.15)
+    assert np.std(np.log(np.abs(factors))) == pytest.approx(1, abs=0.15)
+
+
+def test_a_number_stays_in_range_and_a_tree_without_one_gets_a_node() -> None:
+    made, rng = tabular([statistic("params")]), generator("range")
+    large = gp.PrimitiveTree(made.tree(parse("params * 9e+29")) or [])
+    assert all(abs(float(number(large, made, rng)[-1].name)) <= 1e30 for _ in range(50))
+    assert len(number(made.read(["params"]), made, rng)) > 1
 
 
 def test_a_tree_of_one_node_has_nothing_to_replace_or_shrink() -> None:
