@@ -140,7 +140,7 @@ def other_role(tree: Sequence[Any], grammar: Grammar, rng: random.Random) -> gp.
 
 
 def number(tree: Sequence[Any], grammar: Grammar, rng: random.Random) -> gp.PrimitiveTree:
-    """Return a copy of the tree with one of its constants c as c · exp(z) or, one time in ten, −c · exp(z); z ~ N(0, 1).
+    """Return a copy of the tree with a constant c of it as c · exp(z) or, one time in ten, −c · exp(z); z ~ N(0, 1).
 
     A constant that would leave the language's range stays. A tree without constants gets a new node, as by `insert`.
     """

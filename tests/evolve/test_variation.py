@@ -69,8 +69,8 @@ def test_a_mutation_is_deaps_under_the_same_seed(name: str, made: Grammar) -> No
 def test_a_tournament_is_deaps_under_the_same_seed() -> None:
     breeder, rng = Breeder(MADE["typed"], None), generator(0)  # type: ignore[arg-type]
     individuals = [breeder.founder(rng) for _ in range(30)]
-    for number, individual in enumerate(individuals):
-        if number % 5:
+    for place, individual in enumerate(individuals):
+        if place % 5:
             individual.fitness.values = (rng.choice((0.1, 0.2, 0.3)), 5.0)  # ties, and some without a fitness
     for seed in range(50):
         own = random.Random(seed)
