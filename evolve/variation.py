@@ -125,10 +125,11 @@ def other_role(tree: Sequence[Any], grammar: Grammar, rng: random.Random) -> gp.
     child = gp.PrimitiveTree(tree)
     spans = []
     for index, node in enumerate(child):
-        span = child.searchSubtree(index)
-        roles = set().union(*(_roles(part.name) for part in child[span]))
-        if node.ret.__name__.startswith("Layer") and len(roles) == 1:
-            spans.append((span, roles.pop()))
+        if node.ret.__name__.startswith("Layer"):
+            span = child.searchSubtree(index)
+            roles = set().union(*[_roles(part.name) for part in child[span]])
+            if len(roles) == 1:
+                spans.append((span, roles.pop()))
     if not spans:
         return child
     span, role = rng.choice(spans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,18 +55,11 @@ class Formula:
     def __hash__(self) -> int:
         return hash(self.text)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = {
-            name: value for name, value in self.__dict__.items() if not name.startswith("_")
-        }  # found again when needed
-        if isinstance(self.head, Operation) and OPERATIONS.has(self.head):
-            state["head"] = self.head.name  # so that it is the same object on the other side
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(state["head"], str):
-            self.__dict__["head"] = OPERATIONS[state["head"]]
+    def __reduce__(self) -> tuple[Any, ...]:
+        head = self.head
+        if isinstance(head, Operation) and OPERATIONS.has(head):
+            head = head.name  # so that it is the same object on the other side
+        return _received, (head, self.args, self.kind, self.text, self.size, self.depth, self.built_in)
 
     def __str__(self) -> str:
         return self.text
@@ -165,6 +159,19 @@ class Formula:
                 else:
                     graph.add_edge(*edge, position=[position])
         return graph
+
+
+def _received(head: Operation | Terminal | float | str, *fields: Any) -> Formula:
+    """Return the formula that was sent; what it remembered, with names that begin with _, is found again when needed.
+
+    Nothing is checked again, and nothing goes through `__init__`: evolution sends tens of thousands.
+    """
+    found = object.__new__(Formula)
+    found.__dict__.update(zip(_FIELDS, (OPERATIONS[head] if isinstance(head, str) else head, *fields), strict=True))
+    return found
+
+
+_FIELDS = tuple(each.name for each in dataclasses.fields(Formula))
 
 
 def _latex_bond(node: Formula) -> str:

@@ -21,6 +21,9 @@ from autoprox.bench_cache.statistics.worker import NetworkTask, build, is_built
 from autoprox.primitives.evaluate import is_readable, reductions
 from autoprox.primitives.formula import Formula
 
+#: Of how many sets of architectures a scorer remembers how they are held: splits, mostly.
+REMEMBERED = 8
+
 
 class NetworkScorer(ABC):
     """Formulas' scores on the networks of one benchmark, from statistics under `root`.
@@ -56,6 +59,7 @@ class NetworkScorer(ABC):
         self.subjects = [Subject(self.space, arch, spec, batch, seed, given) for arch in benchmark.architectures]
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)
+        self._held: dict[bytes, Held] = {}
         self.homes: dict[str, str] = {}  # of subjects, by their keys: see `prepare`
 
     @property
@@ -72,9 +76,14 @@ class NetworkScorer(ABC):
         """Return scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
 
     def held(self, indices: np.ndarray) -> Held:
-        """Return the networks of these architectures as they are held in memory."""
-        subjects = tuple(self.subjects[i] for i in indices)
-        return Held(self.root, self.executor, self.stride, subjects, self.depths[indices])
+        """Return the networks of these architectures as they are held in memory: one object for the same ones."""
+        key = np.asarray(indices, dtype=np.int64).tobytes()
+        if key not in self._held:
+            if len(self._held) == REMEMBERED:
+                self._held.pop(next(iter(self._held)))
+            subjects = tuple(self.subjects[i] for i in indices)
+            self._held[key] = Held(self.root, self.executor, self.stride, subjects, self.depths[indices])
+        return self._held[key]
 
     def prepare(
         self,

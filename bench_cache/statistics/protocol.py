@@ -19,7 +19,7 @@ from autoprox.primitives.formula import Formula
 BuildProgress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Held:
     """Networks that workers hold in memory, stacked in shards: every `stride`-th row and column of their matrices.
 

@@ -172,10 +172,11 @@ class Shard:
         for stack in self.stacks[slot]:
             leaves = [stack.matrices[pair] for pair in pairs]
             step = max(1, CHUNK // max(leaf[0].numel() for leaf in leaves))
+            of_stack = torch.empty((len(group), len(stack.networks)), dtype=torch.float64)
             for start in range(0, len(stack.networks), step):
                 part = slice(start, start + step)
-                values = torch.stack(graph.values([leaf[part] for leaf in leaves]))
-                found[:, stack.networks[part], stack.blocks[part]] = values.double().numpy()
+                torch.stack(graph.values([leaf[part] for leaf in leaves]), out=of_stack[:, part])
+            found[:, stack.networks, stack.blocks] = of_stack.numpy()
         self.numbers.update(zip(group, found, strict=True))
 
     def _numbers(self, part: Formula) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -67,21 +68,22 @@ def stacked_scores(
 
 def _shard_by_shard(held: Sequence[Held], formulas: Sequence[Formula]) -> np.ndarray:
     """Return scores, formulas × all networks."""
-    first, (subjects, groups) = held[0], _grouped(held)
-    depths = np.concatenate([each.depths for each in held])
+    first, (members, groups, loads) = held[0], _placed(tuple(held))
     sent = packed(formulas) if first.executor else tuple(formulas)
-    tasks = [
-        ShardTask(
-            Members.of(first.root, [subjects[i] for i in group], first.stride),
-            sent,
-            load=int(depths[group].sum()),
-        )
-        for group in groups
-    ]
-    found = np.empty((len(formulas), len(subjects)))
+    tasks = [ShardTask(of, sent, load) for of, load in zip(members, loads, strict=True)]
+    found = np.empty((len(formulas), sum(map(len, groups))))
     for number, scores in results(first.executor, score_shard, tasks):
         found[:, groups[number]] = scores
     return found
+
+
+@lru_cache(maxsize=16)
+def _placed(held: tuple[Held, ...]) -> tuple[list[Members], list[np.ndarray], list[int]]:
+    """Return the shards, which of all the networks each has, and how many layers; found once, not by every call."""
+    first, (subjects, groups) = held[0], _grouped(held)
+    depths = np.concatenate([each.depths for each in held])
+    members = [Members.of(first.root, [subjects[i] for i in group], first.stride) for group in groups]
+    return members, groups, [int(depths[group].sum()) for group in groups]
 
 
 def _grouped(held: Sequence[Held]) -> tuple[list[Subject], list[np.ndarray]]:

@@ -39,9 +39,12 @@ def deviation(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 def without_loss(plain: Callable[[Tensor], Tensor], x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """plain(x), of x / max |x| where squares overflow or lose digits; plain(c x) must be c plain(x) for c > 0."""
     value, digits = plain(x), torch.finfo(x.dtype)
-    unsure = ~(value >= math.sqrt(digits.tiny / digits.eps)) | value.isinf()
-    if bool(unsure.any()):
-        scale = x.abs().amax(axes, keepdim=True).clamp_(min=digits.tiny)
-        if bool((scale[unsure] > digits.tiny).any()):  # else all are zeros
-            value = torch.where(unsure, plain(x / scale) * scale, value)
+    safe = math.sqrt(digits.tiny / digits.eps)
+    lowest, highest = value.aminmax() if value.numel() else (value.new_tensor(safe),) * 2
+    if safe <= float(lowest) and float(highest) < math.inf:  # mostly, and one pass tells; never of what is no number
+        return value
+    unsure = ~(value >= safe) | value.isinf()
+    scale = x.abs().amax(axes, keepdim=True).clamp_(min=digits.tiny)
+    if bool((scale[unsure] > digits.tiny).any()):  # else all are zeros
+        value = torch.where(unsure, plain(x / scale) * scale, value)
     return value
