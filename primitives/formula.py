@@ -57,9 +57,9 @@ class Formula:
 
     def __reduce__(self) -> tuple[Any, ...]:
         head = self.head
-        if isinstance(head, Operation) and OPERATIONS.has(head):
-            head = head.name  # so that it is the same object on the other side
-        return _received, (head, self.args, self.kind, self.text, self.size, self.depth, self.built_in)
+        # An operation of the language goes by its name, so that it is the same object on the other side.
+        sent = head.name if isinstance(head, Operation) and OPERATIONS.has(head) else head
+        return _received, (sent, self.args, self.kind, self.text, self.size, self.depth, self.built_in)
 
     def __str__(self) -> str:
         return self.text
