@@ -28,7 +28,7 @@ from autoprox.primitives.passes import Subject
 from autoprox.primitives.sharing import sharing_results
 from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.rank.caption import made_inputs
-from autoprox.rank.network import Score, function_score
+from autoprox.rank.network import Score, announce, function_score
 from autoprox.readout import Readout
 from autoprox.scoring import STARTS_AT_0, AnyProxy, Layers
 
@@ -335,5 +335,6 @@ def _all_scores(
     seed: int,
     layers: Layers,
 ) -> list[Score]:
-    with sharing_results(Subject(network, inputs, targets, seed)):
+    with sharing_results(Subject(network, inputs, targets, seed)) as shared:
+        announce(shared, proxies, layers)
         return [function_score(proxy, network, inputs, targets, seed, layers) for proxy in proxies]

@@ -23,7 +23,7 @@ from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.kinds import read_slots
 from autoprox.primitives.passes import Subject
-from autoprox.primitives.sharing import charged_clock, known_already, sharing_results
+from autoprox.primitives.sharing import SharedResults, charged_clock, known_already, sharing_results
 from autoprox.primitives.statistics import Terminal
 from autoprox.scoring import (
     AnyProxy,
@@ -127,14 +127,19 @@ def model_scores(
     formulas = {proxy.name: proxy.as_formula for proxy in proxies if proxy.as_formula is not None}
     subject = Subject(model, inputs, targets, seed)
     with sharing_results(subject) as shared:
-        for proxy in proxies:
-            if isinstance(proxy, ZooProxy):
-                shared.expect(proxy.needed(subject, layers))
+        announce(shared, proxies, layers)
         scores = formula_scores(formulas, model, inputs, targets, seed, layers)
         for proxy in proxies:
             if proxy.as_formula is None:
                 scores[proxy.name] = function_score(proxy, model, inputs, targets, seed, layers)
     return scores
+
+
+def announce(shared: SharedResults, proxies: Sequence[AnyProxy], layers: Layers = None) -> None:
+    """Tell ahead what the functions among the proxies will read, so that a pass that several read runs once."""
+    for proxy in proxies:
+        if isinstance(proxy, ZooProxy):
+            shared.expect(proxy.needed(shared.subject, layers))
 
 
 def function_score(

@@ -10,6 +10,7 @@ import torch
 from tiny_vit import TinyVit, batch
 from torch import Tensor, nn
 
+from autoprox.api.scoring_models import score
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.primitives import LayerError, sharing
@@ -88,6 +89,14 @@ def test_formulas_share_the_passes_of_functions(passes: Counter[Where]) -> None:
     model_scores([named_proxy(name) for name in names], model, inputs, targets, 0, layers)
     assert max(passes.values()) == 1
     assert len(passes) == 4
+
+
+def test_autoprox_score_shares_passes_too(passes: Counter[Where]) -> None:
+    proxies = [named_proxy(name) for name in ("snip-all", "nwot", "swap", "head-confidence")]
+    together = score(proxies, TinyVit(), image_size=8, progress=False).models[0].scores
+    assert list(passes.values()) == [1]
+    alone = [score(proxy, TinyVit(), image_size=8, progress=False).models[0].scores[0] for proxy in proxies]
+    assert [each.value for each in together] == [each.value for each in alone]
 
 
 def test_what_one_proxy_cannot_read_is_no_other_s_problem() -> None:
