@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoprox.api.validating import Validation, validate
+from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.collection import Figures, ShippedProxy, TaskFigures
 from autoprox.collection.record import FILE, MOST_NODES, read_collection, write_collection
 from autoprox.display.collection import where_from
@@ -38,7 +39,10 @@ _KEPT = ("benchmarks", "tasks", "held_out", "seed", "generations", "population",
 
 @dataclass(frozen=True)
 class Bench:
-    """A benchmark on which every shipped formula is validated; `source` is a name, or a file below DATA."""
+    """A benchmark on which every shipped formula is validated; `source` is a name, or a file below DATA.
+
+    Of a benchmark of `sizes`, only formulas of these are: another package would have to build its networks.
+    """
 
     title: str
     source: str
@@ -47,6 +51,7 @@ class Bench:
     sample: int | None = None
     seeds: int = 3
     batches: int = 2
+    sizes: bool = False
 
     def command(self, name: str) -> str:
         """Return the command that validates a formula alike."""
@@ -66,6 +71,7 @@ BENCHES = (
     Bench("ViT-Bench-101 PiT, kd", "vit-bench-101/gt_pit.pth", "*_kd"),
     Bench("OoD-ViT-NAS tiny", "ood-vit-nas/tiny.json", "imagenet", "test"),
     Bench("OoD-ViT-NAS small", "ood-vit-nas/small.json", "imagenet", "test"),
+    Bench("timm-in1k", "timm-in1k", sizes=True),
 )
 
 
@@ -99,6 +105,8 @@ def validated(data: Path, runs: Path, names: Sequence[str]) -> None:
             if source is not None and not source.exists():
                 print(f"left out: {bench.title}: {source} is not there")
                 continue
+            if bench.sizes and not _of_its_sizes(shipped, bench):
+                continue
             print(name, bench.title, flush=True)
             out = runs / name / bench.title.replace(" ", "-").replace(",", "")
             result = validate(
@@ -114,6 +122,12 @@ def validated(data: Path, runs: Path, names: Sequence[str]) -> None:
             )
             found.append(figures(bench, shipped, result))
         _write(replace(shipped, figures=tuple(found)))
+
+
+def _of_its_sizes(shipped: ShippedProxy, bench: Bench) -> bool:
+    """Return whether a formula reads nothing but sizes that the benchmark's table has."""
+    sizes = load_benchmark(bench.source).structure()
+    return all(str(terminal) in sizes for terminal in parse(shipped.formula).terminals())
 
 
 def figures(bench: Bench, shipped: ShippedProxy, result: Validation) -> Figures:
