@@ -26,6 +26,7 @@ from autoprox.primitives.find_blocks.choose import Layers, blocks_of
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.used import uses_parts
 from autoprox.primitives.kinds import CONV_ROLE, read_slots
+from autoprox.primitives.operations.total import MAX
 
 #: A function of an untrained network that returns a number, higher for better networks.
 ScoreFunction = Callable[[torch.nn.Module], float]
@@ -180,8 +181,8 @@ def formula_score(
 
     Raises:
         LayerError: the model or the batch lacks what the formula reads.
-        ProxyError: this is no model; a statistic that the formula reads, or the value, is not finite; or a gradient is
-            0 in half of the layers.
+        ProxyError: this is no model; a statistic that the formula reads, or the value, is not finite, or where values
+            stop; or a gradient is 0 in half of the layers.
     """
     if not isinstance(model, torch.nn.Module):
         raise ProxyError(f"a proxy scores a torch.nn.Module, not a {type(model).__name__}")
@@ -202,7 +203,33 @@ def formula_score(
     value = evaluate(formula, reading)
     if not math.isfinite(value):
         raise ProxyError(f"the score is {value}: an operation of '{formula.text:.80}' is not total")
+    require_below_limit(formula, value)
     return value
+
+
+def is_at_limit(value: float) -> bool:
+    """Return whether a score is where the values of formulas stop, up to the rounding of scores."""
+    return abs(value) >= MAX * (1 - 1e-9)
+
+
+#: Where the values of formulas stop, as text.
+LIMIT = f"{MAX:.0e}".replace("+", "")
+#: Why there is no score of a network that is there.
+AT_LIMIT = f"the value is {LIMIT}, where formulas stop"
+
+
+def require_below_limit(formula: Formula, value: float) -> None:
+    """Check that a formula's value is not where values stop, because such scores tie whatever they are of.
+
+    Raises:
+        ProxyError: it is.
+    """
+    if is_at_limit(value):
+        reads_synflow = any(terminal.probe == "synflow" for terminal in formula.terminals())
+        raise ProxyError(f"no score: {AT_LIMIT}{_WITHOUT_LIMIT if reads_synflow else ''}")
+
+
+_WITHOUT_LIMIT = "; the functions synflow-all and logsynflow-all go on to 1e308"
 
 
 def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe: str) -> None:
@@ -289,20 +316,33 @@ def require(model: torch.nn.Module, reading: Reading, blocks: Sequence[Block], r
                 raise LayerError(
                     f"the formula reads '{name}' of '{slot}'; not every block has one; name them with layers=[...]"
                 )
-            for number, matrix in enumerate(matrices or ()):  # a finite sum has finite entries, and is quickly made
-                wrong = 0 if torch.isfinite(matrix.sum()) else matrix.numel() - int(torch.isfinite(matrix).sum())
-                if wrong:
-                    block = blocks[reading.places[slot][number] if reading.places else number]
-                    path = ", ".join(block.linears.get(slot, block.softmaxes))
-                    cause = (
-                        "SynFlow's products over all layers exceed what float32 can hold"
-                        if probe == "synflow" and STATISTICS[name].gradient
-                        else "look at the model's initial weights and at the inputs"
-                    )
-                    raise ProxyError(
-                        f"no score: {wrong} of {matrix.numel()} entries of '{name}' of {path} are NaN or infinite; "
-                        f"{cause}"
-                    )
+            for number, matrix in enumerate(matrices or ()):
+                block = blocks[reading.places[slot][number] if reading.places else number]
+                _require_numbers(matrix, f"'{name}' of {', '.join(block.linears.get(slot, block.softmaxes))}", probe)
+
+
+def _require_numbers(matrix: Tensor, what: str, probe: str) -> None:
+    """Check that a formula can compute with the entries of a matrix.
+
+    Raises:
+        ProxyError: some are NaN or infinite, or SynFlow's are where formulas stop.
+    """
+    synflow = probe == "synflow"
+    if synflow and bool((matrix.abs() >= MAX).any()):
+        above = int((matrix.abs() >= MAX).sum())
+        raise ProxyError(
+            f"no score: {above} of {matrix.numel()} entries of {what} are above {LIMIT}, where formulas stop"
+            f"{_WITHOUT_LIMIT}"
+        )
+    # a finite sum has finite entries, and is quickly made
+    wrong = 0 if torch.isfinite(matrix.sum()) else matrix.numel() - int(torch.isfinite(matrix).sum())
+    if wrong:
+        cause = (
+            "SynFlow's products over all layers exceed what its numbers can hold"
+            if synflow
+            else "look at the model's initial weights and at the inputs"
+        )
+        raise ProxyError(f"no score: {wrong} of {matrix.numel()} entries of {what} are NaN or infinite; {cause}")
 
 
 def gaussian_batch(spec: InputSpec, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

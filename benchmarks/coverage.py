@@ -36,7 +36,8 @@ from autoprox import fill_zeros
 from autoprox.primitives import LayerError, evaluate, parse, read_statistics, requirements
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.find_blocks.describe import find_layers
-from autoprox.scoring import ProxyError, formula_reads, formula_score, require
+from autoprox.proxy import any_proxy
+from autoprox.scoring import ProxyError, formula_reads, formula_score, require, require_below_limit
 
 #: Column → formula. The last needs softmax attention.
 FORMULAS = {
@@ -130,7 +131,18 @@ def _measure(key: str, gigabytes: float, sender: Any) -> None:
     filled = scores(fill_zeros(model), inputs)[0] if stopped else {}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     row = {"model": name, **found(model, inputs), "scores": shown, "why": why, "peak": round(peak, 2)}
-    sender.send(row | {"filled": {column: filled[column] for column in stopped}})
+    row |= {"filled": {column: filled[column] for column in stopped}}
+    if shown["synflow"] is None and row["filled"].get("synflow") is None:
+        row["function"] = {"synflow": of_function("synflow-all", fill_zeros(model) if stopped else model, inputs)}
+    sender.send(row)
+
+
+def of_function(name: str, model: torch.nn.Module, inputs: torch.Tensor) -> float | None:
+    """Return the score by a function of the zoo, None where there is none."""
+    try:
+        return any_proxy(name).score(model, inputs, torch.tensor([0, 1]))
+    except ProxyError:
+        return None
 
 
 def scores(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[dict[str, float | None], dict[str, str]]:
@@ -156,7 +168,9 @@ def scores(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[dict[str, floa
                 shown[column] = formula_score(formula, model, inputs, targets)
             else:
                 require(model, reading, blocks, formula_reads(formula))
-                shown[column] = evaluate(formula, reading)
+                value = evaluate(formula, reading)
+                require_below_limit(formula, value)
+                shown[column] = value
         except (LayerError, ProxyError) as error:
             why[column] = str(error)
         except Exception as error:
@@ -222,9 +236,10 @@ def _shown(row: Row) -> list[str]:
 
 
 def _value(row: Row, column: str) -> str:
-    """Return a score; one in brackets is of the model with zeros filled."""
-    plain, filled = row["scores"][column], row.get("filled", {}).get(column)
-    return f"{plain:.3g}" if plain is not None else f"({filled:.3g})" if filled is not None else "–"
+    """Return a score: in brackets, of the model with zeros filled; in square brackets, by the function of the zoo."""
+    found = [(row["scores"][column], "{:.3g}")]
+    found += [(row.get("filled", {}).get(column), "({:.3g})"), (row.get("function", {}).get(column), "[{:.3g}]")]
+    return next((form.format(value) for value, form in found if value is not None), "–")
 
 
 def _counted(library: str, rows: Sequence[Row]) -> list[str]:
@@ -234,9 +249,12 @@ def _counted(library: str, rows: Sequence[Row]) -> list[str]:
 
     def share(column: str, among: Sequence[Row], total: int) -> str:
         count = sum(row["scores"][column] is not None for row in among)
-        more = count + sum(row.get("filled", {}).get(column) is not None for row in among)
-        filled = f"; {more} ({more / total:.0%}) with zeros filled" if more > count else ""
-        return f"{count} ({count / total:.0%}){filled}" if total else "0"
+        text = f"{count} ({count / total:.0%})" if total else "0"
+        for key, means in (("filled", "with zeros filled"), ("function", f"with {column}-all")):
+            more = sum(row.get(key, {}).get(column) is not None for row in among)
+            count += more
+            text += f"; {count} ({count / total:.0%}) {means}" if more else ""
+        return text
 
     plain = [share(column, done, len(rows)) for column in list(FORMULAS)[:-1]]
     return [library, str(len(rows)), *plain, str(len(softmax)), share("attn", softmax, len(softmax))]

@@ -104,6 +104,7 @@ class Capture(Watch):
     kept require gradients. With `compare`, that for which torch may take another kernel where there is a gradient is
     also run without one: convolutions, attention with a mask, and products with what lies in memory in another order.
     Of layers that are not among `outputs`, if these are given, only the weight is kept, and nothing is copied.
+    With `wide`, buffers are float64, as parameters are whose stand-ins are.
     """
 
     def __init__(
@@ -117,9 +118,10 @@ class Capture(Watch):
         states: Collection[str] = (),
         compare: bool = False,
         outputs: Collection[str] | None = None,
+        wide: bool = False,
     ) -> None:
         super().__init__(model)
-        self.states, self.compare, self.outputs = states, compare, outputs
+        self.states, self.compare, self.outputs, self.wide = states, compare, outputs, wide
         self.layers, self.softmaxes, self.samples, self.gradient = (
             frozenset(layers),
             frozenset(softmaxes),
@@ -130,7 +132,7 @@ class Capture(Watch):
         self._softmax_runs: Counter[str] = Counter()  # of modules that are named as a softmax
         self._softmax_paths = {name.partition("#")[0] for name in self.softmaxes}
         self._multihead = {p for p, m in self.named_modules.items() if isinstance(m, torch.nn.MultiheadAttention)}
-        self._stand_ins = _StandIns(self.parameters, stand_in)
+        self._stand_ins = _StandIns(self.parameters, stand_in, wide)
 
     def _swapped(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
         swapped = self._stand_ins.swapped
@@ -138,6 +140,10 @@ class Capture(Watch):
 
     def other(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         args, kwargs = self._swapped(args, kwargs)
+        if self.wide:  # where a model asks for float32, it gets float64
+            function = torch.Tensor.double if function is torch.Tensor.float else function
+            args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
+            kwargs = {name: torch.float64 if arg is torch.float32 else arg for name, arg in kwargs.items()}
         return function(*args, **kwargs)
 
     def product(self, call: Call) -> Any:
@@ -247,8 +253,8 @@ _WITHOUT_TENSORS = frozenset({int, float, bool, str, slice, type(None), type(...
 class _StandIns:
     """Tensors that take the place of a model's parameters and buffers wherever a function would read these."""
 
-    def __init__(self, known: Parameters, stand_in: Callable[[str, Tensor], Tensor]) -> None:
-        self._make = stand_in
+    def __init__(self, known: Parameters, stand_in: Callable[[str, Tensor], Tensor], wide: bool) -> None:
+        self._make, self._wide = stand_in, wide
         self._known = known
         parameters, buffers = known.named, known.buffers
         self._by_storage: dict[int, list[tuple[str, Tensor]]] = {}
@@ -278,7 +284,7 @@ class _StandIns:
         )
         made = self._made.get(name)
         if made is None:
-            made = self._make(name, original) if name in self._parameters else original.detach().clone()
+            made = self._make(name, original) if name in self._parameters else self._buffer(original)
             self._made[name] = made
             if name in self._parameters:
                 self._known.add(name, made)
@@ -292,11 +298,15 @@ class _StandIns:
             if id(tensor) in self._own:
                 self._whole[id(tensor)] = made
             return made
-        if tensor.dtype != made.dtype:
+        if tensor.dtype != original.dtype:
             return tensor
         return made.as_strided(
             tensor.shape, tensor.stride(), made.storage_offset() + offset - original.storage_offset()
         )
+
+    def _buffer(self, original: Tensor) -> Tensor:
+        copy = original.detach().clone()
+        return copy.double() if self._wide and copy.is_floating_point() else copy
 
     def copied(self, weight: Tensor) -> bool:
         """Return whether a weight was computed from the model's own parameters, before there were stand-ins."""

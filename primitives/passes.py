@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprox.primitives.batch import loss_of, probe_batch, random_targets
 from autoprox.primitives.capture import Capture, Captured
-from autoprox.primitives.errors import backward_failed
+from autoprox.primitives.errors import LayerError, backward_failed
 from autoprox.primitives.find_blocks.watch import layer_name
 from autoprox.primitives.untouched import one_pass, seed_everything, untouched, without_checkpointing
 
@@ -98,8 +100,12 @@ class Pass:
         LayerError: the model's forward pass raises an error.
     """
 
-    def __init__(self, subject: Subject, where: Where, wanted: Wanted, *, compare: bool = False) -> None:
+    def __init__(
+        self, subject: Subject, where: Where, wanted: Wanted, *, compare: bool = False, wide: bool = False
+    ) -> None:
         x, y = subject.batch(where)
+        x = x.double() if wide and x.is_floating_point() else x
+        self._of, self._is_wide = (subject, where), wide
         self._targets = y.clone()  # which an inference tensor needs
         model, of = subject.model, wanted.differentiated
         self.samples, self._wanted = len(x), wanted
@@ -122,6 +128,7 @@ class Pass:
             frozenset(wanted.states),
             compare,
             frozenset(wanted.layers),
+            wide,
         )
         with torch.set_grad_enabled(bool(of)), without_checkpointing():
             seed_everything(model, subject.seed)
@@ -132,6 +139,7 @@ class Pass:
     def _stand_in(self, name: str, parameter: Tensor) -> Tensor:
         made = parameter.clone() if parameter.is_inference() else parameter.detach()
         made = made.abs() if self._magnitudes else made
+        made = made.double() if self._is_wide and made.is_floating_point() else made
         if made.is_floating_point() and (name in self._parameters or layer_name(name) in self._layers):
             made = made.requires_grad_()
         self._stand_ins[name] = made
@@ -152,7 +160,30 @@ class Pass:
             self._slopes |= self._gradients(loss)
             self.seconds[loss] = time.perf_counter() - began
         self._source(kind, name)  # of a layer that did not run, it says so
-        return self._slopes[loss, kind, name]
+        return self._finite(self._slopes[loss, kind, name], lambda wide: wide.slope(loss, kind, name))
+
+    def made(self, layer: str) -> Tensor:
+        """Return what a layer made, detached."""
+        return self._finite(self.seen.outputs[layer].detach(), lambda wide: wide.made(layer))
+
+    def _finite(self, found: Tensor, of_wide: Callable[[Pass], Tensor]) -> Tensor:
+        """Return what was found, or, where SynFlow's products are not finite, the same of the wide pass."""
+        if not self._magnitudes or self._is_wide or bool(torch.isfinite(found).all()):
+            return found
+        return found if self._wide_pass is None else of_wide(self._wide_pass)
+
+    @cached_property
+    def _wide_pass(self) -> Pass | None:
+        """The same pass in float64; None where the model or its device has no such numbers."""
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # of what the model makes itself
+        try:
+            with sdpa_kernel(SDPBackend.MATH):  # others lose the sums of large exponents
+                return Pass(*self._of, self._wanted, wide=True)
+        except (LayerError, TypeError):
+            return None
+        finally:
+            torch.set_default_dtype(usual)
 
     def _source(self, kind: str, name: str) -> Tensor:
         if kind == "input":

@@ -258,7 +258,7 @@ def _by_slot(blocks: Sequence[Block], run: Pass, loss: str, names: set[str]) -> 
     def matrix(name: str, layer: str) -> Tensor:
         if name == "weight_grad":
             return seen.matrix(layer, run.slope(loss, "weight", layer))
-        tensor = run.slope(loss, "act", layer) if name == "act_grad" else seen.outputs[layer].detach()
+        tensor = run.slope(loss, "act", layer) if name == "act_grad" else run.made(layer)
         return seen.rows(layer, tensor, run.samples)
 
     found = {}

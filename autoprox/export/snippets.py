@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from autoprox.export.counting import ACTIVATIONS, COUNTED, LOGITS
 from autoprox.export.needs import ATTENTION, MATRIX, Needs, NetworkRun
+from autoprox.scoring import LIMIT
 
 #: Width of the file.
 LINE = 120
@@ -82,17 +83,21 @@ _HEADS = """\
 _MATRIX = '''\
 def matrix(name: str, paths: list[str], read: dict) -> Tensor:
     """Return a statistic of one layer, checked; where several linears make up the layer, they are joined."""
-    parts = [read[name, path].reshape(-1, read[name, path].shape[-1]) for path in paths]
-    whole = parts[0] if len(parts) == 1 else torch.cat(parts, 0 if name.startswith("weight") else 1)
+    whole = torch.cat([read[name, path].flatten(0, -2) for path in paths], 0 if name.startswith("weight") else 1)
     whole = whole if whole.dtype == torch.float64 else whole.float()
-    wrong = whole.numel() - int(torch.isfinite(whole).sum())
-    if wrong:
+    if wrong := whole.numel() - int(torch.isfinite(whole).sum()):
         raise ProxyError(
             f"no score: {wrong} of {whole.numel()} entries of '{name}' of {', '.join(paths)} are NaN or infinite; "
             "look at the model's initial weights and at the inputs"
         )
     return whole
 '''
+
+#: What is checked too where SynFlow is read, whose products over all layers may be beyond what formulas compute with.
+_BELOW_LIMIT = """\
+    if bool((whole.abs() >= LIMIT).any()):
+        raise ProxyError(f"no score: entries of '{name}' of {', '.join(paths)} are above LIMIT, where formulas stop")
+"""
 
 _CHECK_GRADIENT = '''\
 def check_gradient(model: torch.nn.Module, name: str, *runs: dict) -> None:
@@ -297,14 +302,21 @@ def _kept(run: NetworkRun, first: str) -> Iterator[str]:
         yield first + '{("attn_logits", path): given[path] for path in softmaxes}'
 
 
+def _matrix_reader(needs: Needs) -> str:
+    """Return the function that returns the matrix of a statistic."""
+    checked = _BELOW_LIMIT.replace("LIMIT", LIMIT) if any(run.probe == "synflow" for run in needs.runs) else ""
+    return _MATRIX.replace("    return whole\n", f"{checked}    return whole\n")
+
+
 def functions(needs: Needs) -> list[str]:
     """Return the functions and classes that the file of a formula needs, besides `score` and the operations."""
     runs = {run.function: run for run in needs.runs}
     hooks = needs.counts or any(set(run.names) - {"weight_grad"} for run in needs.runs)
     per_layer = bool(needs.names & {"fan_in", "fan_out", "heads", "tokens", "position"})
     chosen = [
-        (True, _LAYER_ERROR), (needs.matrices, _PROXY_ERROR), (True, block_finder(needs)), (needs.matrices, _MATRIX),
-        (per_layer, _PER_LAYER), *((True, run_function(run)) for run in runs.values()),
+        (True, _LAYER_ERROR), (True, _PROXY_ERROR), (True, block_finder(needs)),
+        (needs.matrices, _matrix_reader(needs)), (per_layer, _PER_LAYER),
+        *((True, run_function(run)) for run in runs.values()),
         (any(run.differentiates for run in needs.runs), _CHECK_GRADIENT),
         (needs.counts, COUNTED),
         ("activations" in needs.names, ACTIVATIONS), (needs.batch, _UNTOUCHED), (hooks, _OUTPUTS),

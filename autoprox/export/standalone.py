@@ -19,6 +19,7 @@ from autoprox.primitives.capture import unmasked
 from autoprox.primitives.evaluate import matrix_reductions
 from autoprox.primitives.kinds import role_slots
 from autoprox.proxy import Proxy
+from autoprox.scoring import AT_LIMIT, LIMIT
 
 _CALL = 80  # characters of the longest call on one line
 _INLINE = 48  # characters of the longest argument that stays inside its call
@@ -127,11 +128,23 @@ def _body(formula: Formula, needs: Needs, taken: Iterable[str]) -> Iterator[str]
         whole = any("block[" in line for line in lines)
         yield f"        for {'row, block in enumerate(blocks)' if whole else 'row in range(len(blocks))'}:"
         yield from (f"            {line}" for line in lines)
-    lines = list(_network_lines(formula, needs, tables, names))
-    if len(lines) > 1:
+    *lines, text = _network_lines(formula, needs, tables, names)
+    if lines:
         yield ""
         yield "    # One number for the network."
     yield from (f"    {line}" for line in lines)
+    yield from _checked_value(names.usable("value"), f"float({text})")
+
+
+def _checked_value(name: str, text: str) -> Iterator[str]:
+    """Yield the lines that return the value, unless it is where formulas stop."""
+    line = f"    if abs({name} := {text}) >= {LIMIT} * (1 - 1e-9):"
+    if len(line) > LINE:
+        yield f"    {name} = {text}"
+        line = line.replace(f"{name} := {text}", name)
+    yield line
+    yield f'        raise ProxyError("no score: {AT_LIMIT}")'
+    yield f"    return {name}"
 
 
 def _role(reduction: Formula) -> str:
@@ -159,7 +172,7 @@ def _matrix_lines(
 
 
 def _network_lines(formula: Formula, needs: Needs, tables: Mapping[Formula, str], names: _Names) -> Iterator[str]:
-    """Yield the lines that compute the formula, in float64, from the tables of its reductions."""
+    """Yield the lines that compute the formula, in float64, from the tables of its reductions; last, its value."""
     lines = _Lines(names, [formula], tables)
     for node in formula.nodes():
         if isinstance(node.head, Terminal) and node.kind.level == "layer":
@@ -174,7 +187,7 @@ def _network_lines(formula: Formula, needs: Needs, tables: Mapping[Formula, str]
             lines.assign(node, variable, _fitting(variable, "torch.tensor", [NET[name], "dtype=torch.float64"]))
     text = lines.names.get(formula) or lines.call(formula)
     yield from lines.taken()
-    yield f"return float({text})"
+    yield text
 
 
 def _fitting(variable: str, function: str, arguments: Sequence[str]) -> str:

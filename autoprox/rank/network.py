@@ -32,6 +32,7 @@ from autoprox.scoring import (
     gaussian_batch,
     is_convolutional,
     require,
+    require_below_limit,
     require_roles,
 )
 from autoprox.zoo import ZooProxy
@@ -337,7 +338,8 @@ def _finished(work: _Work, formula: Formula) -> Score:
                 return Score(None, problem, seconds)
     try:
         value = finish_one(formula, work.numbers, work.reduced)
-    except LayerError as error:
+        require_below_limit(formula, value)
+    except (LayerError, ProxyError) as error:
         return Score(None, _reason(error), seconds)
     seconds += time.perf_counter() - began
     known_already(formula, (work.model, work.inputs, work.targets, work.seed), value, seconds)

@@ -29,7 +29,7 @@ from autoprox.primitives import OPERATIONS, Formula, FormulaError, Reading, Voca
 from autoprox.rank.network import NetworkJob, score_network
 from autoprox.rank.plan import ALL, MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
 from autoprox.rank.stats import ScoreTable
-from autoprox.scoring import AnyProxy
+from autoprox.scoring import AT_LIMIT, AnyProxy, is_at_limit
 from autoprox.zoo.az_nas import log_rank_sum
 
 SCORES = "scores.jsonl"
@@ -294,10 +294,15 @@ def _value(score: Mapping[str, Any]) -> float:
 
 
 def _from_table(formula: Formula, facts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the formula's values for the architectures, NaN where a number that it reads is missing."""
+    """Return the formula's values for the architectures, NaN where there is none.
+
+    That is where a number that it reads is missing, and where what it computes is where formulas stop.
+    """
     names = [str(terminal) for terminal in formula.terminals()]
-    rows = (dict(zip(names, map(float, row), strict=True)) for row in zip(*(facts[n] for n in names), strict=True))
-    return np.array([evaluate(formula, Reading(net=row)) if _complete(row) else float("nan") for row in rows])
+    rows = [dict(zip(names, map(float, row), strict=True)) for row in zip(*(facts[n] for n in names), strict=True)]
+    values = [evaluate(formula, Reading(net=row)) if _complete(row) else float("nan") for row in rows]
+    computes = bool(formula.args)  # a number of the table is as it is
+    return np.array([float("nan") if computes and is_at_limit(value) else value for value in values])
 
 
 def _complete(row: Mapping[str, float]) -> bool:
@@ -313,7 +318,7 @@ def _failures(
         if isinstance(proxy, MergedRanks):
             yield from [(proxy.name, "one of its parts has no score")] * missing
         elif _table_formula(plan, proxy) is not None:
-            yield from [(proxy.name, "missing in the table")] * missing
+            yield from [(proxy.name, f"missing in the table, or {AT_LIMIT}")] * missing
         else:
             reasons = (each[proxy.name]["problem"] for each in networks if each[proxy.name]["value"] is None)
             yield from ((proxy.name, reason) for reason in reasons)

@@ -20,7 +20,7 @@ from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, S
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.primitives import Formula, LayerError, Reading, evaluate
 from autoprox.proxy import ProxyError
-from autoprox.scoring import AnyProxy
+from autoprox.scoring import AT_LIMIT, AnyProxy, is_at_limit
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate, SearchError
 from autoprox.search.proxies import reads_structure_only
@@ -41,7 +41,8 @@ GO_ON = (
 def table_scorer(benchmark: Benchmark, formula: Formula) -> CandidateScorer:
     """Return the scorer that reads a benchmark's table instead of its networks.
 
-    An architecture without a number that the formula reads has a problem instead of a score.
+    An architecture without a number that the formula reads has a problem instead of a score, and so has one whose value
+    is where formulas stop.
 
     Raises:
         BenchmarkError: the formula reads something that the table does not have.
@@ -53,6 +54,8 @@ def table_scorer(benchmark: Benchmark, formula: Formula) -> CandidateScorer:
         for candidate in candidates:
             if math.isnan(scores[candidate.key]):
                 yield replace(candidate, problem="a number that the formula reads is missing in the table")
+            elif is_at_limit(scores[candidate.key]):
+                yield replace(candidate, problem=AT_LIMIT)
             else:
                 yield replace(candidate, score=scores[candidate.key])
 
@@ -130,7 +133,8 @@ def _scored_by_structure(formula: Formula, candidate: Candidate) -> Candidate:
     missing = [t.statistic.name for t in formula.terminals() if math.isnan(facts[t.statistic.name])]
     if missing:
         return replace(candidate, problem=f"its {missing[0]} is missing")
-    return replace(candidate, score=evaluate(formula, Reading(net=facts)))
+    score = evaluate(formula, Reading(net=facts))
+    return replace(candidate, problem=AT_LIMIT) if is_at_limit(score) else replace(candidate, score=score)
 
 
 @dataclass(frozen=True)

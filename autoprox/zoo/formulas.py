@@ -131,7 +131,7 @@ FORMULAS = (
         reads=_SYNFLOW,
         formula="sum(l1(weight * weight_grad[synflow]))",
         note="needs a batch for its shape only; without patch embedding and classifier it ranks PiT far worse than "
-        "synflow-all",
+        "synflow-all, which has a score above 1e30 too",
     ),
     ZooProxy(
         name="logsynflow",

@@ -94,7 +94,7 @@ def snip_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layer
 
 def synflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
     """Return Σ |W| |∂R/∂|W|| over all weights (SynFlow, arXiv 2006.05467; as a proxy, arXiv 2101.08134)."""
-    return sum(float((w * g).double().abs().sum()) for w, g in _synflow_pairs(model, inputs, targets, seed))
+    return sum(float((w.double() * g).abs().sum()) for w, g in _synflow_pairs(model, inputs, targets, seed))
 
 
 def logsynflow_all(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int, layers: Layers = None) -> float:
