@@ -28,6 +28,7 @@ from autoprox.primitives import (
     from_json,
     parse,
 )
+from autoprox.primitives.batch_norms import batch_norms_by
 from autoprox.scoring import (
     AnyProxy,
     FunctionProxy,
@@ -213,6 +214,7 @@ class Proxy:
         layers: Layers = None,
         seed: int = 0,
         partial: bool = False,
+        batch_norm: str | None = None,
     ) -> float:
         """Return the formula's value on a model, which is left bit for bit as it was; higher is better.
 
@@ -223,12 +225,16 @@ class Proxy:
         each block instead, `[{"qkv": NAME, "proj": NAME, "fc1": NAME, "fc2": NAME}, ...]`, or is a function of the
         model that returns such a list. A list that leaves out layers of the same kind is refused, unless `partial`.
 
+        `batch_norm` says by what batch norms normalise: "running" (as usual), their running statistics, or "batch",
+        what they are given, as in training; under the probe `synflow` always the former.
+
         Raises:
             LayerError: the model or the batch lacks what the formula reads.
             ProxyError: this is no model, or a statistic that the formula reads is not finite, or a gradient is 0 in
                 half of the layers.
         """
-        return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed, partial=partial)
+        with batch_norms_by(batch_norm):
+            return formula_score(self.formula, model, inputs, targets, layers=layers, seed=seed, partial=partial)
 
     def rank(
         self,
@@ -239,6 +245,7 @@ class Proxy:
         layers: Layers = None,
         seed: int = 0,
         partial: bool = False,
+        batch_norm: str | None = None,
     ) -> list[tuple[Any, float]]:
         """Return `(key, score)` of every model, best first, equal scores in the given order.
 
@@ -255,7 +262,8 @@ class Proxy:
         for key, entry in entries:
             try:
                 model = entry if isinstance(entry, torch.nn.Module) or not callable(entry) else entry()
-                scores.append((key, self.score(model, inputs, targets, layers=layers, seed=seed, partial=partial)))
+                with batch_norms_by(batch_norm):
+                    scores.append((key, self.score(model, inputs, targets, layers=layers, seed=seed, partial=partial)))
             except (ProxyError, LayerError) as error:
                 raise type(error)(f"model {key!r}: {error}") from error
             model = entry = None  # before the next one is built

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from autoprox.primitives.batch import loss_of, probe_batch, random_targets
+from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
 from autoprox.primitives.capture import Capture, Captured
 from autoprox.primitives.errors import LayerError, backward_failed
 from autoprox.primitives.find_blocks.watch import layer_name
@@ -130,9 +131,10 @@ class Pass:
             frozenset(wanted.layers),
             wide,
         )
+        norms = RUNNING if self._magnitudes else None  # SynFlow's one sample would normalise itself away
         with torch.set_grad_enabled(bool(of)), without_checkpointing():
             seed_everything(model, subject.seed)
-            with capture.watching():
+            with capture.watching(), batch_norms_by(norms):
                 self.output = one_pass(model, self._leaf.clone())
         self.seen: Captured = capture.captured
 

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox.primitives.batch import checked_batch
+from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
 from autoprox.primitives.capture import Capture, Captured, unmasked
 from autoprox.primitives.errors import LayerError
 from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
@@ -188,7 +189,7 @@ def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, 
         if "flops" in names:
             stack.enter_context(counter)
         seed_everything(model, seed)
-        with capture.watching():
+        with capture.watching(), batch_norms_by(RUNNING):
             one_pass(model, torch.zeros_like(inputs[:1]))
     seen = capture.captured
     if "flops" in names:

@@ -11,6 +11,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor
 
+from autoprox.primitives.batch_norms import batch_norms
 from autoprox.primitives.errors import LayerError, forward_failed
 
 
@@ -59,7 +60,8 @@ def one_pass(model: torch.nn.Module, inputs: Tensor) -> object:
         if buffer is not None
     ]
     try:
-        return model(inputs)
+        with batch_norms():
+            return model(inputs)
     except LayerError:
         raise
     except Exception as error:

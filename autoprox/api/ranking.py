@@ -30,6 +30,7 @@ from autoprox.display.terminal import progress_console, say
 from autoprox.evolve import add_look, looks_so_far
 from autoprox.pictures import DrawingError, save_figure
 from autoprox.primitives import Vocabulary
+from autoprox.primitives.batch_norms import RUNNING
 from autoprox.proxy import ProxyLike, any_proxy
 from autoprox.rank.caption import caption
 from autoprox.rank.output import CSV, JSON, POINTS, TEX, flat, save_table
@@ -95,7 +96,8 @@ class Ranking(KeptResult):
 def rank(
     benchmark: BenchmarkLike | None = None, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
     tasks: str | Sequence[str] = (), split: str = ALL, sample: int | None = None, max_params: float | None = None,
-    batch: int = 2, seed: int = 0, operations: Operations = (), space: str | Sequence[str] = (), workers: Workers = 1,
+    batch: int = 2, batch_norm: str = RUNNING, seed: int = 0, operations: Operations = (),
+    space: str | Sequence[str] = (), workers: Workers = 1,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Ranking:  # fmt: skip
     """Rank the architectures of a benchmark by proxies, and the proxies by how well they do it.
@@ -103,10 +105,10 @@ def rank(
     `benchmark` is a benchmark, a name or a file. `proxies` are what PROXY means on the command line, or objects: a
     `Proxy`, a formula, a record of the zoo; "all" are the training-free proxies of the zoo, or a table's columns. What
     structure says is always there. `tasks` are names or patterns (`*_kd`); none means all. `sample` draws so many
-    architectures of the `split`, `max_params` leaves larger ones out. The networks run on `batch` samples; `seed` is
-    that of the weights, the batch, the sample and the intervals. `operations` and `space` name a user's own
-    (FILE.py:NAME). `workers` are processes of this machine, or an executor; a script with several needs
-    `if __name__ == "__main__":`.
+    architectures of the `split`, `max_params` leaves larger ones out. The networks run on `batch` samples, with
+    `batch_norm` as in `Proxy.score`; `seed` is that of the weights, the batch, the sample and the intervals.
+    `operations` and `space` name a user's own (FILE.py:NAME). `workers` are processes of this machine, or an executor;
+    a script with several needs `if __name__ == "__main__":`.
 
     Everything is kept in the run directory `out`, by default the next of ranks/001, ranks/002, ... With `resume`, the
     run there (or the last one) goes on with its own choices, which need not be given again; a benchmark without a name
@@ -124,12 +126,14 @@ def rank(
     if benchmark is None and not resume:
         raise ArgumentError("rank on what? Name a --bench")
     found = benchmarks(stored_benchmark(folder) if benchmark is None else benchmark, texts(space))[0]
-    chosen = (proxies, texts(tasks), split, sample, max_params, batch, seed) != (ALL, [], ALL, None, None, 2, 0)
+    given = (proxies, texts(tasks), split, sample, max_params, batch, batch_norm, seed)
+    chosen = given != (ALL, [], ALL, None, None, 2, RUNNING, 0)
     if resume and not chosen:
         plan = stored_plan(found, folder, known)
     else:
         plan = make_plan(found, tasks=texts(tasks), proxies=_references(proxies) or [ALL], split=split, sample=sample,
-                         max_params=max_params, batch=batch, seed=seed, operations=known)  # fmt: skip
+                         max_params=max_params, batch=batch, batch_norm=batch_norm, seed=seed,
+                         operations=known)  # fmt: skip
     check_functions(plan.proxies, workers)
     done = begin(plan, folder, resume=resume)
     console = progress_console(silent=not progress)

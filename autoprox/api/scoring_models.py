@@ -24,10 +24,11 @@ from autoprox.initial_weights import fill_zeros, zero_weights
 from autoprox.models import FORMS, ModelError, build_model, class_count, first_output
 from autoprox.own_layers import layers_function
 from autoprox.primitives import LayerError, read_statistics
+from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
 from autoprox.primitives.passes import Subject
 from autoprox.primitives.sharing import sharing_results
 from autoprox.proxy import ProxyLike, any_proxy
-from autoprox.rank.caption import made_inputs
+from autoprox.rank.caption import made_inputs, norms_line
 from autoprox.rank.network import Score, announce, function_score
 from autoprox.readout import Readout
 from autoprox.scoring import STARTS_AT_0, AnyProxy, Layers
@@ -62,11 +63,13 @@ class Scoring(Result):
         models: the models with their sizes and scores, in the order given; see `ScoredModel`.
         proxies: the proxies, in the order given.
         samples: what the networks ran on.
+        batch_norm: by what batch norms normalised, "running" or "batch".
     """
 
     models: tuple[ScoredModel, ...]
     proxies: tuple[AnyProxy, ...]
     samples: Samples
+    batch_norm: str = RUNNING
 
     def ranking(self, place: int = 0) -> list[tuple[int | None, ScoredModel, Score]]:
         """Return the models by the score of one of the proxies, best first, with their ranks.
@@ -94,6 +97,7 @@ class Scoring(Result):
             if self.samples.images is not None:
                 yield f"{self.samples.file} is {self.samples.images.prepared}."
         yield from made_inputs(probes, self.samples.seed)
+        yield from norms_line(probes, self.batch_norm)
 
     def parts(self) -> Iterator[str | Text | Table]:
         """Yield what the networks ran on, and for each proxy a table of the models, best first."""
@@ -144,6 +148,7 @@ class Scoring(Result):
         return {
             "autoprox": __version__,
             "seed": self.samples.seed,
+            "batch_norm": self.batch_norm,
             "ran_on": list(self.ran_on()),
             "models": [{name: getattr(found, name) for name in ("model", *_SIZES)} for found in self.models],
             "proxies": [
@@ -187,6 +192,7 @@ def score(
     proxies: ProxyLike | Sequence[ProxyLike], models: ModelLike | Sequence[ModelLike] | Mapping[str, ModelLike], *,
     settings: Mapping[str, Any] | None = None, batch: int | None = None,
     images: str | os.PathLike[str] | None = None, image_size: int | None = None, channels: int | None = None,
+    batch_norm: str = RUNNING,
     seed: int = 0, device: str = "auto", readout: str | None = None, layers: Layers | str = None,
     as_built: bool = False, operations: Operations = (), progress: bool = True,
 ) -> Scoring:  # fmt: skip
@@ -199,9 +205,9 @@ def score(
 
     The probes read `batch` (2) Gaussian samples of `image_size` (224) and `channels` (3), or `images`: a folder with
     one for each class in it, or an .npz file with images and targets. `readout` names what stands for class scores in
-    the output of models without a head. `layers` are those of `Proxy.score`, or name a function, FILE.py:FUNCTION.
-    Where layers that start at 0 stop every gradient, the score is that of a copy with other weights there, and the
-    result says so; see `autoprox.fill_zeros`. With `as_built` there is no score then.
+    the output of models without a head. `layers` and `batch_norm` are those of `Proxy.score`; `layers` may name a
+    function too, FILE.py:FUNCTION. Where layers that start at 0 stop every gradient, the score is that of a copy with
+    other weights there, and the result says so; see `autoprox.fill_zeros`. With `as_built` there is no score then.
 
     Raises:
         ArgumentError, BenchmarkError: an argument cannot be.
@@ -221,7 +227,7 @@ def score(
     console = progress_console(silent=not progress)
     heading = f"{_counted(sources, 'model', 'models')} by {_counted(chosen, 'proxy', 'proxies')}"
     say(console, f"autoprox score: {heading}, on {where}")
-    with one_thread(), whole_float32(), Counting(console, "scoring models") as count:
+    with one_thread(), whole_float32(), batch_norms_by(batch_norm), Counting(console, "scoring models") as count:
         for model in chosen_models:
             scored.append(_scored(model, chosen, samples))
             give_back_memory()
@@ -230,7 +236,7 @@ def score(
         raise ModelError(
             f"no proxy scores any model; {scored[0].model} by {_name(chosen[0])}: {_problem(scored[0], 0)}"
         )
-    return Scoring(models=tuple(scored), proxies=tuple(chosen), samples=samples)
+    return Scoring(models=tuple(scored), proxies=tuple(chosen), samples=samples, batch_norm=batch_norm)
 
 
 def _check_halves(proxies: Sequence[AnyProxy], samples: int) -> None:

@@ -13,6 +13,7 @@ from autoprox.api.devices import chosen_device
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, pinned
 from autoprox.primitives import Vocabulary
+from autoprox.primitives.batch_norms import RUNNING
 from autoprox.proxy import any_proxy
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
@@ -37,6 +38,7 @@ DEFAULTS: Mapping[str, Any] = {
     "tasks": (),
     "split": "all",
     "batch": 2,
+    "batch_norm": RUNNING,
     "image_size": _SPEC.image_size,
     "channels": _SPEC.in_channels,
     "classes": _SPEC.num_classes,
@@ -83,6 +85,7 @@ def make_plan(given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
         tasks=tasks,
         split=choices["split"],
         samples=choices["batch"],
+        batch_norm=choices["batch_norm"],
         batch_data=_images(given, spec or _SPEC, benchmark, tasks, choices["batch"])
         or _own_images(given, space, proxies, choices["batch"]),
     )
@@ -199,6 +202,7 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
         "tasks": plan.tasks,
         "split": plan.split,
         "batch": plan.samples,
+        "batch_norm": plan.batch_norm,
         "images": record["batch"],
     }
 

@@ -148,7 +148,8 @@ def search(
     min_activations: float | None = None, max_activations: float | None = None,
     max_latency: float | None = None, latency_device: str | None = None, latency_batch: int | None = None,
     latency_threads: int | None = None,
-    batch: int | None = None, images: str | os.PathLike[str] | Batch | None = None, image_size: int | None = None,
+    batch: int | None = None, batch_norm: str | None = None,
+    images: str | os.PathLike[str] | Batch | None = None, image_size: int | None = None,
     channels: int | None = None, classes: int | None = None, patch_size: int | None = None,
     operations: Operations = (), workers: Workers = 1, top: int = 10,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
@@ -163,9 +164,10 @@ def search(
     `pareto` True finds a front of two objectives or more (score, params, flops, activations, latency). `max_latency` is
     in seconds; latency is measured on `latency_device` with `latency_batch` images and `latency_threads` threads.
 
-    The probes read `batch` (2) samples, or `images`: a folder, an .npz file, or a `Batch` of arrays. `image_size`,
-    `channels`, `classes` and `patch_size` are those of the networks. Other choices are those of `SearchSettings`.
-    `workers` are processes of this machine, or an executor; a script with several needs `if __name__ == "__main__":`.
+    The probes read `batch` (2) samples, or `images`: a folder, an .npz file, or a `Batch` of arrays; `batch_norm` is as
+    in `Proxy.score`. `image_size`, `channels`, `classes` and `patch_size` are those of the networks. Other choices are
+    those of `SearchSettings`. `workers` are processes of this machine, or an executor; a script with several needs
+    `if __name__ == "__main__":`.
 
     With a directory `out` everything is kept there, and with `resume` the search there goes on, up to `budget` if it is
     given. KeyboardInterrupt ends early with what was scored. `progress` False prints nothing.

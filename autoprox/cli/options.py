@@ -13,6 +13,7 @@ import click
 from autoprox.api.arguments import split_outside_brackets
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.local_pool import Workers, close_pool
+from autoprox.primitives.batch_norms import BATCH_NORMS, RUNNING
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
@@ -71,6 +72,16 @@ def tasks_of(meaning: str, metavar: str = "A,B,...") -> Callable[[_Command], _Co
 #: On which tasks of a benchmark a command works.
 tasks_option = tasks_of("Tasks, `*` allowed, such as '*_kd'.  [default: all]")
 
+
+#: By what batch norms normalise while a network is probed.
+batch_norm_option = click.option(
+    "--batch-norm",
+    type=click.Choice(BATCH_NORMS),
+    default=RUNNING,
+    show_default=True,
+    help="By what batch norms normalise: their running statistics, or the batch, as in training, which gradients of "
+    "untrained convolutional networks need. SynFlow's input always has the former.",
+)
 
 #: Users' spaces that the benchmarks of a command may be of.
 spaces_option = click.option(

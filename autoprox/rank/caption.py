@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
+from autoprox.primitives.batch_norms import RUNNING
 from autoprox.rank.plan import MergedRanks, RankPlan
 
 _NUMBERS = (
@@ -35,6 +36,13 @@ def _networks(plan: RankPlan) -> Iterator[str]:
     if "data" in probes:
         yield from data_inputs(plan.benchmark, plan.tasks, plan.batch, plan.seed)
     yield from made_inputs(probes, plan.seed)
+    yield from norms_line(probes, plan.batch_norm)
+
+
+def norms_line(probes: Collection[str], batch_norm: str) -> Iterator[str]:
+    """Yield a line where batch norms did not normalise by their running statistics."""
+    if batch_norm != RUNNING and set(probes) - {"synflow"}:
+        yield "Batch norms normalised by what they were given, as in training, and not under the probe `synflow`."
 
 
 def made_inputs(probes: Collection[str], seed: int) -> Iterator[str]:

@@ -19,6 +19,7 @@ from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, g
 from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.store import SHAPES, is_matrix
 from autoprox.primitives import Block, Formula, LayerError, Reading, read_statistics
+from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
 from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.kinds import read_slots
@@ -84,6 +85,7 @@ class NetworkJob:
     setups: tuple[NetworkSetup, ...]
     seed: int
     proxies: tuple[AnyProxy, ...]
+    batch_norm: str = RUNNING
 
 
 def score_network(job: NetworkJob) -> list[dict[str, Score]]:
@@ -92,7 +94,7 @@ def score_network(job: NetworkJob) -> list[dict[str, Score]]:
     It runs on one thread, because the order of sums, and with it the last bits of a score, depends on the threads.
     """
     found = []
-    with one_thread():
+    with one_thread(), batch_norms_by(job.batch_norm):
         for setup in job.setups:
             found.append(_setup_scores(job, setup))
             give_back_memory()

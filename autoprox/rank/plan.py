@@ -21,6 +21,7 @@ from autoprox.bench_cache.statistics.columns import known
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.collection import COLLECTION
 from autoprox.primitives import OPERATIONS, Formula, Vocabulary, statistic
+from autoprox.primitives.batch_norms import BATCH_NORMS, RUNNING
 from autoprox.primitives.statistics import COLUMN
 from autoprox.proxy import Proxy, ProxyError, ProxyLike, any_proxy, resolve
 from autoprox.rank.network import NetworkSetup
@@ -61,6 +62,7 @@ class RankPlan:
     `architectures` are indices of the benchmark, ascending. The networks run on `batch` samples. `seed` gives the
     initial weights, the Gaussian samples where the benchmark has no images, and the sample of architectures. `draw`
     says which images are the batch: the first `batch` ones for 0, the next for 1, and after the last the first again.
+    `batch_norm` is that of `Proxy.score`.
     """
 
     benchmark: Benchmark
@@ -71,6 +73,7 @@ class RankPlan:
     batch: int = 2
     seed: int = 0
     draw: int = 0
+    batch_norm: str = RUNNING
 
     def record(self) -> dict[str, Any]:
         """Return all that the scores depend on, as JSON."""
@@ -84,6 +87,7 @@ class RankPlan:
             "batch": self.batch,
             "seed": self.seed,
             **({"draw": self.draw} if self.draw else {}),  # `autoprox rank` knows the first batch only
+            "batch_norm": self.batch_norm,
             "autoprox": __version__,
             "code": statistics_version(self.benchmark.space) if self.benchmark.space else "",
         }
@@ -99,6 +103,7 @@ def make_plan(
     max_params: float | None = None,
     batch: int = 2,
     seed: int = 0,
+    batch_norm: str = RUNNING,
     operations: Vocabulary = OPERATIONS,
 ) -> RankPlan:
     """Return the plan of the ranking that these choices describe.
@@ -115,6 +120,8 @@ def make_plan(
     """
     if batch < 1 or seed < 0:
         raise RankError(f"batch is {batch} and seed {seed}; they must be at least 1 and 0")
+    if batch_norm not in BATCH_NORMS:
+        raise RankError(f"batch_norm is {quoted(batch_norm)}; it must be {' or '.join(BATCH_NORMS)}")
     if split not in OFFERS:
         raise RankError(f"no split is called {quoted(split)}; there are {', '.join(OFFERS)}")
     chosen = task_names(benchmark, tasks)
@@ -135,7 +142,7 @@ def make_plan(
             f"which needs {FEWEST}"
         )
     ranked = proxies_to_rank(benchmark, proxies, operations)
-    return RankPlan(benchmark, chosen, ranked, tuple(labelled), split, batch, seed)
+    return RankPlan(benchmark, chosen, ranked, tuple(labelled), split, batch, seed, batch_norm=batch_norm)
 
 
 def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> list[int]:

@@ -26,6 +26,7 @@ from autoprox.bench_cache.statistics.columns import known
 from autoprox.evolve import Journal, JournalError
 from autoprox.evolve.report import FITTED
 from autoprox.primitives import OPERATIONS, Formula, FormulaError, Reading, Vocabulary, evaluate
+from autoprox.primitives.batch_norms import RUNNING
 from autoprox.rank.network import NetworkJob, score_network
 from autoprox.rank.plan import ALL, MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
 from autoprox.rank.stats import ScoreTable
@@ -89,8 +90,9 @@ def begin(plan: RankPlan, out: Path, *, resume: bool = True) -> int:
 
 
 def _check_same(plan: RankPlan, journal: Journal, out: Path) -> None:
+    settings = {"batch_norm": RUNNING, **journal.settings}  # older runs do not say it
     for name, value in plan.record().items():
-        stored = journal.settings.get(name)
+        stored = settings.get(name)
         if stored != value and name not in OF_VERSIONS:
             raise RankError(
                 f"{out} holds a run with another setting: {name} is {quoted(stored)} there and {quoted(value)} here; "
@@ -191,6 +193,7 @@ def stored_plan(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERAT
             stored["batch"],
             stored["seed"],
             stored.get("draw", 0),
+            stored.get("batch_norm", RUNNING),
         )
     except FormulaError as error:
         raise JournalError(
@@ -209,7 +212,8 @@ def _jobs(plan: RankPlan) -> list[NetworkJob]:
     if space is None or not runs_networks(plan):
         return []
     setups, proxies = network_setups(plan), _by_network(plan)
-    return [NetworkJob(space, plan.benchmark.architectures[i], setups, plan.seed, proxies) for i in plan.architectures]
+    architectures = (plan.benchmark.architectures[i] for i in plan.architectures)
+    return [NetworkJob(space, arch, setups, plan.seed, proxies, plan.batch_norm) for arch in architectures]
 
 
 def runs_networks(plan: RankPlan) -> bool:

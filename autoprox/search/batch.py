@@ -13,6 +13,7 @@ from torch import Tensor
 
 from autoprox.bench_cache.spaces.registry import InputSpec
 from autoprox.bench_cache.training.images import read_images
+from autoprox.primitives.batch_norms import BATCH_NORMS, RUNNING
 from autoprox.scoring import gaussian_batch
 from autoprox.search.candidate import SearchError
 
@@ -26,6 +27,7 @@ class Batch:
 
     `images` are float32 of shape samples × channels × size × size; `targets` are their class numbers, integers of
     shape (samples,). With both, a formula may read the probe `data`, and `samples` is set to their number.
+    `batch_norm` is that of `Proxy.score`.
 
     Raises:
         SearchError: `samples` is no whole number of at least 1, or the arrays do not go together.
@@ -34,10 +36,13 @@ class Batch:
     samples: int = 2
     images: np.ndarray | None = None
     targets: np.ndarray | None = None
+    batch_norm: str = RUNNING
 
     def __post_init__(self) -> None:
         if type(self.samples) is not int or self.samples < 1:
             raise SearchError(f"a batch has {self.samples!r} samples; it must be a whole number of at least 1")
+        if self.batch_norm not in BATCH_NORMS:
+            raise SearchError(f"batch_norm is {self.batch_norm!r:.40}; it must be {' or '.join(BATCH_NORMS)}")
         if (self.images is None) != (self.targets is None):
             raise SearchError("a batch has both images and targets, or neither")
         if self.images is None or self.targets is None:

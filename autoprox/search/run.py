@@ -31,6 +31,7 @@ from autoprox.bench_cache.spaces.registry import (
     space_record,
 )
 from autoprox.primitives import OPERATIONS, Vocabulary
+from autoprox.primitives.batch_norms import RUNNING
 from autoprox.proxy import PROXY_FILE, Proxy, named_proxy
 from autoprox.scoring import AnyProxy
 from autoprox.search.batch import Batch
@@ -72,8 +73,9 @@ class SearchPlan:
 
     With `others`, these proxies and `proxy` vote by rank (see `votes`).
     `tasks` (patterns) and `split` belong to a benchmark. `batch_data` are the bytes of a file of images (see
-    `Batch.from_bytes`). Without them, the networks run on `samples` images of the benchmark, or Gaussian samples.
-    `latency` says what latencies are measured with, where the settings name them; else it is None.
+    `Batch.from_bytes`). Without them, the networks run on `samples` images of the benchmark, or Gaussian samples, with
+    `batch_norm` as in `Proxy.score`. `latency` says what latencies are measured with, where the settings name them;
+    else it is None.
 
     Raises:
         SearchError: both or neither of space and benchmark are given, or `search` or `search_benchmark` would raise
@@ -93,6 +95,7 @@ class SearchPlan:
     batch_data: bytes | None = field(default=None, repr=False)
     latency: LatencySetup | None = None
     others: tuple[AnyProxy, ...] = ()
+    batch_norm: str = RUNNING
 
     def __post_init__(self) -> None:
         if (self.space is None) == (self.benchmark is None):
@@ -129,6 +132,10 @@ class SearchPlan:
     @property
     def batch(self) -> Batch:
         """What the networks run on: the images that were given, else the benchmark's own, else Gaussian samples."""
+        return replace(self._samples, batch_norm=self.batch_norm)
+
+    @property
+    def _samples(self) -> Batch:
         if self.batch_data is not None:
             return Batch.from_bytes(self.batch_data)
         inputs = {} if self.benchmark is None else of_one_network(self.benchmark, self.tasks).inputs
@@ -151,6 +158,7 @@ class SearchPlan:
             "samples": self.samples,
             "batch": None if self.batch_data is None else _sha256(self.batch_data),
             "settings": asdict(self.settings),
+            **({"batch_norm": self.batch_norm} if self.batch_norm != RUNNING else {}),
             **({} if self.latency is None else {"latency": asdict(self.latency)}),
         }
 
@@ -209,6 +217,7 @@ def read_plan(out: Path, spaces: Sequence[str] = (), operations: Vocabulary = OP
             samples=stored["samples"],
             batch_data=None if batch is None else (out / BATCH_FILE).read_bytes(),
             latency=LatencySetup(**stored["latency"]) if "latency" in stored else None,
+            batch_norm=stored.get("batch_norm", RUNNING),
             others=tuple(
                 _stored_proxy(out, number, text, operations) for number, text in enumerate(stored.get("others", ()), 1)
             ),

@@ -19,6 +19,7 @@ from autoprox.bench_cache.spaces.listed import ListedSpace, input_of
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, Space
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.primitives import Formula, LayerError, Reading, evaluate
+from autoprox.primitives.batch_norms import batch_norms_by
 from autoprox.proxy import ProxyError
 from autoprox.scoring import AT_LIMIT, AnyProxy, is_at_limit
 from autoprox.search.batch import Batch
@@ -156,7 +157,7 @@ def _score_network(job: _Job) -> tuple[float | None, str]:
     assert job.space is not None
     assert job.spec is not None
     spec, model = input_of(job.space, job.arch, job.spec), None
-    with one_thread():
+    with one_thread(), batch_norms_by(job.batch.batch_norm):
         try:
             if isinstance(job.space, ListedSpace):
                 job.batch.check(spec)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoprox.primitives import Formula, LayerError, parse
 from autoprox.primitives.batch import checked_batch
+from autoprox.primitives.batch_norms import batch_norms_by
 from autoprox.primitives.passes import Need, Subject
 from autoprox.scoring import Layers, ProxyError, blocks_of, formula_probes, formula_score, halves_batch
 from autoprox.zoo.needs import Needs, listed
@@ -107,10 +108,12 @@ class ZooProxy:
         layers: Layers = None,
         seed: int = 0,
         partial: bool = False,
+        batch_norm: str | None = None,
     ) -> float:
         """Return the score of an untrained model on a batch and its class numbers; higher is better.
 
         Without targets the classes are drawn at random from `seed`. The model is left bit for bit as it was.
+        `batch_norm` is that of `Proxy.score`.
 
         Raises:
             ZooError: the proxy is undefined for this network or batch: a value is not finite, a matrix is singular,
@@ -118,7 +121,8 @@ class ZooProxy:
         """
         try:
             given = None if layers is None else blocks_of(model, inputs, layers, partial=partial)
-            value = self._value(model, inputs, targets, given, seed)
+            with batch_norms_by(batch_norm):
+                value = self._value(model, inputs, targets, given, seed)
         except (LayerError, ProxyError, torch.linalg.LinAlgError) as error:
             raise ZooError(f"{self.name}: {error}") from error
         if not math.isfinite(value):

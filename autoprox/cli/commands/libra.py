@@ -18,6 +18,7 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.cli.options import (
+    batch_norm_option,
     given_options,
     operations_option,
     spaces_option,
@@ -65,6 +66,7 @@ SHOWN = 8
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@batch_norm_option
 @operations_option
 @spaces_option
 @workers_option
@@ -78,7 +80,7 @@ SHOWN = 8
 @output_options
 def command(context: click.Context, bench: str, spaces: Sequence[str], operations: Sequence[str],
           tasks: str, proxies: Sequence[str], scores: Path | None,
-          sample: int | None, seed: int, batch: int, workers: int, out: Path | None,
+          sample: int | None, seed: int, batch: int, batch_norm: str, workers: int, out: Path | None,
           resume: bool, output: Output) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
@@ -100,6 +102,7 @@ def command(context: click.Context, bench: str, spaces: Sequence[str], operation
             proxies=refs or ["all"],
             sample=sample,
             batch=batch,
+            batch_norm=batch_norm,
             seed=seed,
             operations=known,
         )
@@ -155,9 +158,9 @@ def _picture(table: ScoreTable, out: Path, title: str) -> tuple[list[str], list[
 def _check_alone(context: click.Context) -> None:
     """Refuse the options that say how scores are computed, because `--scores` are computed already."""
     given = given_options(context)
-    for name in ("sample", "seed", "batch", "workers"):
+    for name in ("sample", "seed", "batch", "batch_norm", "workers"):
         if name in given:
-            raise click.UsageError(f"--{name} is for computing scores: leave it out, or --scores")
+            raise click.UsageError(f"--{name.replace('_', '-')} is for computing scores: leave it out, or --scores")
 
 
 def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
@@ -165,7 +168,7 @@ def _narrowed(plan: RankPlan, patterns: Sequence[str]) -> RankPlan:
     tasks = tuple(task for task in task_names(plan.benchmark, patterns) if task in plan.tasks)
     if not tasks:
         raise RankError(f"the run has scores for the tasks {', '.join(plan.tasks)} only")
-    return RankPlan(plan.benchmark, tasks, plan.proxies, plan.architectures, plan.split, plan.batch, plan.seed)
+    return replace(plan, tasks=tasks)
 
 
 def _pool(benchmark: Benchmark, plan: RankPlan, refs: Sequence[str], operations: Vocabulary) -> list[str]:

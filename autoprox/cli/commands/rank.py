@@ -10,6 +10,7 @@ import click
 from autoprox.api.arguments import run_directory
 from autoprox.api.ranking import RANKS, rank
 from autoprox.cli.options import (
+    batch_norm_option,
     chosen_workers,
     dask_option,
     operations_option,
@@ -41,6 +42,7 @@ from autoprox.vocabulary import as_options
     "--seed", type=int, default=0, show_default=True, help="Of the weights, the batch, the sample and the intervals."
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
+@batch_norm_option
 @operations_option
 @spaces_option
 @workers_option
@@ -51,7 +53,7 @@ from autoprox.vocabulary import as_options
 @output_options
 def command(context: click.Context, bench: str | None, spaces: Sequence[str], operations: Sequence[str],
          tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
-         seed: int, batch: int, workers: int, dask: str | None, out: Path | None,
+         seed: int, batch: int, batch_norm: str, workers: int, dask: str | None, out: Path | None,
          resume: bool, output: Output) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
@@ -71,6 +73,7 @@ def command(context: click.Context, bench: str | None, spaces: Sequence[str], op
             sample=sample,
             max_params=max_params,
             batch=batch,
+            batch_norm=batch_norm,
             seed=seed,
             operations=operations,
             space=spaces,

@@ -12,7 +12,7 @@ from autoprox.api.devices import DEVICES
 from autoprox.api.samples import COUNT
 from autoprox.api.scoring_models import score
 from autoprox.cli.model_options import MODELS_HELP, model_options
-from autoprox.cli.options import given_options, operations_option
+from autoprox.cli.options import batch_norm_option, given_options, operations_option
 from autoprox.cli.output import Output, output_options
 
 
@@ -46,6 +46,7 @@ from autoprox.cli.output import Output, output_options
     metavar="FOLDER|FILE.npz",
     help="Images instead of Gaussian samples: a folder, with one for each class in it, or arrays images and targets.",
 )
+@batch_norm_option
 @click.option("--device", default="auto", show_default=True, metavar="DEVICE", help=f"{DEVICES}; auto is a GPU if any.")
 @click.option(
     "--readout",

@@ -15,6 +15,7 @@ from autoprox.cli.front_options import front_options
 from autoprox.cli.model_options import patch_size_option
 from autoprox.cli.options import (
     Count,
+    batch_norm_option,
     chosen_workers,
     dask_option,
     given_options,
@@ -71,6 +72,7 @@ _POPULATION = SearchSettings().population
 @tasks_of("Tasks of the benchmark, `*` allowed.  [default: all]")
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Part of the benchmark.")
 @click.option("--batch", type=int, default=DEFAULTS["batch"], show_default=True, help="Samples of the probes.")
+@batch_norm_option
 @click.option(
     "--images",
     "--batch-file",
