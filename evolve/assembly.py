@@ -13,7 +13,7 @@ from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.home import statistics_home
-from autoprox.bench_cache.spaces.registry import LISTED
+from autoprox.bench_cache.spaces.registry import LISTED, get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import are_small, network_scorer
@@ -141,7 +141,9 @@ def assembled_grammar(
     ordered = {**OPERATIONS, **operations}
     if settings.grammar == TABULAR:
         return tabular(common_statistics(benchmarks), ordered)
-    return grammar(settings.grammar, ordered, costly=settings.costly, probe=probe_of(settings, benchmarks))
+    kinds = {get_space(benchmark.space).convolutional for benchmark in benchmarks if benchmark.space}
+    probe = probe_of(settings, benchmarks)
+    return grammar(settings.grammar, ordered, costly=settings.costly, probe=probe, convolutional=sorted(kinds))
 
 
 def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:

@@ -7,11 +7,12 @@ A tree is a `gp.PrimitiveTree`: a list of nodes in prefix order. Node names say 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deap import gp
 
+from autoprox.primitives.evaluate import is_readable
 from autoprox.primitives.formula import Formula, apply, constant, result_kind, statistic
 from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation
@@ -195,19 +196,24 @@ def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPER
 
 
 def grammar(
-    name: str, operations: Mapping[str, Operation] = OPERATIONS, *, costly: bool = False, probe: str = "noise"
+    name: str,
+    operations: Mapping[str, Operation] = OPERATIONS,
+    *,
+    costly: bool = False,
+    probe: str = "noise",
+    convolutional: Collection[bool] = (False,),
 ) -> Grammar:
     """Return the grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
     `probe` is the probe of its `terminals`. Without `costly`, operations that are cubic in the width (singular values,
-    Gram matrices) are left out.
+    Gram matrices) are left out. Formulas read what all networks have, `convolutional` (True) and transformers (False).
 
     Raises:
         ValueError: there is no grammar of this name.
     """
     if name not in GRAMMARS:
         raise ValueError(f"unknown grammar '{name}'; there are {', '.join(GRAMMARS)}")
-    return _GRAMMARS[name]({n: o for n, o in operations.items() if costly or not o.costly}, probe)
+    return _GRAMMARS[name]({n: o for n, o in operations.items() if costly or not o.costly}, probe, convolutional)
 
 
 class _Builder:
@@ -244,13 +250,14 @@ class _Builder:
             heights.update(found)
 
 
-def _typed(operations: Mapping[str, Operation], probe: str) -> Grammar:
+def _typed(operations: Mapping[str, Operation], probe: str, convolutional: Collection[bool]) -> Grammar:
     """Return the grammar of every operation on every kind it takes, matrices by shape and role."""
     build = _Builder("typed", str(NET), probe, operations)
-    for kind, formula in _typed_terminals(probe):
+    read = [(k, f) for k, f in _typed_terminals(probe) if all(is_readable(f, each) for each in convolutional)]
+    for kind, formula in read:
         build.terminal(str(formula), str(kind), formula)
     _add_constants(build)
-    _add_operations(build, dict.fromkeys(kind for kind, _ in _typed_terminals(probe)), operations)
+    _add_operations(build, dict.fromkeys(kind for kind, _ in read), operations)
     return build.grammar(("subtree", "subtree", "replace", "replace", "insert", "shrink", "other_role"))
 
 
@@ -331,12 +338,12 @@ def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...
         yield args, functools.partial(apply, operation)
 
 
-def _auto_prox(operations: Mapping[str, Operation], probe: str) -> Grammar:
+def _auto_prox(operations: Mapping[str, Operation], probe: str, convolutional: Collection[bool]) -> Grammar:
     """Return Auto-Prox's grammar: two inputs, two unaries each, one binary, mean over layers (arXiv 2312.09059).
 
     An input is one tensor for each linear layer. The two unaries act on that tensor, and a result that is still a
     tensor is averaged. Where the first unary gives a number, the second is an element-wise one. The binary acts on the
-    two numbers of a layer.
+    two numbers of a layer. Inputs are of all layers, which networks of every kind have.
     """
     build = _Builder("auto-prox", "Net", probe, operations)
     unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]

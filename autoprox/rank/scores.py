@@ -252,7 +252,7 @@ def _scores(plan: RankPlan, records: Sequence[Mapping[str, Any]], out: Path) -> 
             failures += _failures(plan, networks, found)
             for name in spent:
                 spent[name].extend(each[name]["seconds"] for each in networks)
-            values = np.array([found[name] for name in names])
+            values = np.array([np.where(np.isinf(found[name]), float("nan"), found[name]) for name in names])
             scores.update(dict.fromkeys(setup.tasks if setup else plan.tasks, values))
     except (KeyError, IndexError, TypeError) as error:
         raise JournalError(f"{out / SCORES}: a line is not what this plan scores ({error!r:.80})") from None
@@ -277,7 +277,7 @@ def _fitted(plan: RankPlan) -> dict[str, np.ndarray]:
 
 
 def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpec | None) -> dict[str, np.ndarray]:
-    """Return every proxy's scores of the architectures by name, NaN where it has none."""
+    """Return every proxy's scores of the architectures by name; NaN where it has none, or ∞ (see `_from_table`)."""
     at = list(plan.architectures)
     facts = {name: values[at] for name, values in known(plan.benchmark, spec).items()}
     found: dict[str, np.ndarray] = {}
@@ -298,15 +298,12 @@ def _value(score: Mapping[str, Any]) -> float:
 
 
 def _from_table(formula: Formula, facts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the formula's values for the architectures, NaN where there is none.
-
-    That is where a number that it reads is missing, and where what it computes is where formulas stop.
-    """
+    """Return the formula's values for the architectures: NaN where a number is missing, ∞ where formulas stop."""
     names = [str(terminal) for terminal in formula.terminals()]
     rows = [dict(zip(names, map(float, row), strict=True)) for row in zip(*(facts[n] for n in names), strict=True)]
     values = [evaluate(formula, Reading(net=row)) if _complete(row) else float("nan") for row in rows]
     computes = bool(formula.args)  # a number of the table is as it is
-    return np.array([float("nan") if computes and is_at_limit(value) else value for value in values])
+    return np.array([float("inf") if computes and is_at_limit(value) else value for value in values])
 
 
 def _complete(row: Mapping[str, float]) -> bool:
@@ -322,7 +319,8 @@ def _failures(
         if isinstance(proxy, MergedRanks):
             yield from [(proxy.name, "one of its parts has no score")] * missing
         elif _table_formula(plan, proxy) is not None:
-            yield from [(proxy.name, f"missing in the table, or {AT_LIMIT}")] * missing
+            yield from [(proxy.name, "missing in the table")] * missing
+            yield from [(proxy.name, AT_LIMIT)] * int(np.isinf(found[proxy.name]).sum())
         else:
             reasons = (each[proxy.name]["problem"] for each in networks if each[proxy.name]["value"] is None)
             yield from ((proxy.name, reason) for reason in reasons)

@@ -11,6 +11,7 @@ from autoprox.evolve import GRAMMARS, Breeder, Grammar, grammar
 from autoprox.evolve.grammar import MAX_HEIGHT, MAX_NODES, NET_TERMINALS, terminals
 from autoprox.evolve.variation import MUTATIONS, crossover, generator, grow, other_role
 from autoprox.primitives import OPERATIONS, Formula, FormulaError, canonical, parse
+from autoprox.primitives.evaluate import is_readable
 from autoprox.primitives.kinds import ROLES
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES
 
@@ -313,3 +314,13 @@ def test_the_costly_grammar_has_no_gram_matrices_of_tokens_and_no_spectra_of_gra
     assert any(name.startswith("effective_rank: Matrix(act of") for name in names)
     assert not any(name.startswith(("gram: Matrix(a", "matmul: Matrix(a")) for name in names)
     assert not any(name.startswith(("nuclear: Matrix(weight.gram", "logdet: Matrix(weight.gram")) for name in names)
+
+
+def test_what_is_drawn_for_convolutional_networks_too_reads_what_all_networks_have(rng: random.Random) -> None:
+    made = grammar("typed", costly=True, convolutional=(False, True))
+    for tree in drawn(made, 60, rng):
+        assert is_readable(checked(made, tree), convolutional=True)
+        checked(made, other_role(tree, made, rng))
+    assert names_of(made.pset.mapping.values()) != names_of(COSTLY["typed"].pset.mapping.values())
+    same = grammar("typed", costly=True, convolutional=(False,))
+    assert list(same.builders) == list(COSTLY["typed"].builders)

@@ -11,6 +11,7 @@ import platformdirs
 from click.shell_completion import get_completion_class
 
 from autoprox.bench_cache.runtime.files import write_atomically
+from autoprox.cli.output import Output, output_options
 
 SHELLS = ("bash", "zsh", "fish")
 _PROGRAM, _VARIABLE = "autoprox", "_AUTOPROX_COMPLETE"
@@ -22,7 +23,8 @@ _ZSH = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"
 @click.argument("shell", type=click.Choice(SHELLS), required=False)
 @click.option("--print", "only_print", is_flag=True, help="Print the script instead of installing it.")
 @click.pass_context
-def command(context: click.Context, shell: str | None, only_print: bool) -> None:
+@output_options
+def command(context: click.Context, shell: str | None, only_print: bool, output: Output) -> None:
     """Install completion of commands and options, so that the tab key completes them.
 
     SHELL is bash, zsh or fish; without it, that of $SHELL. The script is written to your folder of data, and for bash
@@ -35,15 +37,19 @@ def command(context: click.Context, shell: str | None, only_print: bool) -> None
     made = get_completion_class(shell)
     assert made is not None  # these three come with click
     script = (_ZSH if shell == "zsh" else "") + made(context.find_root().command, {}, _PROGRAM, _VARIABLE).source()
+    if only_print and not output.as_json:
+        click.echo(script)  # as it is: a console would break its lines
+        return
     if only_print:
-        click.echo(script)
+        output.print((), lambda: {"shell": shell, "script": script})
         return
     path = _script_path(shell)
     write_atomically(path, script.encode())
-    click.echo(f"Saved {path}")
+    lines = [f"Saved {path}"]
     if shell != "fish":  # which reads what is in its folder
-        _read_by(_start_file(shell), path)
-    click.echo(f"Start a new {shell}, and type: {_PROGRAM} <TAB>")
+        lines += _read_by(_start_file(shell), path)
+    lines.append(f"Start a new {shell}, and type: {_PROGRAM} <TAB>")
+    output.print((), lambda: {"shell": shell, "saved": path}, lines)
 
 
 def _script_path(shell: str) -> Path:
@@ -60,13 +66,13 @@ def _start_file(shell: str) -> Path:
     return Path(folder).expanduser() / f".{shell}rc"
 
 
-def _read_by(start: Path, script: Path) -> None:
-    """Add the line that reads the script to a shell's file, unless it is there."""
+def _read_by(start: Path, script: Path) -> list[str]:
+    """Add the line that reads the script to a shell's file, unless it is there, and return what to say of it."""
     quoted = shlex.quote(str(script))
     line = f"[ -f {quoted} ] && . {quoted}  # completion of {_PROGRAM}"
     before = start.read_text(encoding="utf-8") if start.exists() else ""
     if line in before.splitlines():
-        return
+        return []
     with open(start, "a", encoding="utf-8") as file:  # a link stays a link
         file.write(("" if before.endswith("\n") or not before else "\n") + line + "\n")
-    click.echo(f"Added to {start}: {line}")
+    return [f"Added to {start}: {line}"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.cli.options import operations_option
+from autoprox.cli.output import Output, output_options
 from autoprox.export import FORMATS, export
 from autoprox.proxy import resolve
+from autoprox.scoring import AnyProxy
 from autoprox.vocabulary import vocabulary
 
 
@@ -26,24 +30,42 @@ from autoprox.vocabulary import vocabulary
     "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write a file.  [default: standard output]"
 )
 @operations_option
-def command(proxy: str, form: str | None, out: Path | None, operations: Sequence[str]) -> None:
+@output_options
+def command(proxy: str, form: str | None, out: Path | None, operations: Sequence[str], output: Output) -> None:
     """Write PROXY in another form.
 
     PROXY is a run directory, a proxy file, a shipped name (`autoprox proxies`) or the formula itself.
 
     python is one file with a function `score` that needs only torch; json is a proxy file; latex is for math mode;
-    dot is for Graphviz; svg and png are pictures of the computation graph.
+    dot is for Graphviz; svg and png are pictures of the computation graph. With --json, what was written is the field
+    text of an object, or base64 if it is a png.
     """
     if out is not None and out.is_dir():
         raise click.UsageError(f"--out {out} is a directory; name a file in it")
-    written = export(resolve(proxy, vocabulary(operations)), form or _by_ending(out))
-    data = written.encode() if isinstance(written, str) else written
+    found, form = resolve(proxy, vocabulary(operations)), form or _by_ending(out)
+    written = export(found, form)
     if out is None or str(out) == "-":
-        click.echo(data, nl=False)
-    elif out.exists() and not out.is_file():
-        out.write_bytes(data)  # a device or a pipe, which must not be replaced
+        if output.as_json:
+            output.print((), lambda: _record(found, form, written, None))
+        else:
+            click.echo(_bytes(written), nl=False)
+        return
+    if out.exists() and not out.is_file():
+        out.write_bytes(_bytes(written))  # a device or a pipe, which must not be replaced
     else:
-        write_atomically(out.resolve(), data)
+        write_atomically(out.resolve(), _bytes(written))
+    output.print((), lambda: _record(found, form, written, out))
+
+
+def _bytes(written: str | bytes) -> bytes:
+    return written.encode() if isinstance(written, str) else written
+
+
+def _record(proxy: AnyProxy, form: str, written: str | bytes, out: Path | None) -> dict[str, Any]:
+    """Return what was written, as JSON values."""
+    content = {"text": written} if isinstance(written, str) else {"base64": base64.b64encode(written).decode()}
+    saved = None if out is None else str(out)
+    return {"proxy": proxy.name or proxy.text, "formula": proxy.text, "to": form, "saved": saved, **content}
 
 
 def _by_ending(out: Path | None) -> str:

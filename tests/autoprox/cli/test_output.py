@@ -32,6 +32,8 @@ RUNS = {
     "score": ("params", *MODEL, "--device", "cpu"),
     "layers": MODEL,
     "explain": ("column[good] / column[bad]", "--bench", "table", *ONE),
+    "export": ("snip", "--to", "latex"),
+    "completion": ("bash", "--print"),
     "proxies": (),
     "bench clean": (),
     "bench images": ("own.json", "images.npz", "--out", "*"),
@@ -41,8 +43,8 @@ RUNS = {
     "bench train": ("--space", "mini-vit", "--dataset", "labelled.npz", "--archs", "2", "--epochs", "1", "--seeds", "1",
                     *ONE, "--out", "*"),
 }  # fmt: skip
-#: Commands that print no result of their own, or need a network.
-OTHERS = {"export", "completion", "bench download"}
+#: Commands that need a network.
+OTHERS = {"bench download"}
 
 
 def commands(group: FolderGroup = root, prefix: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -226,6 +226,9 @@ def test_a_table_is_ranked_without_building_anything(tmp_path: Path, monkeypatch
     np.testing.assert_array_equal(found["gap"], table.columns["gap"])
     np.testing.assert_array_equal(found["params"], table.columns["m_size"])
     assert [(f.proxy, f.reason, f.count) for f in scores.failures] == [("gap", "missing in the table", 3)]
+    stopped = collect(make_plan(table, proxies=["params * 1e29"]), tmp_path / "stopped")
+    assert [(f.reason, f.count) for f in stopped.failures] == [("the value is 1e30, where formulas stop", 12)]
+    assert np.isnan(values(stopped, "oa")["params * 1e+29"]).all()
     assert np.isnan(scores.seconds["snip"])
     assert load(table, tmp_path / "run")[1].table.proxies == scores.table.proxies
 
