@@ -3,6 +3,7 @@
     autoprox bench download nas-bench-suite-zero
     python benchmarks/published_proxies.py IMAGES.npz --journal FILE      # measure, resumable
     python benchmarks/published_proxies.py --journal FILE --table         # print what docs/ranking.md has
+    python benchmarks/published_proxies.py --journal FILE --libra         # LIBRA of our scores and of the published
 
 IMAGES.npz has `x_train` (uint8, images × side × side × 3) and `y_train` of CIFAR-10. Networks run on 32 of these, the
 classes in turn, with the initial weights of seed 0. Every proxy is scored in two arms: `fresh`, as autoprox runs
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -34,6 +35,8 @@ from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives.passes import Subject
 from autoprox.primitives.sharing import charged_clock, sharing_results
 from autoprox.proxy import any_proxy
+from autoprox.rank.libra import choose, merged_table
+from autoprox.rank.stats import ScoreTable
 from autoprox.scoring import ProxyError
 from autoprox.zoo import ZooProxy
 
@@ -70,10 +73,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the images: another journal, for noise")
     parser.add_argument("--noise", type=Path, help="with --table, the journal of another seed")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--libra", action="store_true")
     given = parser.parse_args(arguments)
     benchmark = load_benchmark(given.bench)
     if given.table:
         print("\n".join(table(benchmark, read(given.journal), read(given.noise) if given.noise else {})))
+        return
+    if given.libra:
+        print("\n".join(libra(benchmark, read(given.journal))))
         return
     if given.images is None:
         parser.error("IMAGES.npz is missing")
@@ -187,6 +194,35 @@ def _row(
         cells += [rho(own, first[places])]
     cells += [rho(own, np.array(again, dtype=float))]
     return f"| {proxy} | {arm} | {len(places)} | {' | '.join(cells)} |"
+
+
+def libra(benchmark: Benchmark, known: Scores) -> Iterator[str]:
+    """Yield the rows of a table, as Markdown: LIBRA and what it chose, from our scores and from the published ones.
+
+    Our scores are by the batch, those of SynFlow with fresh norms. Each task's three proxies are chosen on the cells of
+    evolve and validation, and judged on those of test.
+    """
+    ours = {name: "fresh" if name == "synflow-all" else "batch" for name in (*SAME.values(), *OTHERS)}
+    cells = sorted({place for place, arm in known if arm == "batch"})
+    scores = {n: np.array([known[c, arm].get(n) for c in cells], dtype=float) for n, arm in ours.items()}
+    structure = {name: values[cells] for name, values in benchmark.structure().items() if not np.isnan(values).any()}
+    published = {
+        task: {n: benchmark.columns[f"{c}_{task}"][cells] for c, n in SAME.items()} for task in benchmark.tasks
+    }
+    test = np.isin(cells, benchmark.splits()["test"])
+    chosen, judged = (~test).sum(), test.sum()
+    yield f"| scores | task | chosen on {chosen} cells | ρ, τ of LIBRA on {judged} | ρ of the three | of params |"
+    yield "|---|---|---|---|---|---|"
+    for whose, by_task in (("ours", dict.fromkeys(benchmark.tasks, scores)), ("published", published)):
+        for task, of_task in by_task.items():
+            y, known_of = benchmark.tasks[task][cells], {**structure, **of_task}
+            table = ScoreTable(tuple(known_of), {task: y}, {task: np.array([*known_of.values()])}, structure["params"])
+            choice = choose(table.of_architectures(np.flatnonzero(~test)), task)
+            merged = merged_table(table.of_architectures(np.flatnonzero(test)), {task: choice}, ["params"])
+            rho, *others = (f"{spearmanr(x, y[test], nan_policy='omit').statistic:.3f}" for x in merged.scores[task])
+            tau = kendalltau(merged.scores[task][0], y[test], nan_policy="omit").statistic
+            three, of_three = ", ".join(choice.chosen), ", ".join(others[:-1])
+            yield f"| {whose} | {task} | {three} | {rho}, {tau:.3f} | {of_three} | {others[-1]} |"
 
 
 if __name__ == "__main__":
