@@ -147,8 +147,8 @@ FORMULAS = (
         cost="backward",
         reads="outputs of the blocks' linears and their gradients",
         formula="sum(sum(batch_mean(square(sample_sum(act * act_grad)))) / 2)",
-        note="channels are the features of a linear, pixels its tokens; the loss is the batch mean, as in the code, which "
-        "sums each channel as often as it has weights: that is this with `* fan_in` inside the outer sum",
+        note="channels are the features of a linear, pixels its tokens; the loss is the batch mean, as in the code, "
+        "which sums each channel as often as it has weights: that is this with `* fan_in` inside the outer sum",
     ),
     ZooProxy(
         name="dss",
