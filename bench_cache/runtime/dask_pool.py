@@ -253,6 +253,8 @@ def _client(address: str) -> Any:
         raise ClusterError("--dask needs the package distributed: pip install 'autoprox[dask]'") from None
     # It logs tracebacks when the scheduler is lost. The error says the same in one line.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    if address.endswith("://"):  # distributed would look for that host for ten seconds
+        raise ClusterError(f"no Dask scheduler answers at '{address}' (it names no host)")
     try:
         return Client(address, timeout=TIMEOUT, set_as_default=False)
     except (OSError, ValueError, AssertionError) as error:
