@@ -13,6 +13,9 @@ from autoprox.evolve.report import FITTED, interval
 from autoprox.rank.resampled import mean_taus
 from autoprox.rank.stats import Row, ScoreTable
 
+#: What a proxy is compared with, and no proxy is: sizes, their product as the zoo calls it, and fitted structure.
+BASELINES = (*STRUCTURE, "depth-times-width", FITTED)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -50,7 +53,7 @@ def verdict(table: ScoreTable, rows: Sequence[Row], seed: int = 0) -> str:
     Empty where either side has no proxy that scores every architecture.
     """
     means = _complete(rows)
-    proxies = [name for name in means if name not in (*STRUCTURE, FITTED)]
+    proxies = [name for name in means if name not in BASELINES]
     if not proxies:
         return ""
     best = max(proxies, key=lambda name: means[name])
@@ -67,7 +70,7 @@ def beside_structure(
     rows: Sequence[Row],
     proxy: str,
     seed: int = 0,
-    baselines: Sequence[str] = (*STRUCTURE, FITTED),
+    baselines: Sequence[str] = BASELINES,
 ) -> Comparison | None:
     """Return a proxy's mean tau beside that of the strongest baseline; None where one does not score everything.
 

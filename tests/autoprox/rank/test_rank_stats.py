@@ -307,3 +307,12 @@ def test_fitted_structure_is_a_row_and_what_is_left_given_it() -> None:
     assert "no better than structure" in words
     assert "params, the strongest of 2 baselines" in words
     assert verdict(TABLE, ()) == ""
+
+
+def test_a_product_of_sizes_is_what_proxies_are_compared_with() -> None:
+    """The zoo has depth × width under a name; as the best "proxy" it would be called better than structure."""
+    names = tuple("depth-times-width" if name == "good" else name for name in TABLE.proxies)
+    table = replace(TABLE, proxies=names)
+    words = verdict(table, rank_rows(table, seed=3), seed=3)
+    assert words.startswith("coarse, the best of 3 proxies here")
+    assert ", the strongest of 2 baselines" in words  # params is the other
