@@ -15,12 +15,13 @@ from filelock import lock_descriptor
 PATIENCE = 3.0  # seconds to wait for a lock, since a killed process keeps its own for a moment
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write `data` to `path`, so that a reader sees the old file or the new one, even after a crash.
 
-    Missing folders are made.
+    Missing folders are made. Without `durable` it does not wait for the disk, which takes milliseconds: a crash of the
+    machine, not of the process, may leave a damaged file. That is for what has a checksum and can be made again.
     """
-    with _drafted(path, data) as draft:
+    with _drafted(path, data, durable) as draft:
         os.replace(draft, path)
 
 
@@ -42,7 +43,7 @@ def write_new(path: Path, data: bytes) -> bool:
 
 
 @contextmanager
-def _drafted(path: Path, data: bytes) -> Iterator[Path]:
+def _drafted(path: Path, data: bytes, durable: bool = True) -> Iterator[Path]:
     """Write the data to a draft, which is a file beside `path`; remove the draft on the way out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.draft")
@@ -50,8 +51,9 @@ def _drafted(path: Path, data: bytes) -> Iterator[Path]:
         try:
             with open(draft, "xb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             yield draft
         finally:
             draft.unlink(missing_ok=True)

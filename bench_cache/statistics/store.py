@@ -238,7 +238,7 @@ def _write(path: Path, data: bytes) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     with advising("statistics are kept there; make room, or set AUTOPROX_HOME to another folder"):
-        write_atomically(path, data)
+        write_atomically(path, data, durable=False)  # what a crash of the machine damages is built again
 
 
 def _checksum(tensor: Tensor) -> str:

@@ -193,11 +193,11 @@ def test_a_pickle_in_place_of_an_entry_is_not_run(tmp_path: Path, probed: list, 
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
+    def full(source: object, target: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched, contextlib.suppress(OSError):
-        patched.setattr(os, "fsync", full)
+        patched.setattr(os, "replace", full)
         read(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     assert_same(read(tmp_path), direct(PIT))
@@ -217,7 +217,8 @@ def _digest(root: Path) -> str:
     """Read everything in a worker, and say what it was."""
     torch.set_num_threads(1)
     found = read(root)
-    return repr([[float(m.double().sum()) for m in found.matrices[key]] for key in MATRICES]) + repr(found.net)
+    there = [key for key in MATRICES if key in found.matrices]  # a network has slots of blocks, or of convolutions
+    return repr([[float(m.double().sum()) for m in found.matrices[key]] for key in there]) + repr(found.net)
 
 
 @pytest.mark.slow

@@ -33,22 +33,33 @@ from autoprox.proxy import PROXY_FILE
 def full(monkeypatch: pytest.MonkeyPatch, name: str, sound: int = 0) -> Iterator[list[str]]:
     """Inside, files whose name begins so are cut off as on a full disk, but the first few; what was refused."""
     refused: list[str] = []
+    synced: set[str] = set()
     seen = 0
-    sync = os.fsync
+    sync, move = os.fsync, os.replace
 
-    def fsync(descriptor: int) -> None:
+    def write(path: str) -> None:
         nonlocal seen
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
         if Path(path).name.lstrip(".").startswith(name):
             seen += 1
             if seen > sound:
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size - 7)
+                os.truncate(path, os.stat(path).st_size - 7)
                 refused.append(path)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fsync(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        synced.add(path)
+        write(path)
         sync(descriptor)
+
+    def replace(source: Path, target: Path) -> None:
+        if str(source) not in synced:  # statistics do not wait for the disk
+            write(str(source))
+        move(source, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", fsync)
+        patched.setattr(os, "replace", replace)
         yield refused
 
 
