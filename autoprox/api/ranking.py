@@ -139,6 +139,7 @@ def rank(
     console = progress_console(silent=not progress)
     say(console, heading(plan, folder, done))
     scores = collected(console, plan, folder, workers)
+    say(console, "computing intervals and drawing pictures")
     named = _references(proxies) if chosen or not resume else [proxy.name for proxy in plan.proxies]
     return _judged(plan, scores, folder, tuple(_looks(plan, named, folder, known)))
 

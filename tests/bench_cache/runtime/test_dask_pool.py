@@ -315,7 +315,16 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return error
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "tcp://", "ftp://127.0.0.1:1", ""])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:1",
+        "nonsense",
+        pytest.param("tcp://", marks=pytest.mark.slow),  # which distributed takes ten seconds to find out
+        "ftp://127.0.0.1:1",
+        "",
+    ],
+)
 def test_no_scheduler(tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("autoprox.bench_cache.runtime.dask_pool.TIMEOUT", 0.5)
     error = told(capsys, "--bench", "mini", "--dask", address, "--out", "run")

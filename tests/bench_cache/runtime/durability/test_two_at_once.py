@@ -28,16 +28,15 @@ from autoprox.evolution import JOURNAL, start_evolution
 from autoprox.evolve import JournalError
 
 
-def test_of_two_that_start_at_the_same_moment_one_runs(forker: Forker, tmp_path: Path, whole: Whole) -> None:
-    rng = Random(0)
-    for number in range(3):
-        out, at = tmp_path / str(number), time.time() + 0.1
-        command = [*choices(whole.bench), "--workers", "1", "--out", str(out)]
-        pair = [forker.start(command, whole.home, at=at + rng.random() * 0.005) for _ in range(2)]
-        (code, said), (failed, error) = sorted(process.end() for process in pair)
-        assert (code, "error: " in said, failed) == (0, False, FAILED)
-        assert one_line(error) == f"{out} already holds a run; go on with --resume, or choose another --out"
-        assert_same(out, whole.out)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+def test_of_two_that_start_at_the_same_moment_one_runs(forker: Forker, tmp_path: Path, whole: Whole, seed: int) -> None:
+    rng, out, at = Random(seed), tmp_path / "run", time.time() + 0.1
+    command = [*choices(whole.bench), "--workers", "1", "--out", str(out)]
+    pair = [forker.start(command, whole.home, at=at + rng.random() * 0.005) for _ in range(2)]
+    (code, said), (failed, error) = sorted(process.end() for process in pair)
+    assert (code, "error: " in said, failed) == (0, False, FAILED)
+    assert one_line(error) == f"{out} already holds a run; go on with --resume, or choose another --out"
+    assert_same(out, whole.out)
 
 
 @pytest.mark.slow
