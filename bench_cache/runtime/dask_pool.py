@@ -18,6 +18,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from autoprox.bench_cache.runtime.local_pool import keep_memory
 from autoprox.bench_cache.runtime.placement import Placed
 from autoprox.bench_cache.runtime.source_digest import source_digest
 from autoprox.bench_cache.runtime.submit import WorkerError
@@ -31,6 +32,8 @@ TIMEOUT = 10.0
 PACE = 0.5
 
 _ALONE = threading.Lock()
+#: Done once in a process: Dask works in a thread, where giving memory back takes several times as long as the work.
+_keep_memory = cache(keep_memory)
 
 
 class ClusterError(WorkerError):
@@ -243,6 +246,7 @@ def _work(wanted: str, call: Callable[[], Any]) -> Any:
     if wanted != version():
         raise ClusterError("a worker that joined has another autoprox or torch; end it, and go on with --resume")
     with _ALONE:
+        _keep_memory()
         return call()
 
 

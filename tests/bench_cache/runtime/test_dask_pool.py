@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import synthetic
 
+from autoprox.bench_cache.runtime import dask_pool
 from autoprox.bench_cache.runtime.dask_pool import ClusterError, DaskPool, Homes
 from autoprox.bench_cache.runtime.placement import Placed
 from autoprox.bench_cache.statistics.large import LargeScorer
@@ -254,6 +255,14 @@ def test_results_and_errors_are_those_of_the_work(pool: DaskPool) -> None:
     with pytest.raises(KeyError, match="what is wanted"):
         pool.submit(os.environ.__getitem__, "what is wanted").result()
     assert pool.submit(abs, -1).result() == 1  # and it works on
+
+
+def test_a_worker_keeps_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Giving memory back after each result took several times as long as the work."""
+    kept: list[bool] = []
+    monkeypatch.setattr(dask_pool, "_keep_memory", lambda: kept.append(True))
+    assert dask_pool._work(dask_pool.version(), lambda: 3) == 3
+    assert kept == [True]
 
 
 def test_what_waits_can_be_cancelled(pool: DaskPool) -> None:
