@@ -9,7 +9,6 @@ import importlib.util
 import pkgutil
 import re
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -49,8 +48,7 @@ class FolderGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command; None if there is none of this name."""
         module = self.modules().get(cmd_name)
-        typed = ctx.find_object(list) or []
-        return _imported(module, quiet=not {"--quiet", "-q"}.isdisjoint(typed)).command if module else None
+        return _imported(module).command if module else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -100,22 +98,10 @@ def as_typed(message: str, options: Sequence[click.Parameter]) -> str:
     return message
 
 
-#: After so many seconds of importing, what is no terminal is told, too; most of the time it takes less.
-TOLD_AFTER = 1.0
-
-
-def _imported(module: str, *, quiet: bool) -> ModuleType:
-    """Import a module; meanwhile say on stderr why nothing happens yet, because torch takes seconds."""
-    if module in sys.modules or quiet:
+def _imported(module: str) -> ModuleType:
+    """Import a module; meanwhile a terminal says why nothing happens yet, because torch takes seconds."""
+    if module in sys.modules or not sys.stderr.isatty():
         return importlib.import_module(module)
-    if not sys.stderr.isatty():
-        line = threading.Timer(TOLD_AFTER, click.echo, ["loading …"], {"err": True})
-        line.daemon = True
-        line.start()
-        try:
-            return importlib.import_module(module)
-        finally:
-            line.cancel()
     click.echo("loading …", nl=False, err=True)
     try:
         return importlib.import_module(module)

@@ -3,11 +3,9 @@
 import io
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from autoprox.cli import folder
 from autoprox.cli.root import main
 
 HEAVY = {"torch", "numpy", "scipy", "networkx", "deap", "rich", "matplotlib", "dask"}
@@ -38,23 +36,6 @@ def test_a_terminal_is_told_that_a_command_is_loaded(monkeypatch: pytest.MonkeyP
     assert told == "loading …\r\x1b[K"
     assert main(["completion", "--help"]) == 0
     assert sys.stderr.getvalue() == told  # it is loaded by now
-
-
-@pytest.mark.parametrize(("more", "told"), [([], "loading …\n"), (["--quiet"], "")])
-def test_what_is_no_terminal_is_told_where_loading_takes_long(
-    more: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lines = ["import time", "import click", "time.sleep(0.2)", "command = click.Command('slow', callback=lambda: 0)"]
-    (tmp_path / "commands_of_a_test").mkdir()
-    (tmp_path / "commands_of_a_test" / "slow.py").write_text("\n".join(lines))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(folder, "TOLD_AFTER", 0.05)
-    group = folder.FolderGroup(package="commands_of_a_test")
-    group.main(["slow"], standalone_mode=False, obj=["slow", *more])
-    assert capsys.readouterr().err == told
-    group.main(["slow"], standalone_mode=False, obj=["slow"])
-    assert capsys.readouterr().err == ""  # it is loaded by now
-    monkeypatch.delitem(sys.modules, "commands_of_a_test.slow")
 
 
 def test_an_evolution_imports_no_scipy() -> None:
