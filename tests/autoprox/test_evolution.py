@@ -311,8 +311,9 @@ def test_the_settings_are_kept_to(
     monkeypatch.setattr(
         assembly,
         "grammar",
-        lambda name, operations, *, costly, probe: (
-            asked.append((costly, probe)) or plain(name, operations, costly=costly, probe=probe)
+        lambda name, operations, *, costly, probe, convolutional: (
+            asked.append((costly, probe))
+            or plain(name, operations, costly=costly, probe=probe, convolutional=convolutional)
         ),
     )
     out = begin(tmp_path / "run", **{"generations": 0, **choices})

@@ -52,12 +52,12 @@ def test_a_build_that_was_killed_goes_on_with_what_is_missing(
     written = 0
     plain = cache.write_atomically
 
-    def killed(path: Path, data: bytes) -> None:
+    def killed(path: Path, data: bytes, **settings: bool) -> None:
         nonlocal written
         written += 1
         if written > 3:
             raise KeyboardInterrupt
-        plain(path, data)
+        plain(path, data, **settings)
 
     monkeypatch.setattr(cache, "write_atomically", killed)
     with pytest.raises(KeyboardInterrupt):
