@@ -258,9 +258,9 @@ def _by_slot(blocks: Sequence[Block], run: Pass, loss: str, names: set[str]) -> 
 
     def matrix(name: str, layer: str) -> Tensor:
         if name == "weight_grad":
-            return seen.matrix(layer, run.slope(loss, "weight", layer))
+            return seen.matrix(layer, _within(run.slope(loss, "weight", layer), seen.weights[layer].dtype))
         tensor = run.slope(loss, "act", layer) if name == "act_grad" else run.made(layer)
-        return seen.rows(layer, tensor, run.samples)
+        return seen.rows(layer, _within(tensor, seen.outputs[layer].dtype), run.samples)
 
     found = {}
     for name in sorted(names - OF_BLOCK.keys()):
@@ -274,6 +274,17 @@ def _by_slot(blocks: Sequence[Block], run: Pass, loss: str, names: set[str]) -> 
         groups = [block.softmaxes for block in blocks if block.softmax]
         found[name, "attn"] = [_below([finite(_flat(maps[softmax])) for softmax in group]) for group in groups]
     return found
+
+
+def _within(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor in the network's type, whose largest number stands for what is beyond it.
+
+    So all statistics of a network have one type. Operations stop at 1e30, which every type of 32 bits can hold.
+    """
+    if tensor.dtype == dtype:
+        return tensor
+    most = torch.finfo(dtype).max
+    return tensor.clamp(-most, most).to(dtype)
 
 
 def _side_by_side(parts: Sequence[Tensor], name: str) -> Tensor:
