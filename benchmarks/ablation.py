@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no spectra": {"costly": False},
     "2 samples, no spectra": {"batch": 2, "costly": False},
     "no sums": {"refine": "none"},
-    "ten times the founders": {"founders": 10},
+    "as many founders as the population": {"founders": 1},
     "niches": {"strategy": "niches"},
     "20 nodes": {"max_nodes": 20},
     "given structure": {"joint": "given-structure"},

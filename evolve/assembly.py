@@ -26,7 +26,9 @@ from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
 
 #: What is set where nothing is said and the networks of every benchmark are small and of one size.
-OF_ONE_SIZE: Mapping[str, Any] = MappingProxyType({"batch": 16, "costly": True, "refine": "sums", "generations": 60})
+OF_ONE_SIZE: Mapping[str, Any] = MappingProxyType(
+    {"batch": 16, "costly": True, "refine": "sums", "founders": 10, "generations": 60}
+)
 
 
 def defaults(grammar: str, benchmarks: Sequence[Benchmark]) -> Mapping[str, Any]:

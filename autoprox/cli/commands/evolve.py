@@ -109,8 +109,8 @@ def _default(name: str) -> str:
     "--founders",
     type=int,
     default=_DEFAULTS.founders,
-    show_default=True,
-    help="The first population is the best of so many times as many random formulas, which are low if more than 1.",
+    help="The first population is the best of so many times as many random formulas, which are low if more than 1."
+    f"  {_default('founders')}",
 )
 @click.option(
     "--retries",
