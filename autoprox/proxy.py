@@ -40,6 +40,7 @@ from autoprox.scoring import (
     formula_reads,
     formula_score,
     halves_batch,
+    is_training_free,
 )
 from autoprox.zoo import ZOO, ZooProxy
 
@@ -197,8 +198,8 @@ class Proxy:
 
     @property
     def training_free(self) -> bool:
-        """Return True, because no formula takes a step of training."""
-        return True
+        """Return whether the formula reads no network after steps of training."""
+        return is_training_free(self.probes)
 
     @property
     def reads(self) -> Reads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,7 @@ from autoprox.primitives import (
 from autoprox.primitives.find_blocks.choose import Layers, blocks_of
 from autoprox.primitives.find_blocks.named import SLOTS
 from autoprox.primitives.find_blocks.used import uses_parts
-from autoprox.primitives.kinds import CONV_ROLE, read_slots
+from autoprox.primitives.kinds import CONV_ROLE, read_slots, steps_of
 from autoprox.primitives.operations.total import MAX
 
 #: A function of an untrained network that returns a number, higher for better networks.
@@ -158,6 +158,19 @@ def formula_probes(formula: Formula) -> tuple[str, ...]:
     return tuple(dict.fromkeys(terminal.probe for terminal in formula.terminals() if terminal.probe))
 
 
+def is_training_free(probes: Iterable[str]) -> bool:
+    """Return whether none of the probes trains the network before it is read."""
+    return not any(map(steps_of, probes))
+
+
+def few_step_note(probes: Iterable[str]) -> str:
+    """Return what must be said of a formula that trains networks before it reads them; empty where it does not."""
+    counts = sorted({steps for probe in probes if (steps := steps_of(probe))})
+    if not counts:
+        return ""
+    return f"reads networks after {' and '.join(map(str, counts))} training steps: not zero-cost"
+
+
 def halves_batch(formula: Formula) -> bool:
     """Return whether a formula reads gradients of both halves of the batch, which then needs an even size."""
     return any(terminal.statistic.name == "weight_grad_batches" for terminal in formula.terminals())
@@ -191,7 +204,9 @@ def formula_score(
     for terminal in formula.terminals():
         if terminal.statistic.column:
             raise LayerError(f"the formula reads {terminal}, which is of a benchmark's table; a model has none")
-    runs = uses_parts(model) or any(t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals())
+    runs = uses_parts(model) or any(
+        t.probe or t.statistic.probed or t.statistic.name in _OF_A_PASS for t in formula.terminals()
+    )
     blocks = blocks_of(model, inputs, layers, partial=partial, runs=runs)
     convolutional = is_convolutional(blocks)
     require_roles(model, formula, convolutional)

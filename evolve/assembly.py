@@ -18,7 +18,7 @@ from autoprox.bench_cache.statistics.columns import TabularScorer, common_statis
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import are_small, network_scorer
 from autoprox.evolve.fitness import Judge, Task, fitted_to
-from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular, terminals
+from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.settings import EvolutionSettings, SettingsError
@@ -59,8 +59,9 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
         )
     if settings.grammar == TABULAR:
         common_statistics(benchmarks)
-        if settings.costly or settings.batch != EvolutionSettings.batch:
-            raise SettingsError("--grammar tabular runs no networks; leave out --costly and --batch")
+        if settings.costly or settings.batch != EvolutionSettings.batch or settings.steps:
+            options = "--costly, --batch and --steps" if settings.steps else "--costly and --batch"
+            raise SettingsError(f"--grammar tabular runs no networks; leave out {options}")
         return
     for benchmark in benchmarks:
         if benchmark.space is not None and benchmark.space in LISTED:
@@ -145,7 +146,14 @@ def assembled_grammar(
         return tabular(common_statistics(benchmarks), ordered)
     kinds = {get_space(benchmark.space).convolutional for benchmark in benchmarks if benchmark.space}
     probe = probe_of(settings, benchmarks)
-    return grammar(settings.grammar, ordered, costly=settings.costly, probe=probe, convolutional=sorted(kinds))
+    return grammar(
+        settings.grammar,
+        ordered,
+        costly=settings.costly,
+        probe=probe,
+        steps=settings.steps,
+        convolutional=sorted(kinds),
+    )
 
 
 def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
@@ -190,7 +198,7 @@ def _networks(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> l
 
 def kept_statistics(written: Grammar) -> list[Formula]:
     """Return a formula for each statistic that is built before evolution and kept; a table has everything already."""
-    return [] if written.name == TABULAR else [_reading(name, probe) for name, probe in terminals(written.probe)]
+    return [_reading(name, probe) for name, probe in written.matrices]
 
 
 def _reading(name: str, probe: str) -> Formula:

@@ -18,12 +18,17 @@ from autoprox.primitives.kinds import NET, ROLES, FormulaError, Kind
 from autoprox.primitives.operations import AUTO_PROX_BINARIES, AUTO_PROX_UNARIES, OPERATIONS, Operation
 from autoprox.primitives.statistics import STATISTICS
 
+#: Matrices that formulas read: statistic and probe.
+Matrices = tuple[tuple[str, str], ...]
 
-def terminals(probe: str) -> tuple[tuple[str, str], ...]:
+
+def terminals(probe: str, steps: int = 0) -> Matrices:
     """Return the matrices that evolved formulas read: (statistic, probe), kept on disk for each network.
 
-    `probe` is `data` where every benchmark has images, else `noise`.
+    `probe` is `data` where every benchmark has images, else `noise`. With `steps`, the same are also read after so many
+    steps of training.
     """
+    after = [(name, f"steps{steps}") for name in ("weight", "weight_grad", "act", "act_grad", "attn") if steps]
     return (
         ("weight", ""),
         ("weight_grad", probe),
@@ -31,6 +36,7 @@ def terminals(probe: str) -> tuple[tuple[str, str], ...]:
         ("act", probe),
         ("act_grad", probe),
         ("attn", probe),
+        *after,
     )
 
 
@@ -60,7 +66,7 @@ class Grammar:
 
     `builders[name]` makes a node's formula from the formulas of its arguments. `heights[type]` is the height of the
     lowest tree of a type. `changes` are the mutations, drawn with equal odds. `operations` is the vocabulary that it
-    draws from, and `probe` the probe of its terminals.
+    draws from, and `matrices` are those that it reads: statistic and probe.
     """
 
     name: str
@@ -69,7 +75,7 @@ class Grammar:
     heights: Mapping[type, int]
     changes: tuple[str, ...]
     operations: Mapping[str, Operation]
-    probe: str = "noise"
+    matrices: Matrices = ()
     _built: dict[tuple[str | int, ...], Formula] = field(default_factory=dict, repr=False, compare=False)
     _fitting: dict[tuple[type, int], list[gp.Primitive]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -187,7 +193,7 @@ def tabular(table: Sequence[Formula], operations: Mapping[str, Operation] = OPER
     `table` has statistics of the network: columns of a table, params, and so on. The grammar combines them and
     constants by every operation on numbers of the network, as symbolic regression does.
     """
-    build = _Builder(TABULAR, str(NET), "", operations)
+    build = _Builder(TABULAR, str(NET), (), operations)
     for formula in table:
         build.terminal(formula.text, str(NET), formula)
     _add_constants(build)
@@ -201,26 +207,29 @@ def grammar(
     *,
     costly: bool = False,
     probe: str = "noise",
+    steps: int = 0,
     convolutional: Collection[bool] = (False,),
 ) -> Grammar:
     """Return the grammar by name: `typed`, all kinds of the language, or `auto-prox`, the genotype of arXiv 2312.09059.
 
-    `probe` is the probe of its `terminals`. Without `costly`, operations that are cubic in the width (singular values,
-    Gram matrices) are left out. Formulas read what all networks have, `convolutional` (True) and transformers (False).
+    `probe` and `steps` say which `terminals` it has. Without `costly`, operations that are cubic in the width (singular
+    values, Gram matrices) are left out. Formulas read what all networks have, `convolutional` (True) and transformers
+    (False).
 
     Raises:
         ValueError: there is no grammar of this name.
     """
     if name not in GRAMMARS:
         raise ValueError(f"unknown grammar '{name}'; there are {', '.join(GRAMMARS)}")
-    return _GRAMMARS[name]({n: o for n, o in operations.items() if costly or not o.costly}, probe, convolutional)
+    allowed = {n: o for n, o in operations.items() if costly or not o.costly}
+    return _GRAMMARS[name](allowed, terminals(probe, steps), convolutional)
 
 
 class _Builder:
     """A grammar in the making. Each kind has a Python class of its own, because DEAP's typed trees need one."""
 
-    def __init__(self, name: str, returns: str, probe: str, operations: Mapping[str, Operation]) -> None:
-        self.probe, self.operations = probe, operations
+    def __init__(self, name: str, returns: str, matrices: Matrices, operations: Mapping[str, Operation]) -> None:
+        self.matrices, self.operations = matrices, operations
         self.types: dict[str, type] = {}
         self.pset = gp.PrimitiveSetTyped(name, [], self.type(returns))
         self.builders: dict[str, Builder] = {}
@@ -246,14 +255,16 @@ class _Builder:
                 and (usable := [p for p in self.pset.primitives[kind] if all(arg in heights for arg in p.args)])
             }
             if not found:
-                return Grammar(self.pset.name, self.pset, self.builders, heights, changes, self.operations, self.probe)
+                return Grammar(
+                    self.pset.name, self.pset, self.builders, heights, changes, self.operations, self.matrices
+                )
             heights.update(found)
 
 
-def _typed(operations: Mapping[str, Operation], probe: str, convolutional: Collection[bool]) -> Grammar:
+def _typed(operations: Mapping[str, Operation], matrices: Matrices, convolutional: Collection[bool]) -> Grammar:
     """Return the grammar of every operation on every kind it takes, matrices by shape and role."""
-    build = _Builder("typed", str(NET), probe, operations)
-    read = [(k, f) for k, f in _typed_terminals(probe) if all(is_readable(f, each) for each in convolutional)]
+    build = _Builder("typed", str(NET), matrices, operations)
+    read = [(k, f) for k, f in _typed_terminals(matrices) if all(is_readable(f, each) for each in convolutional)]
     for kind, formula in read:
         build.terminal(str(formula), str(kind), formula)
     _add_constants(build)
@@ -282,8 +293,8 @@ def _add_operations(build: _Builder, first: Iterable[Kind], operations: Mapping[
                 kinds.append(returned)
 
 
-def _typed_terminals(of: str) -> Iterable[tuple[Kind, Formula]]:
-    for name, probe in terminals(of):
+def _typed_terminals(matrices: Matrices) -> Iterable[tuple[Kind, Formula]]:
+    for name, probe in matrices:
         marks = [[role, probe] for role in ROLES] if STATISTICS[name].takes_role else [[probe]]
         for mark in marks:
             formula = statistic(name, *filter(None, mark))
@@ -338,17 +349,17 @@ def _typings(operation: Operation, kind: Kind) -> Iterable[tuple[tuple[Kind, ...
         yield args, functools.partial(apply, operation)
 
 
-def _auto_prox(operations: Mapping[str, Operation], probe: str, convolutional: Collection[bool]) -> Grammar:
+def _auto_prox(operations: Mapping[str, Operation], matrices: Matrices, convolutional: Collection[bool]) -> Grammar:
     """Return Auto-Prox's grammar: two inputs, two unaries each, one binary, mean over layers (arXiv 2312.09059).
 
     An input is one tensor for each linear layer. The two unaries act on that tensor, and a result that is still a
     tensor is averaged. Where the first unary gives a number, the second is an element-wise one. The binary acts on the
     two numbers of a layer. Inputs are of all layers, which networks of every kind have.
     """
-    build = _Builder("auto-prox", "Net", probe, operations)
+    build = _Builder("auto-prox", "Net", matrices, operations)
     unaries = [operations[name] for name in dict.fromkeys(AUTO_PROX_UNARIES)]
     average, binaries = operations["mean"], [operations[name] for name in dict.fromkeys(AUTO_PROX_BINARIES)]
-    for name, of in terminals(probe):
+    for name, of in matrices:
         if STATISTICS[name].takes_role:
             build.terminal(str(statistic(name, *filter(None, [of]))), "Input", statistic(name, *filter(None, [of])))
     for op in unaries:

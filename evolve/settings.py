@@ -9,6 +9,7 @@ from autoprox.evolve.grammar import GRAMMARS, MAX_NODES, TABULAR
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.strategies import STRATEGIES
+from autoprox.primitives.kinds import MOST_STEPS
 
 
 class SettingsError(ValueError):
@@ -26,7 +27,8 @@ class EvolutionSettings:
     that are not built in. `held_out` are further tasks, `benchmark:task`, on which the result alone is judged, at the
     end; `benchmarks` has theirs too. `refine` names what is tried on a population after each generation.
     `max_nodes` is how many nodes a tree has at most. The first population is the best of `founders` times as many
-    random formulas.
+    random formulas. With `steps`, formulas may read the networks after so many steps of training too, and are then
+    no zero-cost proxies.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -49,6 +51,7 @@ class EvolutionSettings:
     refine: str = "none"
     max_nodes: int = MAX_NODES
     founders: int = 1
+    steps: int = 0
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -58,10 +61,13 @@ class EvolutionSettings:
             ("retries", 0),
             ("batch", 1),
             ("max_nodes", 3),
+            ("steps", 0),
         ):
             value = getattr(self, name)
             if type(value) is not int or value < lowest:
                 raise SettingsError(f"{name} is {value!r}; it must be a whole number of at least {lowest}")
+        if self.steps > MOST_STEPS:
+            raise SettingsError(f"steps is {self.steps}; it must be {MOST_STEPS} at most")
         for name, known in (
             ("grammar", (*GRAMMARS, TABULAR)),
             ("strategy", tuple(STRATEGIES)),

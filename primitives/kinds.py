@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -50,6 +51,29 @@ PROBES = MappingProxyType(
         "synflow": "every parameter replaced by its magnitude, all-ones input, summed output",
     }
 )
+
+#: How probes are called that read a network after K steps of training: `stepsK`, K a whole number up to this.
+MOST_STEPS = 9999
+_STEPS = re.compile(r"steps([1-9][0-9]{0,3})")
+
+
+def steps_of(probe: str) -> int:
+    """Return after how many steps of training a probe reads a network: 0 for one that takes none."""
+    found = _STEPS.fullmatch(probe)
+    return int(found[1]) if found else 0
+
+
+def probe_words(probe: str) -> str:
+    """Return a probe in plain words.
+
+    Raises:
+        KeyError: there is no such probe.
+    """
+    steps = steps_of(probe)
+    if not steps:
+        return PROBES[probe]
+    return f"made-up images with classes, after {steps} training step{'s' * (steps > 1)} on such images (not zero-cost)"
+
 
 #: The role of what a block has one matrix of, whatever its layers.
 ATTENTION_ROLE = "attn"

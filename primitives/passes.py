@@ -20,6 +20,7 @@ from autoprox.primitives.batch import loss_of, probe_batch, random_targets
 from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
 from autoprox.primitives.capture import Capture, Captured
 from autoprox.primitives.errors import LayerError, backward_failed
+from autoprox.primitives.few_steps import Trained
 from autoprox.primitives.find_blocks.watch import layer_name
 from autoprox.primitives.untouched import one_pass, seed_everything, untouched, without_checkpointing
 
@@ -33,16 +34,24 @@ Slope = tuple[str, str, str]
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model and the batch that it is read on. Without targets, random classes are drawn from the seed."""
+    """A model and the batch that it is read on. Without targets, random classes are drawn from the seed.
+
+    With `trained`, the model is read with the parameters that a short training gave, on the images that this left.
+    """
 
     model: torch.nn.Module
     inputs: Tensor
     targets: Tensor | None
     seed: int
+    trained: Trained | None = None
 
     def batch(self, where: Where) -> tuple[Tensor, Tensor]:
         """Return the inputs and the targets of a pass."""
-        x, y = probe_batch(where.probe, self.inputs, self.targets, self.seed)
+        x, y = (
+            (self.trained.images, self.trained.targets)
+            if self.trained
+            else probe_batch(where.probe, self.inputs, self.targets, self.seed)
+        )
         y = random_targets(len(x), self.seed) if y is None else y
         if where.first == 0 and where.stop == len(x):
             return x, y
@@ -113,6 +122,7 @@ class Pass:
         self.seconds: dict[str, float] = {}
         named = tuple(dict.fromkeys((*wanted.layers, *wanted.weights)))
         self._magnitudes = where.probe == "synflow"
+        self._trained = subject.trained.parameters if subject.trained else {}
         self._layers = {name.partition("#")[0] for name in named if of & {("weight", name), ("act", name)}}
         self._parameters = {name for kind, name in of if kind == "parameter"}
         self._leaf = x.detach().clone().requires_grad_() if ("input", "") in of else x
@@ -139,6 +149,7 @@ class Pass:
         self.seen: Captured = capture.captured
 
     def _stand_in(self, name: str, parameter: Tensor) -> Tensor:
+        parameter = self._trained.get(name, parameter)
         made = parameter.clone() if parameter.is_inference() else parameter.detach()
         made = made.abs() if self._magnitudes else made
         made = made.double() if self._is_wide and made.is_floating_point() else made

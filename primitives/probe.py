@@ -20,12 +20,13 @@ from autoprox.primitives.batch import checked_batch
 from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
 from autoprox.primitives.capture import Capture, Captured, unmasked
 from autoprox.primitives.errors import LayerError
+from autoprox.primitives.few_steps import BATCH, trained
 from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
 from autoprox.primitives.find_blocks.used import read_from_outside, require_whole, used_params, uses_parts
-from autoprox.primitives.kinds import ATTENTION_ROLE, CONV_ROLE
+from autoprox.primitives.kinds import ATTENTION_ROLE, CONV_ROLE, steps_of
 from autoprox.primitives.passes import CLASSES, SUM, Need, Pass, Subject, Wanted, Where
-from autoprox.primitives.sharing import met
+from autoprox.primitives.sharing import computed_once, met
 from autoprox.primitives.statistics import STATISTICS, Network
 from autoprox.primitives.untouched import one_pass, seed_everything, untouched
 
@@ -62,6 +63,8 @@ def read_statistics(
     """Read the wanted (statistic, probe) pairs; the probe is empty where the statistic has none.
 
     `inputs` is the batch, samples first; the probe `noise` uses its shape, `synflow` its shape but for one sample.
+    The probe `stepsK` trains copies of the parameters for K steps of BATCH images (see `few_steps.trained`), and reads
+    statistics with these on further images of the same kind, as many as the batch has.
     `targets` are class numbers; without them the loss is against seeded random classes. Nothing is run that no
     wanted statistic needs. The model runs in evaluation mode with detached parameters and copies of its buffers, and
     its parameters, gradients, buffers, modes, hooks and the random generators are left as they were, also after an
@@ -75,7 +78,8 @@ def read_statistics(
     counts = "params" in names and uses_parts(model)
     if counts and inputs is None:
         require_whole(model, model.named_modules())
-    runs = {probe: {name for name, p in wanted if p == probe} for probe in PROBED}
+    few_steps = sorted({probe for _, probe in wanted if steps_of(probe)}, key=steps_of)
+    runs = {probe: {name for name, p in wanted if p == probe} for probe in (*PROBED, *few_steps)}
     _check_blocks(blocks, wanted, names)
     blocks = canonical_blocks(model, blocks)
     reading = Reading()
@@ -92,7 +96,7 @@ def read_statistics(
         _read_structure(reading, network, names)
         for probe, statistics in runs.items():
             if statistics:
-                _read_probe(reading, Subject(model, x, targets, seed), blocks, probe, statistics)
+                _read_probe(reading, _subject(model, x, targets, seed, probe), blocks, probe, statistics)
     return reading
 
 
@@ -104,8 +108,17 @@ OF_BLOCK: Mapping[str, Callable[[Captured], Mapping[str, Tensor]]] = MappingProx
 #: Statistics for which one all-zero sample is run, whatever the probe.
 OF_A_BLANK_SAMPLE = frozenset({"tokens", "flops", "activations"})
 
-#: The probes that run the network.
+#: The probes that run the network, but for those that train it before.
 PROBED = ("data", "noise", "synflow")
+
+
+def _subject(model: torch.nn.Module, x: Tensor, targets: Tensor | None, seed: int, probe: str) -> Subject:
+    """Return what a probe reads: of one that trains, the trained parameters too, which are made once for all."""
+    steps = steps_of(probe)
+    if not steps:
+        return Subject(model, x, targets, seed)
+    made = computed_once(("trained", steps), (model, x, seed), lambda: trained(model, x, steps, seed, BATCH))
+    return Subject(model, x, targets, seed, made)
 
 
 def _check_blocks(blocks: Sequence[Block], wanted: set[tuple[str, str]], names: set[str]) -> None:
@@ -221,7 +234,7 @@ def _read_probe(
         for (name, slot), tensors in _of_pass(subject, blocks, Where(probe, 0, samples), plain).items():
             reading.matrices[name, probe, slot] = tensors
         for name in plain:
-            reading.samples[name, probe] = 1 if name == "weight_grad" else samples
+            reading.samples[name, probe] = 1 if name in ("weight", "weight_grad") else samples
     if "weight_grad_batches" in names:
         half = samples // 2
         halves = [_of_pass(subject, blocks, Where(probe, first, first + half), {"weight_grad"}) for first in (0, half)]
@@ -243,13 +256,14 @@ def _of_pass(
 
     def read(run: Pass) -> dict[tuple[str, str], list[Tensor]]:
         run.seen.require(layers)
-        if where.probe == "synflow":
+        if where.probe == "synflow" or subject.trained:
             run.seen.require_no_copies()
         return _by_slot(blocks, run, loss, names)
 
     kept, bare = (tuple(layers), ()) if names & {"act", "act_grad"} else ((), tuple(layers))
     wanted = Wanted(kept, bare, tuple(softmaxes), slopes=slopes)
-    return met(subject, Need(("statistics", *sorted(names)), where, wanted, read))
+    need = Need(("statistics", *sorted(names)), where, wanted, read)
+    return need.met_alone(subject) if subject.trained else met(subject, need)
 
 
 def _by_slot(blocks: Sequence[Block], run: Pass, loss: str, names: set[str]) -> dict[tuple[str, str], list[Tensor]]:
@@ -259,6 +273,8 @@ def _by_slot(blocks: Sequence[Block], run: Pass, loss: str, names: set[str]) -> 
     def matrix(name: str, layer: str) -> Tensor:
         if name == "weight_grad":
             return seen.matrix(layer, _within(run.slope(loss, "weight", layer), seen.weights[layer].dtype))
+        if name == "weight":
+            return seen.matrix(layer, seen.weights[layer].detach())
         tensor = run.slope(loss, "act", layer) if name == "act_grad" else run.made(layer)
         return seen.rows(layer, _within(tensor, seen.outputs[layer].dtype), run.samples)
 
@@ -292,7 +308,7 @@ def _side_by_side(parts: Sequence[Tensor], name: str) -> Tensor:
 
     Keys and values may have fewer tokens than queries: their rows are then padded with 0 at the end.
     """
-    if name == "weight_grad" or len(parts) == 1:
+    if name in ("weight", "weight_grad") or len(parts) == 1:
         return _below(parts)
     longest = max(len(part) for part in parts)
     padded = [functional.pad(part, (0, 0, 0, longest - len(part))) for part in parts]

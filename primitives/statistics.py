@@ -29,6 +29,7 @@ from autoprox.primitives.kinds import (
     layer,
     matrix,
     role_slots,
+    steps_of,
 )
 
 
@@ -313,7 +314,8 @@ class Terminal:
 def terminal(name: str, *marks: str) -> Terminal:
     """Return a statistic with its role and probe, in any order: `terminal("weight_grad", "msa", "noise")`.
 
-    Left out, the role is `all` and the probe is `data`. `terminal("column", NAME)` is a column of a table.
+    Left out, the role is `all` and the probe is `data`; of `weight`, none. `terminal("column", NAME)` is a column of a
+    table.
 
     Raises:
         FormulaError: a name, role or probe does not exist, or does not apply.
@@ -327,18 +329,21 @@ def terminal(name: str, *marks: str) -> Terminal:
     statistic = STATISTICS[name]
     roles = (*ROLES, CONV_ROLE) if statistic.takes_role else ()
     # `tokens` runs the network but is the same number under every probe; synflow has one sample, so no mini-batches.
-    probes = tuple(PROBES) if statistic.probed and statistic.level == "matrix" else ()
+    # Weights are known without a run, but for those that steps of training make.
+    is_matrix = statistic.level == "matrix"
+    probes = tuple(PROBES) if statistic.probed and is_matrix else ()
     if statistic.stacks == "batches":
         probes = tuple(probe for probe in probes if probe != "synflow")
     role, probe = "", ""
     for mark in marks:
         if mark in roles and not role:
             role = mark
-        elif mark in probes and not probe:
+        elif (mark in probes or (is_matrix and steps_of(mark))) and not probe:
             probe = mark
         else:
+            named = (*probes, "stepsK") if is_matrix else ()
             allowed = " and ".join(
-                f"one {what} of {', '.join(names)}" for what, names in (("role", roles), ("probe", probes)) if names
+                f"one {what} of {', '.join(names)}" for what, names in (("role", roles), ("probe", named)) if names
             )
             raise FormulaError(f"'{name}' takes {allowed or 'no role or probe'}, not '{mark[:40]}'")
     return Terminal(statistic, role or ("all" if roles else statistic.role), probe or ("data" if probes else ""))

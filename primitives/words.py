@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autoprox.primitives.formula import Formula
-from autoprox.primitives.kinds import LEVELS, PROBES, ROLE_WORDS
+from autoprox.primitives.kinds import LEVELS, ROLE_WORDS, probe_words
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.statistics import Terminal
 
@@ -81,5 +81,5 @@ def terminal_words(terminal: Terminal) -> str:
     if terminal.role in ROLE_WORDS:
         words.append(f"of {ROLE_WORDS[terminal.role]}")
     if terminal.probe:
-        words.append(f"read on {PROBES[terminal.probe]}")
+        words.append(f"read on {probe_words(terminal.probe)}")
     return "; ".join(words)

@@ -21,6 +21,7 @@ from autoprox.evolution import EvolutionResult, EvolutionWatcher, benchmark_copy
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.caption import data_inputs, made_inputs
+from autoprox.scoring import few_step_note
 from autoprox.vocabulary import as_options
 
 #: The seed of the networks' weights and of made-up samples, which an evolution never changes.
@@ -43,6 +44,8 @@ def networks_read(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
         benchmark: [task for task in benchmark.tasks if f"{benchmark.name}:{task}" in settings.tasks]
         for benchmark in benchmarks
     }
+    if settings.steps:
+        yield from made_inputs({f"steps{settings.steps}"}, NETWORK_SEED)
     if probe_of(settings, benchmarks) == "data":
         for benchmark, tasks in of_benchmark.items():
             yield from data_inputs(benchmark, tasks, settings.batch, NETWORK_SEED)
@@ -176,6 +179,9 @@ def heading(settings: EvolutionSettings, out: Path, generations: int) -> Text:
 def result_parts(result: EvolutionResult, settings: EvolutionSettings) -> Iterator[str | Text | Table]:
     """Yield the formula, why it was chosen, the front, the report and the verdict, as texts and tables."""
     yield Text.assemble("\n", ("formula", "bold"), f"  {result.proxy.formula.text}")
+    note = few_step_note(result.proxy.probes)
+    if note:
+        yield f"It {note}."
     yield from why_chosen(result)
     if result.front:
         yield _front_table(result)
@@ -230,6 +236,8 @@ def _next_command(
 ) -> str:
     """Return a command that uses the formula: search on a table for one of a table's columns, else export."""
     run = shlex.quote(str(out))
+    if not result.proxy.training_free:  # which no exported file can score
+        return f"autoprox export {run} --to latex --out formula.tex{as_options((), operations)}"
     if not any(terminal.statistic.column for terminal in result.proxy.formula.terminals()):
         return f"autoprox export {run} --to python --out proxy.py{as_options((), operations)}"
     benchmark = stored_benchmarks(out, settings, spaces)[0]

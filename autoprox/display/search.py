@@ -21,7 +21,7 @@ from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.display.front import front_table, latency
 from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
-from autoprox.scoring import AnyProxy
+from autoprox.scoring import AnyProxy, few_step_note
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
 from autoprox.search.loop import SearchProgress, SearchResult
@@ -110,7 +110,8 @@ def _told(plan: SearchPlan, proxy: AnyProxy) -> str:
     """Return a proxy's name and text, and what networks run on where it reads images."""
     name = f"{proxy.name}: " if proxy.name not in ("", proxy.text) else ""
     ran_on = f", on {_samples(plan.batch)}" if "data" in proxy.probes else ""
-    return f"proxy {name}{proxy.text}{ran_on}"
+    note = few_step_note(proxy.probes)
+    return f"proxy {name}{proxy.text}{ran_on}{f'; it {note}' if note else ''}"
 
 
 def _samples(batch: Batch) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoprox.primitives.words import Part
-from autoprox.scoring import AnyProxy
+from autoprox.scoring import AnyProxy, few_step_note
 
 #: The splits that an explanation looks at. Test is looked at once, at the end of a run.
 SPLITS = ("evolve", "validation")
@@ -145,8 +145,9 @@ def latex_of(proxy: AnyProxy) -> str:
 
 
 def about(proxy: AnyProxy) -> list[tuple[str, str]]:
-    """Return what a record of the zoo says of its proxy: source, what is read, its cost and a note."""
+    """Return what is known of a proxy: source, what is read and a note, and the cost of one that trains networks."""
     known = {name: getattr(proxy, name, "") or proxy.provenance.get(name, "") for name in ("source", "reads", "note")}
+    known["cost"] = few_step_note(proxy.probes) if proxy.as_formula is not None else ""
     return [(name, value) for name, value in known.items() if value and isinstance(value, str)]
 
 

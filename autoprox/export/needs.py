@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autoprox.export.sources import SourceError
 from autoprox.primitives import Formula, Terminal
-from autoprox.primitives.kinds import CONV_ROLE, role_slots
+from autoprox.primitives.kinds import CONV_ROLE, role_slots, steps_of
 
 #: Statistic of the network → the expression for it in `score`.
 NET = {
@@ -85,6 +85,12 @@ class Needs:
             raise SourceError(
                 f"an exported file reads transformer blocks, and the role '{CONV_ROLE}' is of networks without; "
                 "export to text, latex, json, dot or svg"
+            )
+        trains = next((terminal for terminal in terminals if steps_of(terminal.probe)), None)
+        if trains:
+            raise SourceError(
+                f"an exported file trains nothing, and the formula reads {trains}, after {steps_of(trains.probe)} "
+                "training steps; export to text, latex, json, dot or svg, and score with autoprox"
             )
         unknown = self.names - {*NET, *LAYER, *MATRIX}
         if unknown:

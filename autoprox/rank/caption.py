@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
 from autoprox.primitives.batch_norms import RUNNING
+from autoprox.primitives.kinds import steps_of
 from autoprox.rank.plan import MergedRanks, RankPlan
 
 _NUMBERS = (
@@ -51,6 +52,11 @@ def made_inputs(probes: Collection[str], seed: int) -> Iterator[str]:
         yield f"The probe `noise` read Gaussian input of the batch's shape and random classes of its own (seed {seed})."
     if "synflow" in probes:
         yield "The probe `synflow` read one input of ones, with every parameter replaced by its magnitude."
+    for probe in sorted(filter(steps_of, probes), key=steps_of):
+        yield (
+            f"The probe `{probe}` read made-up images, after {steps_of(probe)} steps of training on others of the kind "
+            f"(seed {seed}): not zero-cost."
+        )
 
 
 def data_inputs(benchmark: Benchmark, tasks: Sequence[str], count: int, seed: int) -> Iterator[str]:

@@ -19,6 +19,7 @@ from autoprox.proxy import PROXY_FILE, Proxy
 from autoprox.report.figures import Cloud, curves, scatters
 from autoprox.report.page import Code, Figure, Page, Section, Table, Text
 from autoprox.report.tellers import Teller, as_number, read_json, read_rows, settings_rows, shown, with_interval
+from autoprox.scoring import few_step_note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
@@ -32,7 +33,8 @@ def tell(run: Path) -> Page:
     proxy = Proxy.load(run / PROXY_FILE)
     report = _report(record)
     splits = list(dict.fromkeys(row.split for row in report.rows))
-    settings = record["settings"]
+    settings, note = record["settings"], few_step_note(proxy.probes)
+    formula = f"{proxy.formula.text}{f'; it {note}' if note else ''}"
     scores, generations = read_rows(run / SCORES), read_rows(run / "generations.csv")
     names = ", ".join(name for name, _ in settings["benchmarks"])
     chosen = "chosen on validation" if "test" in splits else "interrupted, so that test was not looked at"
@@ -47,7 +49,7 @@ def tell(run: Path) -> Page:
     return Page(
         f"Evolution on {names}",
         f"{len(generations) - 1} generations, population {settings['population']}, seed {settings['seed']}; {chosen}",
-        [proxy.formula.text, *verdict(report, splits[-1]), *_held_out(record), looks_so_far(run)],
+        [formula, *verdict(report, splits[-1]), *_held_out(record), looks_so_far(run)],
         [section for section in sections if section.parts],
     )
 
@@ -135,7 +137,7 @@ def _formula(proxy: Proxy) -> Iterator[Figure | Table | Text | Code]:
     yield Code("LaTeX", proxy.formula.latex)
     yield Figure(
         "formula",
-        "The computation graph: statistics of the untrained network below, the score on top.",
+        "The computation graph: statistics of the network below, the score on top.",
         f"The computation graph of {proxy.formula.text}",
         _graph(proxy),
         on_paper=True,

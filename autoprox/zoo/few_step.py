@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from autoprox.primitives.batch import logits_of
 from autoprox.primitives.capture import forward
+from autoprox.primitives.few_steps import trained
 from autoprox.primitives.untouched import untouched
 from autoprox.scoring import Layers
 from autoprox.zoo.tools import (
     ZooError,
     block_paths,
-    class_loss,
     detached,
     enough_samples,
     gradients,
@@ -34,11 +34,9 @@ REGRESSION_STEPS = 3
 REGRESSION_RATE = 1e-3
 SIGNALS = 8
 
-#: Training speed: steps and learning rate of Adam, how many losses count at the end, and the number of classes at most.
+#: Training speed: steps, and how many losses count at the end.
 SPEED_STEPS = 100
-SPEED_RATE = 3e-3
 SPEED_LAST = 10
-SPEED_CLASSES = 10
 
 #: SiGeo: steps and learning rate of plain gradient descent.
 WARMUP_STEPS = 3
@@ -146,46 +144,17 @@ def training_speed(model: nn.Module, inputs: Tensor, targets: Tensor, seed: int,
     """Return −mean loss of the last steps of a short training on made-up images.
 
     From the training speed estimator with late losses, TSE-E (Ru et al., NeurIPS 2021, arXiv 2006.04492), comes the sum
-    of the training losses of the last part of a training. What is trained on is ours, and needs no data:
-
-    - Each class is a cloud: noise of deviation 1 whose amplitude falls as 1 / frequency, as in natural images.
-      There are as many as the model has classes, SPEED_CLASSES at most. An image is the cloud of its class plus another
-      one. Batches are as large as that of the `inputs`, and have their shape; no image is seen twice.
-    - SPEED_STEPS steps of Adam at the rate SPEED_RATE train all parameters. The last SPEED_LAST losses count.
+    of the training losses of the last part of a training. What is trained on is ours, and needs no data: the clouds of
+    `primitives.few_steps.trained`, in batches as large as that of the `inputs`. There are SPEED_STEPS steps, and the
+    last SPEED_LAST losses count.
 
     The `inputs` give the size of the images and of the batches alone, and the `targets` nothing.
 
     Raises:
-        ZooError: the inputs are no images (samples × channels × height × width), or a gradient is not finite.
+        LayerError: the inputs are no images (samples × channels × height × width).
+        ZooError: a gradient is not finite.
     """
-    if inputs.ndim != 4:
-        raise ZooError(f"needs images, samples × channels × height × width, not inputs of shape {tuple(inputs.shape)}")
-    generator = torch.Generator().manual_seed(seed)
-    with untouched(model):
-        trained = {name: p.clone().requires_grad_() for name, p in detached(model).items()}
-        parameters = list(trained.values())
-        with torch.no_grad():
-            classes = min(logits_of(forward(model, trained, inputs[:1], seed)).shape[-1], SPEED_CLASSES)
-        centres = _clouds(classes, inputs, generator)
-        optimizer = torch.optim.Adam(parameters, lr=SPEED_RATE)
-        losses = []
-        for _ in range(SPEED_STEPS):
-            y = torch.randint(classes, inputs.shape[:1], generator=generator).to(inputs.device)
-            loss = class_loss(model, trained, centres[y] + _clouds(len(y), inputs, generator), y, seed)
-            slopes = gradients(loss, parameters)
-            for parameter, slope in zip(parameters, slopes, strict=True):
-                parameter.grad = slope
-            optimizer.step()
-            losses.append(float(loss.detach()))
-    last = losses[-SPEED_LAST:]
-    return -sum(last) / len(last)
-
-
-def _clouds(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return noise whose amplitude falls as 1 / frequency, of mean 0 and deviation 1: count × the shape of a sample."""
-    height, width = like.shape[-2:]
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.fftfreq(width))
-    frequency[0, 0] = torch.inf
-    drawn = torch.randn((count, *like.shape[1:]), generator=generator)
-    clouds = torch.fft.ifft2(torch.fft.fft2(drawn) / frequency).real
-    return (clouds / clouds.std((1, 2, 3), keepdim=True)).to(like)
+    losses = trained(model, inputs, SPEED_STEPS, seed, len(inputs)).losses
+    if len(losses) < SPEED_STEPS:
+        raise ZooError(f"gradients are NaN or infinite after {len(losses)} steps; look at the initial weights")
+    return -sum(losses[-SPEED_LAST:]) / len(losses[-SPEED_LAST:])

@@ -311,9 +311,9 @@ def test_the_settings_are_kept_to(
     monkeypatch.setattr(
         assembly,
         "grammar",
-        lambda name, operations, *, costly, probe, convolutional: (
+        lambda name, operations, *, costly, probe, steps, convolutional: (
             asked.append((costly, probe))
-            or plain(name, operations, costly=costly, probe=probe, convolutional=convolutional)
+            or plain(name, operations, costly=costly, probe=probe, steps=steps, convolutional=convolutional)
         ),
     )
     out = begin(tmp_path / "run", **{"generations": 0, **choices})

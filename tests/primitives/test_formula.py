@@ -186,7 +186,7 @@ MALFORMED = {
     "sum(l1(weight[msa, mlp]))": ("not 'mlp'", "mlp"),
     "sum(l1(weight[msa, msa]))": ("not 'msa'", "msa]"),
     "sum(l1(weight[noise]))": ("'weight' takes one role of", "noise"),
-    "sum(l1(weight_grad_batches[synflow]))": ("one probe of data, noise, not 'synflow'", "synflow"),
+    "sum(l1(weight_grad_batches[synflow]))": ("one probe of data, noise, stepsK, not 'synflow'", "synflow"),
     "sum(l1(attn[msa]))": ("'attn' takes one probe of", "msa"),
     "sum(tokens[noise])": ("'tokens' takes one role of", "noise"),
     "params[msa]": ("'params' takes no role or probe, not 'msa'", "msa"),

@@ -130,6 +130,15 @@ def _default(name: str) -> str:
     help="Evolve with ranks, patterns, singular values and Gram matrices too: much slower.  "
     f"[default: for {_ONE_SIZE}]",
 )
+@click.option(
+    "--steps",
+    type=int,
+    default=_DEFAULTS.steps,
+    show_default=True,
+    metavar="K",
+    help="Read the networks after K steps of training on made-up images too: seconds a network, and no zero-cost "
+    "proxy.",
+)
 @operations_option
 @spaces_option
 @workers_option

@@ -14,7 +14,7 @@ from autoprox.cli.options import operations_option
 from autoprox.cli.output import Output, output_options
 from autoprox.export import FORMATS, export
 from autoprox.proxy import resolve
-from autoprox.scoring import AnyProxy
+from autoprox.scoring import AnyProxy, few_step_note
 from autoprox.vocabulary import vocabulary
 
 
@@ -44,6 +44,9 @@ def command(proxy: str, form: str | None, out: Path | None, operations: Sequence
         raise click.UsageError(f"--out {out} is a directory; name a file in it")
     found, form = resolve(proxy, vocabulary(operations)), form or _by_ending(out)
     written = export(found, form)
+    note = few_step_note(found.probes)
+    if note:
+        output.notice(f"The formula {note}.")
     if out is None or str(out) == "-":
         if output.as_json:
             output.print((), lambda: _record(found, form, written, None))

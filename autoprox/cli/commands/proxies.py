@@ -17,6 +17,7 @@ from autoprox.display.collection import collection_tables, shipped_parts
 from autoprox.display.terminal import make_table, names
 from autoprox.primitives import FormulaError
 from autoprox.proxy import ProxyError, resolve
+from autoprox.scoring import few_step_note
 from autoprox.zoo import ZOO, ZooProxy
 
 
@@ -82,6 +83,9 @@ def _entry_parts(name: str) -> Iterator[Text]:
     """Yield all that is known of a proxy of the zoo or of an installed package."""
     proxy = ZOO.get(name) or resolve(name)
     yield Text.assemble((name, "bold"), f"\n\nformula  {proxy.text}")
+    note = few_step_note(proxy.probes)
+    if note:
+        yield Text(f"cost  {note}")
     if isinstance(proxy, ZooProxy):
         yield Text(
             f"LaTeX  {proxy.latex}\nsource  {proxy.source}\ncost  {proxy.cost}: {proxy.reads}\nnote  {proxy.note}"
