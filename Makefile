@@ -40,10 +40,19 @@ test-all: lint
 
 # One table a script, each in a process of its own; docs/performance.md says how to read them. Short: make bench QUICK=1
 QUICK ?=
+# The build that is measured beside this one, from the repository's history.
+EARLIER := a560aa6
 
 bench: $(STAMP)
-	@for script in throughput tables scaling bandwidth footprint latency; do \
-		$(BIN)/python benchmarks/$$script.py $(if $(QUICK),--quick) || exit 1; echo; \
+	@rm -rf $(VENV)/earlier
+	@if git cat-file -e $(EARLIER) 2>/dev/null; then \
+		mkdir $(VENV)/earlier && git archive $(EARLIER) | tar -x -C $(VENV)/earlier; \
+	else \
+		echo "No earlier build: this clone's history has no $(EARLIER); git fetch --unshallow"; \
+	fi
+	@for script in builds tables throughput scaling bandwidth footprint latency growth; do \
+		beside=; case $$script in builds|tables) [ -d $(VENV)/earlier ] && beside="--earlier $(VENV)/earlier";; esac; \
+		$(BIN)/python benchmarks/$$script.py $$beside $(if $(QUICK),--quick) || exit 1; echo; \
 	done
 
 clean:

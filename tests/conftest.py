@@ -5,9 +5,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+import autoprox.pictures
 
 os.environ["COLUMNS"] = "120"  # else tables are as wide as where the suite runs: pytest-xdist's workers say 80
 
@@ -16,8 +20,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # the suite runs one process on each core
 
+DRAWN = autoprox.pictures.drawn
+
 EVERYWHERE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("repeatable", EVERYWHERE, derandomize=True, max_examples=25)
 settings.register_profile("thorough", EVERYWHERE, derandomize=True)
 settings.register_profile("explore", EVERYWHERE)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_pictures() -> Iterator[None]:
+    """Save blank pictures in this process: each takes half a second to draw, and most tests do not look at them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(autoprox.pictures, "drawn", lambda figure, ending, **options: b"")
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Iterator[None]:
+    """Draw what is saved, for tests that look at it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(autoprox.pictures, "drawn", DRAWN)
+        yield

@@ -14,8 +14,6 @@ from autoprox.bench_cache.statistics import worker
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.primitives import parse
 
-SCRIPTS = ("throughput", "tables", "scaling", "bandwidth", "footprint", "latency")
-
 pytestmark = pytest.mark.slow
 
 
@@ -133,3 +131,30 @@ def test_latency_says_where_the_target_is_met(tmp_path: Path) -> None:
     assert len(rows) == 10
     assert all((float(row[-4]) <= float(row[-2])) == (row[-1] == "met") or row[-4] == row[-2] for row in rows)
     assert {row[-2] for row in rows} == {"1.15", "1.3"}
+
+
+@pytest.mark.timeout(1000)
+def test_builds_runs_whole_commands(tmp_path: Path) -> None:
+    lines = printed("builds", tmp_path)
+    commands = ("help", "warm, 2 generations", "embedded, 5 generations, cached", "embedded, 5 generations, cold",
+                "large, 1 generations of 8, cached", "zoo, for each AutoFormer-T")  # fmt: skip
+    for command in commands:
+        (row,) = starting(lines, command)
+        assert float(row[1]) > 0
+        assert float(row[3].replace(",", "")) > 10  # MB
+    (evolution,) = starting(lines, "embedded, 5 generations, cached")
+    assert 0 < float(evolution[4]) < 1
+    assert starting(lines, "No earlier build: --earlier FOLDER was not given.")
+
+
+@pytest.mark.timeout(1000)
+def test_growth_fits_every_dimension(tmp_path: Path) -> None:
+    lines = printed("growth", tmp_path)
+    exponents = [row[-1] for row in lines if re.fullmatch(r"-?\d+\.\d\d( ± \d+\.\d\d)?", row[-1])]
+    assert len(exponents) >= 3
+
+
+def test_make_bench_runs_what_is_tested_here() -> None:
+    (scripts,) = re.findall(r"for script in (.*); do", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    tested = re.findall(r'printed\("(\w+)"', Path(__file__).read_text(encoding="utf-8"))
+    assert sorted(scripts.split()) == sorted(tested)

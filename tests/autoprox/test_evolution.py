@@ -276,6 +276,7 @@ def test_a_dead_worker_is_told_and_the_run_goes_on(
     assert_same(out, run_evolution(out), whole)
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_finished_again_and_go_further(
     tmp_path: Path, whole: tuple[Path, EvolutionResult]
 ) -> None:
@@ -331,6 +332,7 @@ def test_the_settings_are_kept_to(
         assert all(names[0] == "mean over layers" for names in record["population"])
 
 
+@pytest.mark.slow
 def test_two_benchmarks(tmp_path: Path) -> None:
     other = synthetic.benchmark(20, "other", seed=3)
     result = run_evolution(begin(tmp_path / "run", BENCHMARK, other, generations=0))

@@ -81,6 +81,7 @@ def test_the_journal_and_the_proxy_name_them(whole: Path) -> None:
     assert Proxy.load(whole, OWN).provenance["own_operations"] == ["top", "soft"]
 
 
+@pytest.mark.slow
 def test_a_run_without_them_is_as_before() -> None:
     plain = begin("plain", OPERATIONS)
     assert orjson.loads((plain / JOURNAL).read_bytes())["settings"]["own_operations"] == []
@@ -165,6 +166,7 @@ def test_what_evolution_cannot_use_is_refused_before_anything_is_written() -> No
         assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_a_function_that_workers_cannot_find_is_refused() -> None:
     hidden = OPERATIONS.extended(Operation("hidden", "reduce", lambda x: top_mean(x), "{0}"))
     out = begin("run", hidden, generations=0)

@@ -211,6 +211,7 @@ def test_rank_puts_the_best_first_and_keeps_the_order_of_equals() -> None:
     assert resolve("depth").rank([]) == []
 
 
+@pytest.mark.slow
 def test_rank_keeps_one_built_model_at_a_time() -> None:
     alive: list[weakref.ref] = []
     most = 0

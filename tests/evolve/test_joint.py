@@ -51,6 +51,7 @@ raise SystemExit(main(["evolve", "--help"]))
 """
 
 
+@pytest.mark.slow
 def test_a_row_of_ones_own_is_in_the_help() -> None:
     printed = subprocess.run([sys.executable, "-c", _HELP], capture_output=True, text=True, check=True).stdout
     assert "[mean|min|mean-spread|given-structure|median]" in "".join(printed.split())

@@ -60,6 +60,7 @@ def test_files_record_the_space_by_name_and_digest(made: Path) -> None:
     assert str(made) not in Path("own.json").read_text() + Path("own.json.journal").read_text()
 
 
+@pytest.mark.slow
 def test_it_evolves_with_own_operations_and_searches(capsys: pytest.CaptureFixture[str]) -> None:
     evolve = "evolve --bench own.json --population 8 --seed 1 --operations ops.py --space own.py:Tiny"
     assert run(f"{evolve} --generations 1 --workers 1 --out one") == 0

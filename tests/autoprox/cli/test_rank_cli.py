@@ -179,6 +179,7 @@ def test_without_matplotlib_there_are_tables_and_no_pictures(
 # --- going on ---
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_only_printed_again(ranked: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     out, text = ranked
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -312,7 +313,11 @@ def test_libra_says_what_a_run_lacks(
 
 
 @pytest.mark.parametrize(
-    ("table", "taus"), [("gt_autoformer.pth", (0.548, 0.700, 0.315)), ("gt_pit.pth", (0.817, 0.865, 0.564))]
+    ("table", "taus"),
+    [
+        ("gt_autoformer.pth", (0.548, 0.700, 0.315)),
+        pytest.param("gt_pit.pth", (0.817, 0.865, 0.564), marks=pytest.mark.slow),
+    ],
 )
 def test_params_on_vit_bench_101(table: str, taus: tuple[float, ...], capsys: pytest.CaptureFixture[str]) -> None:
     path = reference("vit-bench-101", table)

@@ -29,6 +29,7 @@ def results(out: Path) -> list[bytes]:
     return [(out / name).read_bytes() for name in ("architectures.json", "architectures.csv", JOURNAL, "front.svg")]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_front_is_printed_saved_and_drawn(tmp_path: Path, capsys) -> None:
     out = tmp_path / "found"
     run(*FRONT, "--budget", 60, "--top", 3, "--out", out)
@@ -62,6 +63,7 @@ def test_the_same_seed_is_the_same_front_and_a_search_goes_on(tmp_path: Path) ->
     assert results(tmp_path / "steps")[:2] == results(tmp_path / "whole")[:2]
 
 
+@pytest.mark.slow
 def test_latency_is_told_and_kept(tmp_path: Path, capsys) -> None:
     out = tmp_path / "found"
     run(*FRONT, "--objectives", "score,params,latency", "--budget", 10, "--max-latency", "10s", "--latency-batch", 2,

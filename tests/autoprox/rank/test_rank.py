@@ -125,6 +125,7 @@ def small_plan(**choices: object) -> RankPlan:
     return make_plan(BENCHMARK, tasks=["*_kd"], proxies=["all"], batch=2, **choices)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_runs_scores_are_those_of_its_networks(tmp_path: Path, zoo: None) -> None:
     plan = small_plan(seed=5)
     progress: list[tuple[int, int]] = []
@@ -159,6 +160,7 @@ def test_failures_are_counted_by_reason_and_not_scored(finished: tuple[Scores, b
     assert (row.n, row.unscored) == (8 - missing.sum(), missing.sum())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_to_the_same_scores(
     tmp_path: Path, zoo: None, finished: tuple[Scores, bytes]
 ) -> None:
@@ -182,6 +184,7 @@ def test_two_workers_find_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.table.scores["size_kd"], two.table.scores["size_kd"])
 
 
+@pytest.mark.slow
 def test_another_run_in_the_directory_is_refused(tmp_path: Path, zoo: None) -> None:
     collect(small_plan(), tmp_path / "run")
     with pytest.raises(

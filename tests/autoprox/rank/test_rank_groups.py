@@ -48,6 +48,7 @@ def test_rows_have_the_tau_within_each_grouping(tmp_path: Path) -> None:
         assert row.within == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_commands_show_and_save_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "grouped.json"
     BENCHMARK.save(path)

@@ -54,7 +54,9 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[Where]:
     return ran
 
 
-@pytest.mark.parametrize("case", [tiny, lambda: of_space("pit-vb101")], ids=["tiny", "pit"])
+@pytest.mark.parametrize(
+    "case", [tiny, pytest.param(lambda: of_space("pit-vb101"), marks=pytest.mark.slow)], ids=["tiny", "pit"]
+)
 def test_the_whole_zoo_has_the_scores_that_each_proxy_has_alone(case: Callable[[], Case]) -> None:
     model, inputs, targets, layers = case()
     together = model_scores(PROXIES, model, inputs, targets, 0, layers)

@@ -77,6 +77,7 @@ def stored(result: SearchResult) -> list[StoredScore]:
     return [StoredScore(entry.key, entry.score, entry.problem, entry.latency) for entry in result.candidates]
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_from_its_latencies() -> None:
     """Latencies that were measured are not measured again, so that the rest follows from them."""
     choices = SearchSettings("nsga2", 14, limits=SMALL, population=6, objectives=("score", "latency"))

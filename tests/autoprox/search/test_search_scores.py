@@ -24,6 +24,8 @@ from autoprox.search.strategies import STRATEGIES, SearchSettings
 SPEC = InputSpec(image_size=24, num_classes=10, patch_size=8)
 SMALL = Limits(max_params=500_000)
 PIT = get_space("pit-vb101")
+#: The strategies; pruning, whose steps are long, in the slow suite.
+SLOW_LAST = [pytest.param(name, marks=pytest.mark.slow) if name == "pruning" else name for name in STRATEGIES]
 
 
 def stored(result: SearchResult) -> list[StoredScore]:
@@ -81,6 +83,7 @@ def test_scores_are_those_of_the_networks(text: str) -> None:
         assert entry.score == Proxy.from_formula(text).score(model, torch.zeros(3, 3, 24, 24))
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing() -> None:
     choices = SearchSettings("evolution", 14, 3, SMALL, population=6, tournament=3, children=4)
     one, two = (
@@ -152,7 +155,7 @@ def test_a_function_of_the_zoo_searches_with_any_number_of_workers() -> None:
 # Going on, and stopping
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SLOW_LAST)
 def test_a_search_goes_on_from_any_point(strategy: str) -> None:
     choices = SearchSettings(strategy, 70, 2, Limits(max_params=5e6), population=20)
     whole = search(PIT, "depth * width", choices)
@@ -163,7 +166,7 @@ def test_a_search_goes_on_from_any_point(strategy: str) -> None:
         assert fresh == list(whole.candidates[cut:])
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", SLOW_LAST)
 def test_a_larger_budget_goes_further(strategy: str) -> None:
     small, large = (SearchSettings(strategy, budget, 2, population=20) for budget in (43, 70))
     assert search(PIT, "params", large, stored=stored(search(PIT, "params", small))) == search(PIT, "params", large)

@@ -65,6 +65,7 @@ def test_weights_are_repeated_and_images_only_where_there_are_some(found) -> Non
     assert list(make_validation_plan(mini, Origin("l2-norm", {}), split="all").repeats()) == ["weights"]
 
 
+@pytest.mark.slow
 def test_the_same_call_goes_on_and_more_seeds_score_only_what_is_new(found) -> None:
     before = {path: path.read_bytes() for path in found.out.rglob("scores.jsonl")}
     assert len(before) == 2

@@ -264,6 +264,7 @@ def test_gennas_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert errors[0] > errors[1] > errors[2] > 0
 
 
+@pytest.mark.slow
 def test_training_speed_against_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The images from numpy's transform, and a copy of the model trained as anyone would write it."""
     monkeypatch.setattr(zoo_few_step, "SPEED_STEPS", 12)

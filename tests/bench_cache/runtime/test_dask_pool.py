@@ -153,6 +153,7 @@ def pool(cluster: Cluster) -> Iterator[DaskPool]:
 # --- one result ---
 
 
+@pytest.mark.slow
 def test_a_cluster_gives_the_same_files(tmp_path: Path, whole: Path, pool: DaskPool, monkeypatch: Any) -> None:
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "elsewhere"))  # nothing is built yet
     out = begin(tmp_path / "run")
@@ -170,6 +171,7 @@ def test_large_networks_are_scored_one_by_one_to_the_same_bits(tmp_path: Path, p
     np.testing.assert_array_equal(chosen.scores(FORMULAS, range(6)), expected)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_begun_here_is_gone_on_with_on_a_cluster(tmp_path: Path, whole: Path, cluster: Cluster) -> None:
     out = begin(tmp_path / "run")
 

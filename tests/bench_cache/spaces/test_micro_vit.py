@@ -224,6 +224,7 @@ def test_a_gradient_reaches_queries_keys_and_values(mixer: str) -> None:
         assert part.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_networks_stacked_over_seeds_give_what_each_gives() -> None:
     for arch in everything():
         networks = [SPACE.build(arch, DIGITS, seed) for seed in range(3)]

@@ -241,6 +241,7 @@ def test_data_runs_no_code_that_is_not_named(tmp_path: Path) -> None:
         assert told in one_line(caught.value)
 
 
+@pytest.mark.slow
 def test_another_process_finds_it(tmp_path: Path) -> None:
     reference = pinned(write(tmp_path))
     space = get_space(reference)

@@ -90,7 +90,7 @@ def pool() -> Iterator[Executor]:
 # --- the numbers ---
 
 
-@pytest.mark.parametrize("space", ["pit-vb101", "autoformer-vb101"])
+@pytest.mark.parametrize("space", ["pit-vb101", pytest.param("autoformer-vb101", marks=pytest.mark.slow)])
 def test_scores_are_those_of_one_evaluation_after_another(space: str, root: Path) -> None:
     chosen = benchmark(space)
     found = network_scorer(chosen, root).scores(FORMULAS, range(len(chosen)))
@@ -128,6 +128,7 @@ def test_two_processes_give_the_same_bits(root: Path, expected: np.ndarray, pool
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_any_executor_will_do(tmp_path: Path, expected: np.ndarray) -> None:
     with ThreadPoolExecutor(3) as threads:
         chosen = network_scorer(benchmark(), tmp_path, kept=range(3), executor=threads)
@@ -316,6 +317,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_run(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(_KILLED)

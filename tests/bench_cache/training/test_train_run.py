@@ -56,6 +56,7 @@ def test_a_run_that_was_broken_off_ends_like_an_unbroken_one(
     np.testing.assert_array_equal(found.accuracies["toy"], accuracies["toy"])
 
 
+@pytest.mark.slow
 def test_two_workers_find_the_same(
     plan: TrainingPlan, unbroken: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
