@@ -35,8 +35,8 @@ from common import median, number, real_size, table
 
 NOW, EARLIER = "this build", "earlier build"
 
-#: Seconds between two looks at a command's processes at least, and how many times a look's own length.
-PAUSE, REST = 0.1, 30
+#: Seconds between two looks at a command's journal, and between looks at its processes how many times a look's length.
+PAUSE, REST = 0.05, 30
 
 
 @dataclass(frozen=True)
@@ -79,21 +79,29 @@ class Build:
 def watched(process: subprocess.Popen, began: float, journal: Path | None) -> Cost:
     """Wait for a command, and look at its processes meanwhile."""
     spent: dict[int, float] = {}
-    peak, lines = 0.0, []
+    peak, due, lines = 0.0, 0.0, []
     while process.poll() is None:
-        looked, memory = time.perf_counter(), 0.0
-        for pid in of_session(process.pid):
-            with contextlib.suppress(OSError, IndexError, ValueError):  # it has just ended
-                spent[pid] = max(spent.get(pid, 0.0), processor_seconds(pid))
-                memory += proportional_memory(pid)
-        peak = max(peak, memory)
+        now = time.perf_counter()
+        if now >= due:
+            peak = max(peak, looked_at(process.pid, spent))
+            due = now + max(PAUSE, REST * (time.perf_counter() - now))
         if journal and journal.exists():
             new = journal.read_bytes().count(b"\n") - len(lines)
-            lines += [time.perf_counter() - began] * new
+            lines += [now - began] * new
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(PAUSE, REST * (time.perf_counter() - looked)))
+            process.wait(PAUSE)
     nothing = float("nan")
     return Cost(time.perf_counter() - began, sum(spent.values()) or nothing, peak or nothing, tuple(lines))
+
+
+def looked_at(leader: int, spent: dict[int, float]) -> float:
+    """The memory of all processes of a session; what the processor has worked for each goes into `spent`."""
+    memory = 0.0
+    for pid in of_session(leader):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # it has just ended
+            spent[pid] = max(spent.get(pid, 0.0), processor_seconds(pid))
+            memory += proportional_memory(pid)
+    return memory
 
 
 def of_session(leader: int) -> Iterator[int]:
@@ -211,12 +219,17 @@ def lines(found: dict[str, list[dict[str, tuple[Cost, str]]]]) -> list[list[str]
     made = []
     for row in found[NOW][0]:
         now, *earlier = (middle([run[row][0] for run in runs]) for runs in found.values() if row in runs[0])
-        cells = [number(now.seconds), number(now.processor), number(now.memory / 1e6), found[NOW][0][row][1]]
+        cells = [*costs(now), found[NOW][0][row][1]]
         for before in earlier:
-            cells += [number(before.seconds), number(before.processor), number(before.memory / 1e6)]
-            cells += [found[EARLIER][0][row][1], number(before.seconds / now.seconds)]
+            cells += [*costs(before), found[EARLIER][0][row][1], number(before.seconds / now.seconds)]
         made.append([row, *cells])
     return made
+
+
+def costs(cost: Cost) -> list[str]:
+    """The cells of a cost; a dash for what the system does not tell, or what was too short to be seen."""
+    found = cost.seconds, cost.processor, cost.memory / 1e6
+    return [number(each) if each > 0 else "–" for each in found]
 
 
 def files(folder: Path, few: int, more: int) -> tuple[str, str]:

@@ -140,8 +140,8 @@ def test_builds_runs_whole_commands(tmp_path: Path) -> None:
                 "large, 1 generations of 8, cached", "zoo, for each AutoFormer-T")  # fmt: skip
     for command in commands:
         (row,) = starting(lines, command)
-        assert float(row[1]) > 0
-        assert float(row[3].replace(",", "")) > 10  # MB
+        assert float(row[1].replace(",", "")) > 0
+        assert command == "help" or float(row[3].replace(",", "")) > 10  # MB; the help is too short to be seen
     (evolution,) = starting(lines, "embedded, 5 generations, cached")
     assert 0 < float(evolution[4]) < 1
     assert starting(lines, "No earlier build: --earlier FOLDER was not given.")
