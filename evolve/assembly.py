@@ -12,6 +12,7 @@ from typing import Any
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.spaces.registry import LISTED, get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
@@ -59,9 +60,10 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
         )
     if settings.grammar == TABULAR:
         common_statistics(benchmarks)
-        if settings.costly or settings.batch != EvolutionSettings.batch or settings.steps:
-            options = "--costly, --batch and --steps" if settings.steps else "--costly and --batch"
-            raise SettingsError(f"--grammar tabular runs no networks; leave out {options}")
+        others = [f"--{name}" for name in ("steps", "device") if getattr(settings, name) not in (0, CPU)]
+        if settings.costly or settings.batch != EvolutionSettings.batch or others:
+            *options, last = ["--costly", "--batch", *others]
+            raise SettingsError(f"--grammar tabular runs no networks; leave out {', '.join(options)} and {last}")
         return
     for benchmark in benchmarks:
         if benchmark.space is not None and benchmark.space in LISTED:
@@ -178,7 +180,8 @@ def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network,
     if settings.grammar == TABULAR:
         return TabularScorer(benchmark, network=network)
     root, kept = statistics_home(), benchmark.splits()["evolve"]  # fitness is judged on that split
-    return network_scorer(benchmark, root, network=network, batch=settings.batch, kept=kept, executor=pool)
+    how: dict[str, Any] = {"batch": settings.batch, "device": settings.device, "executor": pool}
+    return network_scorer(benchmark, root, network=network, kept=kept, **how)
 
 
 def probe_of(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.evolve.grammar import GRAMMARS, MAX_NODES, TABULAR
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
@@ -28,7 +29,8 @@ class EvolutionSettings:
     end; `benchmarks` has theirs too. `refine` names what is tried on a population after each generation.
     `max_nodes` is how many nodes a tree has at most. The first population is the best of `founders` times as many
     random formulas. With `steps`, formulas may read the networks after so many steps of training too, and are then
-    no zero-cost proxies.
+    no zero-cost proxies. The networks run on `device`, where formulas are evaluated too; its kind has a part in the
+    last bits.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -52,6 +54,7 @@ class EvolutionSettings:
     max_nodes: int = MAX_NODES
     founders: int = 1
     steps: int = 0
+    device: str = CPU
 
     def __post_init__(self) -> None:
         for name, lowest in (

@@ -76,11 +76,19 @@ def _role(reduction: Formula) -> str:
     return next(arg.kind.role for arg in reduction.args if arg.kind.level == "matrix")
 
 
-def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, list[float]]:
+def evaluated_on(device: torch.device) -> torch.device:
+    """Return where formulas of what a device has are evaluated: there, or on the CPU for MPS, which has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def reduce_layers(
+    wanted: Sequence[Formula], reading: Reading, device: torch.device | None = None
+) -> dict[Formula, list[float]]:
     """Compute each single-slot reduction's numbers, one for each block.
 
     The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
-    matrices are in cache, and forgotten after its last use.
+    matrices are in cache, and forgotten after its last use. Each layer's matrices are moved to the device for that;
+    without one, they are read where they are.
 
     Raises:
         LayerError: the reading lacks a statistic.
@@ -92,7 +100,8 @@ def reduce_layers(wanted: Sequence[Formula], reading: Reading) -> dict[Formula, 
             continue  # no block has it; where a role has other slots, these are what is read
         leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in graph.terminals]
         for at_block in zip(*leaves, strict=True):
-            for reduction, value in zip(group, graph.values(at_block), strict=True):
+            there = [matrix.to(evaluated_on(device or matrix.device)) for matrix in at_block]
+            for reduction, value in zip(group, graph.values(there), strict=True):
                 values[reduction].append(float(value))
     return values
 

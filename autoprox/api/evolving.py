@@ -25,6 +25,7 @@ from autoprox.api.arguments import (
 )
 from autoprox.api.results import KeptResult
 from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
+from autoprox.bench_cache.runtime.devices import agreed_device
 from autoprox.bench_cache.runtime.files import advising
 from autoprox.display.evolution import EvolutionScreen, heading, networks_read, result_parts, resume_command
 from autoprox.display.terminal import progress_console, say
@@ -104,7 +105,7 @@ def evolve(
     generations: int | None = None, population: int | None = None, seed: int | None = None,
     grammar: str | None = None, strategy: str | None = None, refine: str | None = None, joint: str | None = None,
     max_nodes: int | None = None, founders: int | None = None, retries: int | None = None,
-    batch: int | None = None, costly: bool | None = None, steps: int | None = None,
+    batch: int | None = None, costly: bool | None = None, steps: int | None = None, device: str | None = None,
     operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1, executor: Executor | None = None,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Evolution:  # fmt: skip
@@ -113,8 +114,8 @@ def evolve(
     `benchmark` is a benchmark, a name or a file, or several; none is the embedded mini-vit. `tasks` are names or
     patterns (`*_kd`), with a weight if it is not 1 (`pets=2`); none means all. What is left out is held out whole, and
     the report judges the formula on it. The choices from `generations` to `steps` are those of `EvolutionSettings`,
-    which has the defaults. `operations` and `space` name a user's own (FILE.py:NAME). The work is done by `workers`
-    processes or by an `executor`; a script with several needs `if __name__ == "__main__":`.
+    which has the defaults; `device` is as in `rank`. `operations` and `space` name a user's own (FILE.py:NAME). The
+    work is done by `workers` processes or by an `executor`; a script with several needs `if __name__ == "__main__":`.
 
     Everything is kept in the run directory `out`, by default the next of runs/001, runs/002, ... With `resume`, the run
     there (or the last one) goes on, up to `generations` if these are given. KeyboardInterrupt ends early with the best
@@ -122,6 +123,7 @@ def evolve(
 
     Raises:
         SettingsError, BenchmarkError, ArgumentError: an argument cannot be.
+        DeviceError: there is no such device, or it has no memory left.
         JournalError: there is a run in `out` already, or none to resume, or its files are damaged.
         OperationError, ArchitectureError: the user's own operations or spaces cannot be loaded.
     """
@@ -131,6 +133,8 @@ def evolve(
              "batch": batch, "costly": costly, "steps": steps}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     checked_workers(workers)
+    if device is not None:
+        given["device"] = agreed_device(device, executor or workers)
     known, references = known_operations(operations)
     folder, spaces = run_directory(RUNS, JOURNAL, out, resume), texts(space)
     console = progress_console(silent=not progress)

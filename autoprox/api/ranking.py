@@ -24,6 +24,7 @@ from autoprox.api.arguments import (
     texts,
 )
 from autoprox.api.results import KeptResult
+from autoprox.bench_cache.runtime.devices import CPU, agreed_device
 from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.display.ranking import collected, heading, ranking_parts
 from autoprox.display.terminal import progress_console, say
@@ -96,7 +97,7 @@ class Ranking(KeptResult):
 def rank(
     benchmark: BenchmarkLike | None = None, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
     tasks: str | Sequence[str] = (), split: str = ALL, sample: int | None = None, max_params: float | None = None,
-    batch: int = 2, batch_norm: str = RUNNING, seed: int = 0, operations: Operations = (),
+    batch: int = 2, batch_norm: str = RUNNING, seed: int = 0, device: str = CPU, operations: Operations = (),
     space: str | Sequence[str] = (), workers: Workers = 1,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Ranking:  # fmt: skip
@@ -106,7 +107,8 @@ def rank(
     `Proxy`, a formula, a record of the zoo; "all" are the training-free proxies of the zoo, or a table's columns. What
     structure says is always there. `tasks` are names or patterns (`*_kd`); none means all. `sample` draws so many
     architectures of the `split`, `max_params` leaves larger ones out. The networks run on `batch` samples, with
-    `batch_norm` as in `Proxy.score`; `seed` is that of the weights, the batch, the sample and the intervals.
+    `batch_norm` as in `Proxy.score`; `seed` is that of the weights, the batch, the sample and the intervals. They run
+    on `device`: auto, cpu, cuda, cuda:N or mps, which all workers share, and whose kind changes the last bits.
     `operations` and `space` name a user's own (FILE.py:NAME). `workers` are processes of this machine, or an executor;
     a script with several needs `if __name__ == "__main__":`.
 
@@ -116,6 +118,7 @@ def rank(
 
     Raises:
         RankError, BenchmarkError, ArgumentError: an argument cannot be, or `out` holds another run.
+        DeviceError: there is no such device, or it has no memory left.
         ProxyError, FormulaError: there is no such proxy, or a formula cannot be read.
         OperationError, ArchitectureError: the user's own operations or spaces cannot be loaded.
         JournalError: there is a run in `out` already, or none to resume, or its files are damaged.
@@ -126,13 +129,14 @@ def rank(
     if benchmark is None and not resume:
         raise ArgumentError("rank on what? Name a --bench")
     found = benchmarks(stored_benchmark(folder) if benchmark is None else benchmark, texts(space))[0]
-    given = (proxies, texts(tasks), split, sample, max_params, batch, batch_norm, seed)
-    chosen = given != (ALL, [], ALL, None, None, 2, RUNNING, 0)
+    device = agreed_device(device, workers)
+    given = (proxies, texts(tasks), split, sample, max_params, batch, batch_norm, seed, device)
+    chosen = given != (ALL, [], ALL, None, None, 2, RUNNING, 0, CPU)
     if resume and not chosen:
         plan = stored_plan(found, folder, known)
     else:
         plan = make_plan(found, tasks=texts(tasks), proxies=_references(proxies) or [ALL], split=split, sample=sample,
-                         max_params=max_params, batch=batch, batch_norm=batch_norm, seed=seed,
+                         max_params=max_params, batch=batch, batch_norm=batch_norm, seed=seed, device=device,
                          operations=known)  # fmt: skip
     check_functions(plan.proxies, workers)
     done = begin(plan, folder, resume=resume)

@@ -14,10 +14,10 @@ from rich.text import Text
 
 from autoprox import __version__
 from autoprox.api.arguments import ArgumentError, Operations, input_spec, known_operations, one_by_one
-from autoprox.api.devices import chosen_device, whole_float32
 from autoprox.api.results import Result
 from autoprox.api.samples import Samples, chosen_samples
-from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
+from autoprox.bench_cache.runtime.devices import chosen_device, computing
+from autoprox.bench_cache.runtime.local_pool import give_back_memory
 from autoprox.bench_cache.runtime.user_code import seeded
 from autoprox.display.terminal import Counting, make_table, number, numbers, progress_console, say, size
 from autoprox.initial_weights import fill_zeros, zero_weights
@@ -211,6 +211,7 @@ def score(
 
     Raises:
         ArgumentError, BenchmarkError: an argument cannot be.
+        DeviceError: there is no such device, or its memory is too small.
         ModelError: a model cannot be found, built or run, or no proxy scores any.
         ProxyError, FormulaError, OperationError: there is no such proxy, or it cannot be read.
     """
@@ -227,7 +228,7 @@ def score(
     console = progress_console(silent=not progress)
     heading = f"{_counted(sources, 'model', 'models')} by {_counted(chosen, 'proxy', 'proxies')}"
     say(console, f"autoprox score: {heading}, on {where}")
-    with one_thread(), whole_float32(), batch_norms_by(batch_norm), Counting(console, "scoring models") as count:
+    with computing(), batch_norms_by(batch_norm), Counting(console, "scoring models") as count:
         for model in chosen_models:
             scored.append(_scored(model, chosen, samples))
             give_back_memory()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from autoprox.api.arguments import ArgumentError, benchmarks, input_spec, texts
-from autoprox.api.devices import chosen_device
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.devices import CPU, chosen_device
 from autoprox.bench_cache.spaces.registry import SPACES, InputSpec, pinned
 from autoprox.primitives import Vocabulary
 from autoprox.primitives.batch_norms import RUNNING
@@ -39,6 +39,7 @@ DEFAULTS: Mapping[str, Any] = {
     "split": "all",
     "batch": 2,
     "batch_norm": RUNNING,
+    "device": CPU,
     "image_size": _SPEC.image_size,
     "channels": _SPEC.in_channels,
     "classes": _SPEC.num_classes,
@@ -86,6 +87,7 @@ def make_plan(given: Mapping[str, Any], operations: Vocabulary) -> SearchPlan:
         split=choices["split"],
         samples=choices["batch"],
         batch_norm=choices["batch_norm"],
+        device=choices["device"],
         batch_data=_images(given, spec or _SPEC, benchmark, tasks, choices["batch"])
         or _own_images(given, space, proxies, choices["batch"]),
     )
@@ -203,6 +205,7 @@ def _stored_choices(plan: SearchPlan) -> dict[str, Any]:
         "split": plan.split,
         "batch": plan.samples,
         "batch_norm": plan.batch_norm,
+        "device": plan.device,
         "images": record["batch"],
     }
 

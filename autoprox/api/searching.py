@@ -22,6 +22,7 @@ from autoprox.api.arguments import (
 )
 from autoprox.api.results import KeptResult
 from autoprox.api.search_plan import make_plan, resumed_plan
+from autoprox.bench_cache.runtime.devices import agreed_device
 from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.display.front import save_front
@@ -148,7 +149,7 @@ def search(
     min_activations: float | None = None, max_activations: float | None = None,
     max_latency: float | None = None, latency_device: str | None = None, latency_batch: int | None = None,
     latency_threads: int | None = None,
-    batch: int | None = None, batch_norm: str | None = None,
+    batch: int | None = None, batch_norm: str | None = None, device: str | None = None,
     images: str | os.PathLike[str] | Batch | None = None, image_size: int | None = None,
     channels: int | None = None, classes: int | None = None, patch_size: int | None = None,
     operations: Operations = (), workers: Workers = 1, top: int = 10,
@@ -165,20 +166,23 @@ def search(
     in seconds; latency is measured on `latency_device` with `latency_batch` images and `latency_threads` threads.
 
     The probes read `batch` (2) samples, or `images`: a folder, an .npz file, or a `Batch` of arrays; `batch_norm` is as
-    in `Proxy.score`. `image_size`, `channels`, `classes` and `patch_size` are those of the networks. Other choices are
-    those of `SearchSettings`. `workers` are processes of this machine, or an executor; a script with several needs
-    `if __name__ == "__main__":`.
+    in `Proxy.score`, and `device` as in `rank`. `image_size`, `channels`, `classes` and `patch_size` are those of the
+    networks. Other choices are those of `SearchSettings`. `workers` are processes of this machine, or an executor; a
+    script with several needs `if __name__ == "__main__":`.
 
     With a directory `out` everything is kept there, and with `resume` the search there goes on, up to `budget` if it is
     given. KeyboardInterrupt ends early with what was scored. `progress` False prints nothing.
 
     Raises:
         SearchError, ArgumentError: an argument cannot be, nothing is within the limits, or nothing has a score.
+        DeviceError: there is no such device, or it has no memory left.
         ProxyError, FormulaError, BenchmarkError, ArchitectureError, OperationError: what is named is not there.
         JournalError: there is no search in `out` to resume, or its files are damaged.
     """
     given = {name: value for name, value in locals().items() if name not in _HOW and value is not None}
     checked_workers(workers)
+    if device is not None:
+        given["device"] = agreed_device(device, workers)
     known, _ = known_operations(operations)
     folder = None if out is None else Path(out).expanduser()
     plan = _resumed(folder, given, known) if resume else _begun(folder, given, known, workers)
@@ -203,6 +207,7 @@ def _resumed(out: Path | None, given: Mapping[str, Any], operations: Vocabulary)
 
 def _carried_out(plan: SearchPlan, out: Path | None, top: int, workers: Workers, *, silent: bool) -> Search:
     """Show the heading and the progress of a search, and return its result."""
+    agreed_device(plan.device, workers)
     console = progress_console(silent=silent)
     say(console, heading(plan, out))
     with SearchScreen(console, plan) as screen:

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from autoprox.api.arguments import ArgumentError, next_directory, one_by_one
-from autoprox.api.devices import chosen_device
 from autoprox.api.results import KeptResult
 from autoprox.api.searching import Search
+from autoprox.bench_cache.runtime.devices import chosen_device
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.bench_cache.training.trainer import Recipe

@@ -22,6 +22,7 @@ from autoprox.api.arguments import (
     texts,
 )
 from autoprox.api.results import Result
+from autoprox.bench_cache.runtime.devices import CPU, agreed_device
 from autoprox.display.ranking import collected
 from autoprox.display.terminal import progress_console, say
 from autoprox.display.validation import validation_heading, validation_parts
@@ -74,6 +75,7 @@ def validate(
     proxy: ProxyLike, benchmark: BenchmarkLike, *,
     tasks: str | Sequence[str] = (), split: str = "test", sample: int | None = None, max_params: float | None = None,
     batch: int | None = None, seed: int = 0, seeds: int = 3, batches: int = 2, tried: int | None = None,
+    device: str = CPU,
     operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Validation:  # fmt: skip
@@ -82,15 +84,16 @@ def validate(
     `proxy` is what PROXY means on the command line, or an object: a `Proxy`, a formula, a record of the zoo. `tasks`
     are names or patterns; none means all. The architectures are those of `split`, at most `max_params` large, `sample`
     of them at random. Networks run on `batch` samples, by default 16 of the benchmark's images, or 2 Gaussian ones
-    where it has none. `seeds` sets of initial weights are compared, from `seed` on, and `batches` disjoint batches of
-    images. `tried` is among how many formulas labels of this split chose the proxy; None is what its provenance says.
+    where it has none, and on `device`, as in `rank`. `seeds` sets of initial weights are compared, from `seed` on, and
+    `batches` disjoint batches of images. `tried` is among how many formulas labels of this split chose the proxy; None
+    is what its provenance says.
 
     Everything is kept in the directory `out`, by default the next of validations/001, validations/002, ... The same
     call with `resume` goes on with what is there, and with more `seeds` it scores only what is new. `progress` False
     prints nothing.
 
     Raises:
-        RankError, BenchmarkError, ArgumentError: an argument cannot be.
+        RankError, BenchmarkError, ArgumentError, DeviceError: an argument cannot be.
         ProxyError, FormulaError: there is no such proxy, or its formula cannot be read.
         JournalError: what is in `out` is damaged, or another process works there.
     """
@@ -102,7 +105,7 @@ def validate(
     origin = origin_of(proxy, found, known)
     plan = make_validation_plan(
         found, origin, tasks=texts(tasks), split=split, sample=sample, max_params=max_params, batch=batch, seed=seed,
-        seeds=seeds, batches=batches, operations=known,
+        seeds=seeds, batches=batches, device=agreed_device(device, workers), operations=known,
     )  # fmt: skip
     folder = next_directory(_VALIDATIONS) if out is None else Path(out).expanduser()
     if not resume and (folder / SCORES).exists():

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from autoprox.api.devices import DEVICES
 from autoprox.api.search_plan import DEFAULTS, TWO_OBJECTIVES
+from autoprox.bench_cache.runtime.devices import DEVICES
 from autoprox.cli.options import meanings
 from autoprox.search.pareto import OBJECTIVES
 

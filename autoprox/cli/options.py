@@ -12,6 +12,7 @@ import click
 
 from autoprox.api.arguments import split_outside_brackets
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
+from autoprox.bench_cache.runtime.devices import CPU, DEVICES
 from autoprox.bench_cache.runtime.local_pool import Workers, close_pool
 from autoprox.primitives.batch_norms import BATCH_NORMS, RUNNING
 
@@ -38,6 +39,17 @@ workers_option = click.option(
 #: On the workers of which cluster a command works.
 dask_option = click.option(
     "--dask", metavar="ADDRESS", help="A Dask cluster's scheduler, tcp://HOST:PORT, instead of --workers."
+)
+
+
+#: Where the networks of a command run, and its formulas are evaluated.
+device_option = click.option(
+    "--device",
+    default=CPU,
+    show_default=True,
+    metavar="DEVICE",
+    help=f"Where networks run: {DEVICES}; auto is a GPU if any. Its last bits are not those of a CPU. All --workers "
+    "share it, and each takes some of its memory; on a cluster, each uses its own machine's.",
 )
 
 

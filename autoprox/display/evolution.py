@@ -16,7 +16,7 @@ from rich.text import Text
 from autoprox.bench_cache.benchmarks.library import file_of
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
-from autoprox.display.terminal import Counting, duration, make_table, number, numbers, redraws, say
+from autoprox.display.terminal import Counting, duration, make_table, number, numbers, on_device, redraws, say
 from autoprox.evolution import EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
 from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
@@ -172,7 +172,8 @@ def heading(settings: EvolutionSettings, out: Path, generations: int) -> Text:
         f"tasks {', '.join(weighted_tasks(settings))}\n"
         f"{held_out}"
         f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
-        f"{refine}population {settings.population}, generations {generations}, seed {settings.seed}",
+        f"{refine}population {settings.population}, generations {generations}, seed {settings.seed}"
+        f"{on_device(settings.device)}",
     )
 
 

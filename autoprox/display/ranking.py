@@ -13,7 +13,7 @@ from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.bench_cache.runtime.local_pool import Workers
-from autoprox.display.terminal import UNDEFINED, Counting, correlation, make_table, number, numbers, say
+from autoprox.display.terminal import UNDEFINED, Counting, correlation, make_table, number, numbers, on_device, say
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED
 from autoprox.rank.plan import RankPlan
@@ -34,7 +34,7 @@ def heading(plan: RankPlan, out: Path, done: int) -> str:
         f"autoprox rank → {out}\n"
         f"{plan.benchmark.name}, split {plan.split}: {len(plan.architectures)} architectures{going_on}\n"
         f"tasks {', '.join(plan.tasks)}\n"
-        f"{len(plan.proxies)} proxies, batch {plan.batch}, seed {plan.seed}"
+        f"{len(plan.proxies)} proxies, batch {plan.batch}, seed {plan.seed}{on_device(plan.device)}"
     )
 
 

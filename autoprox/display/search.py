@@ -20,7 +20,18 @@ from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.rank_correlation import kendall
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.display.front import front_table, latency
-from autoprox.display.terminal import UNDEFINED, duration, make_table, names, number, numbers, progress_bar, say, size
+from autoprox.display.terminal import (
+    UNDEFINED,
+    duration,
+    make_table,
+    names,
+    number,
+    numbers,
+    on_device,
+    progress_bar,
+    say,
+    size,
+)
 from autoprox.scoring import AnyProxy, few_step_note
 from autoprox.search.batch import Batch
 from autoprox.search.candidate import Candidate
@@ -100,7 +111,7 @@ def heading(plan: SearchPlan, out: Path | None) -> str:
         f"autoprox search{f' → {out}' if out else ''}\n"
         f"{proxies}{votes if plan.others else ''}\n"
         f"{where}, {settings.limits}\n"
-        f"strategy {settings.strategy}, budget {settings.budget}, seed {settings.seed}"
+        f"strategy {settings.strategy}, budget {settings.budget}, seed {settings.seed}{on_device(plan.device)}"
         + (f"\nobjectives {', '.join(settings.objectives)}" if plan.of_several else "")
         + (f"\nlatency is {plan.latency}" if plan.latency else "")
     )

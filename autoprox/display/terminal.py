@@ -25,6 +25,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
+from autoprox.bench_cache.runtime.devices import CPU
 
 #: Columns of what is printed where neither a terminal nor $COLUMNS says how many there are.
 WIDTH = 120
@@ -52,6 +53,11 @@ def _console(*, stderr: bool) -> Console:
     there = Console(stderr=stderr)
     known = there.is_terminal or there.is_jupyter or "COLUMNS" in os.environ
     return Console(stderr=stderr, width=None if known else WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def on_device(device: str) -> str:
+    """Return words for the end of a heading: where networks run; none for the CPU, which it is if nothing is said."""
+    return "" if device == CPU else f", on {device}"
 
 
 def redraws(console: Console) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tabular import SOURCES
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.primitives.batch_norms import RUNNING
 from autoprox.primitives.kinds import steps_of
 from autoprox.rank.plan import MergedRanks, RankPlan
@@ -38,6 +39,8 @@ def _networks(plan: RankPlan) -> Iterator[str]:
         yield from data_inputs(plan.benchmark, plan.tasks, plan.batch, plan.seed)
     yield from made_inputs(probes, plan.seed)
     yield from norms_line(probes, plan.batch_norm)
+    if plan.device != CPU:
+        yield f"The networks ran on {plan.device}, whose last bits are not those of a CPU."
 
 
 def norms_line(probes: Collection[str], batch_norm: str) -> Iterator[str]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
+from autoprox.bench_cache.runtime.devices import CPU, chosen_device, computing, wait_for
+from autoprox.bench_cache.runtime.local_pool import give_back_memory
 from autoprox.bench_cache.spaces.listed import input_of
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, get_space
 from autoprox.bench_cache.statistics.protocol import rounded
@@ -86,15 +87,19 @@ class NetworkJob:
     seed: int
     proxies: tuple[AnyProxy, ...]
     batch_norm: str = RUNNING
+    device: str = CPU
 
 
 def score_network(job: NetworkJob) -> list[dict[str, Score]]:
     """Return every proxy's score by name, for each set-up.
 
-    It runs on one thread, because the order of sums, and with it the last bits of a score, depends on the threads.
+    Weights and inputs are drawn on the CPU, so that they are the same on every device.
+
+    Raises:
+        DeviceError: there is no such device here, or it has no memory left.
     """
     found = []
-    with one_thread(), batch_norms_by(job.batch_norm):
+    with computing(), batch_norms_by(job.batch_norm):
         for setup in job.setups:
             found.append(_setup_scores(job, setup))
             give_back_memory()
@@ -102,7 +107,7 @@ def score_network(job: NetworkJob) -> list[dict[str, Score]]:
 
 
 def _setup_scores(job: NetworkJob, setup: NetworkSetup) -> dict[str, Score]:
-    space = get_space(job.space)
+    space, device = get_space(job.space), chosen_device(job.device)
     spec = input_of(space, job.arch, setup.spec)
     if setup.images and spec != setup.spec:
         reason = f"it reads {spec.image_size} px, and the benchmark's images have {setup.spec.image_size} px"
@@ -112,7 +117,8 @@ def _setup_scores(job: NetworkJob, setup: NetworkSetup) -> dict[str, Score]:
     except ArchitectureError as error:  # a list of networks may name one that the installed library lacks
         return {proxy.name: Score(None, _reason(error)) for proxy in job.proxies}
     layers = space.layers(job.arch, model)
-    return model_scores(job.proxies, model, *setup.tensors(spec, job.seed), job.seed, layers)
+    inputs, targets = (tensor.to(device) for tensor in setup.tensors(spec, job.seed))
+    return model_scores(job.proxies, model.to(device), inputs, targets, job.seed, layers)
 
 
 def model_scores(
@@ -172,6 +178,8 @@ def _score(value: float, seconds: float) -> Score:
 
 
 def _reason(error: Exception, name: str = "") -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error  # with fewer workers on the device there may be a score
     lines = str(error).removeprefix(f"{name}: ").splitlines()
     text = lines[0] if lines else ""
     ours = type(error).__module__.startswith("autoprox.")
@@ -295,6 +303,7 @@ def _read(work: _Work, run: str, pairs: set[tuple[str, str]]) -> Reading:
     with _Timed(work.seconds, run):
         try:
             found = read_statistics(work.model, work.blocks, pairs, work.inputs, work.targets, work.seed)
+            wait_for(work.inputs.device)
         except _REFUSALS as error:
             if len(pairs) == 1:
                 work.problems.update({(*pair, ""): _reason(error) for pair in pairs})

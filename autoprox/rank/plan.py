@@ -17,6 +17,7 @@ from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.benchmarks.tasks import task_names
 from autoprox.bench_cache.runtime.checks import quoted
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.statistics.columns import known
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.collection import COLLECTION
@@ -62,7 +63,7 @@ class RankPlan:
     `architectures` are indices of the benchmark, ascending. The networks run on `batch` samples. `seed` gives the
     initial weights, the Gaussian samples where the benchmark has no images, and the sample of architectures. `draw`
     says which images are the batch: the first `batch` ones for 0, the next for 1, and after the last the first again.
-    `batch_norm` is that of `Proxy.score`.
+    `batch_norm` is that of `Proxy.score`. The networks run on `device`, which has a part in the last bits.
     """
 
     benchmark: Benchmark
@@ -74,6 +75,7 @@ class RankPlan:
     seed: int = 0
     draw: int = 0
     batch_norm: str = RUNNING
+    device: str = CPU
 
     def record(self) -> dict[str, Any]:
         """Return all that the scores depend on, as JSON."""
@@ -88,6 +90,7 @@ class RankPlan:
             "seed": self.seed,
             **({"draw": self.draw} if self.draw else {}),  # `autoprox rank` knows the first batch only
             "batch_norm": self.batch_norm,
+            "device": self.device,
             "autoprox": __version__,
             "code": statistics_version(self.benchmark.space) if self.benchmark.space else "",
         }
@@ -104,13 +107,14 @@ def make_plan(
     batch: int = 2,
     seed: int = 0,
     batch_norm: str = RUNNING,
+    device: str = CPU,
     operations: Vocabulary = OPERATIONS,
 ) -> RankPlan:
     """Return the plan of the ranking that these choices describe.
 
     `tasks` are names or patterns; none means all. `proxies` are what `proxies_to_rank` takes. The architectures are
     those of the split that have an accuracy on any of the tasks, and at most `max_params` parameters; `sample` draws so
-    many of them at random. `operations` are those that formulas may have.
+    many of them at random. `device` is what `agreed_device` returns, and `operations` are those that formulas may have.
 
     Raises:
         RankError: a choice is out of its range, or fewer than 3 architectures have an accuracy.
@@ -142,7 +146,8 @@ def make_plan(
             f"which needs {FEWEST}"
         )
     ranked = proxies_to_rank(benchmark, proxies, operations)
-    return RankPlan(benchmark, chosen, ranked, tuple(labelled), split, batch, seed, batch_norm=batch_norm)
+    at = tuple(labelled)
+    return RankPlan(benchmark, chosen, ranked, at, split, batch, seed, batch_norm=batch_norm, device=device)
 
 
 def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> list[int]:

@@ -19,6 +19,7 @@ from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import held_out_structure
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
+from autoprox.bench_cache.runtime.devices import CPU, agreed_device
 from autoprox.bench_cache.runtime.local_pool import Workers, opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.registry import InputSpec
@@ -90,7 +91,7 @@ def begin(plan: RankPlan, out: Path, *, resume: bool = True) -> int:
 
 
 def _check_same(plan: RankPlan, journal: Journal, out: Path) -> None:
-    settings = {"batch_norm": RUNNING, **journal.settings}  # older runs do not say it
+    settings = {"batch_norm": RUNNING, "device": CPU, **journal.settings}  # older runs do not say it
     for name, value in plan.record().items():
         stored = settings.get(name)
         if stored != value and name not in OF_VERSIONS:
@@ -141,6 +142,7 @@ def _computed(
     plan: RankPlan, done: int, workers: Workers, advice: str, on_progress: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Yield the journal's line of each architecture after the first `done`, and tell of it once it is used."""
+    agreed_device(plan.device, workers)
     jobs = _jobs(plan)
     missing = jobs[done:]
     chosen = min(workers, max(len(missing), 1)) if isinstance(workers, int) else workers
@@ -194,6 +196,7 @@ def stored_plan(benchmark: Benchmark, out: Path, operations: Vocabulary = OPERAT
             stored["seed"],
             stored.get("draw", 0),
             stored.get("batch_norm", RUNNING),
+            stored.get("device", CPU),
         )
     except FormulaError as error:
         raise JournalError(
@@ -213,7 +216,7 @@ def _jobs(plan: RankPlan) -> list[NetworkJob]:
         return []
     setups, proxies = network_setups(plan), _by_network(plan)
     architectures = (plan.benchmark.architectures[i] for i in plan.architectures)
-    return [NetworkJob(space, arch, setups, plan.seed, proxies, plan.batch_norm) for arch in architectures]
+    return [NetworkJob(space, arch, setups, plan.seed, proxies, plan.batch_norm, plan.device) for arch in architectures]
 
 
 def runs_networks(plan: RankPlan) -> bool:

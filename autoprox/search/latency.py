@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from autoprox.bench_cache.runtime.devices import wait_for
 from autoprox.bench_cache.runtime.local_pool import give_back_memory
 from autoprox.bench_cache.spaces.listed import input_of
 from autoprox.bench_cache.spaces.registry import InputSpec, Space
@@ -91,19 +92,12 @@ def _passes(run: Callable[[], object], device: torch.device) -> list[float]:
     """Return the seconds of each pass; a GPU has ended its work before the clock is read."""
     taken: list[float] = []
     while len(taken) < FEWEST or (len(taken) < RUNS and sum(taken) < SECONDS):
-        _wait_for(device)
+        wait_for(device)
         began = time.perf_counter()
         run()
-        _wait_for(device)
+        wait_for(device)
         taken.append(time.perf_counter() - began)
     return taken
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 @dataclass(frozen=True)

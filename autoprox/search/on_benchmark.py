@@ -12,6 +12,7 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer
@@ -102,6 +103,7 @@ def search_benchmark(
     split: str = "all",
     batch: Batch | None = None,
     workers: Workers = 1,
+    device: str = CPU,
     latency: LatencySetup | None = None,
     stored: Sequence[StoredScore] = (),
     on_scored: Callable[[Candidate], None] = lambda candidate: None,
@@ -134,7 +136,7 @@ def search_benchmark(
         def scorer_of(found: AnyProxy) -> CandidateScorer:
             if found.as_formula is not None and reads_columns(found):
                 return table_scorer(benchmark, found.as_formula)
-            return network_scorer(stack, found, space, benchmark.spec, batch, workers)
+            return network_scorer(stack, found, space, benchmark.spec, batch, workers, device)
 
         chosen = voting_scorer([scorer_of(found) for found in as_proxies(proxy, batch)])
         if settings.measures_latency and space is not None and benchmark.spec is not None:

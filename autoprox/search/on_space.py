@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from random import Random
 
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.local_pool import Workers
 from autoprox.bench_cache.spaces.registry import InputSpec, Space, get_space
 from autoprox.search.batch import Batch
@@ -27,6 +28,7 @@ def search(
     spec: InputSpec | None = None,
     batch: Batch | None = None,
     workers: Workers = 1,
+    device: str = CPU,
     latency: LatencySetup | None = None,
     stored: Sequence[StoredScore] = (),
     on_scored: Callable[[Candidate], None] = lambda candidate: None,
@@ -37,8 +39,8 @@ def search(
     `proxy` is a proxy, a formula, a text or path that `resolve` understands, or a function of an untrained network in
     training mode that returns a number; higher is better. Several proxies vote by rank (see `votes`). Networks are
     built for `spec`, with weights that follow from the architecture alone, and run on `batch`. The result is the same
-    for any number of `workers`; with several, a function must be importable by name. Where the settings name latencies,
-    `latency` says what they are measured with.
+    for any number of `workers`, which find `device` (see `agreed_device`); with several, a function must be importable
+    by name. Where the settings name latencies, `latency` says what they are measured with.
 
     `stored` is what an earlier search with the same arguments scored, in its order. It is not scored again: with a
     larger budget, the search goes on from there. `on_scored` is told every candidate scored now, `on_progress` how far
@@ -61,7 +63,7 @@ def search(
 
     with ExitStack() as stack:
         chosen = voting_scorer(
-            [network_scorer(stack, each, space, spec, batch, workers) for each in as_proxies(proxy, batch)]
+            [network_scorer(stack, each, space, spec, batch, workers, device) for each in as_proxies(proxy, batch)]
         )
         if settings.measures_latency:
             clock = Clock(space, spec, latency or LatencySetup())

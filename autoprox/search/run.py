@@ -20,6 +20,7 @@ import orjson
 from autoprox import __version__
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.bench_cache.runtime.journal import Journal, JournalError
 from autoprox.bench_cache.runtime.local_pool import Workers
@@ -74,8 +75,8 @@ class SearchPlan:
     With `others`, these proxies and `proxy` vote by rank (see `votes`).
     `tasks` (patterns) and `split` belong to a benchmark. `batch_data` are the bytes of a file of images (see
     `Batch.from_bytes`). Without them, the networks run on `samples` images of the benchmark, or Gaussian samples, with
-    `batch_norm` as in `Proxy.score`. `latency` says what latencies are measured with, where the settings name them;
-    else it is None.
+    `batch_norm` as in `Proxy.score`, on `device`, which has a part in the last bits. `latency` says what latencies are
+    measured with, where the settings name them; else it is None.
 
     Raises:
         SearchError: both or neither of space and benchmark are given, or `search` or `search_benchmark` would raise
@@ -96,6 +97,7 @@ class SearchPlan:
     latency: LatencySetup | None = None
     others: tuple[AnyProxy, ...] = ()
     batch_norm: str = RUNNING
+    device: str = CPU
 
     def __post_init__(self) -> None:
         if (self.space is None) == (self.benchmark is None):
@@ -159,6 +161,7 @@ class SearchPlan:
             "batch": None if self.batch_data is None else _sha256(self.batch_data),
             "settings": asdict(self.settings),
             **({"batch_norm": self.batch_norm} if self.batch_norm != RUNNING else {}),
+            **({"device": self.device} if self.device != CPU else {}),
             **({} if self.latency is None else {"latency": asdict(self.latency)}),
         }
 
@@ -218,6 +221,7 @@ def read_plan(out: Path, spaces: Sequence[str] = (), operations: Vocabulary = OP
             batch_data=None if batch is None else (out / BATCH_FILE).read_bytes(),
             latency=LatencySetup(**stored["latency"]) if "latency" in stored else None,
             batch_norm=stored.get("batch_norm", RUNNING),
+            device=stored.get("device", CPU),
             others=tuple(
                 _stored_proxy(out, number, text, operations) for number, text in enumerate(stored.get("others", ()), 1)
             ),
@@ -288,36 +292,15 @@ def _carry_on(
     on_scored: Callable[[Candidate], None],
     on_progress: Callable[[SearchProgress], None],
 ) -> SearchOutcome:
+    how: dict[str, Any] = {"workers": workers, "stored": stored, "on_scored": on_scored, "on_progress": on_progress}
+    how |= {"batch": plan.batch, "device": plan.device, "latency": plan.latency}
     if plan.benchmark is not None:
         benchmark = of_one_network(plan.benchmark, plan.tasks)
-        result = search_benchmark(
-            benchmark,
-            plan.proxies,
-            plan.settings,
-            split=plan.split,
-            batch=plan.batch,
-            workers=workers,
-            latency=plan.latency,
-            stored=stored,
-            on_scored=on_scored,
-            on_progress=on_progress,
-        )
+        result = search_benchmark(benchmark, plan.proxies, plan.settings, split=plan.split, **how)
         tasks = task_names(benchmark, plan.tasks)
         return SearchOutcome(result, judge(benchmark, result, tasks, plan.settings, plan.split))
     assert plan.space is not None
-    result = search(
-        plan.space,
-        plan.proxies,
-        plan.settings,
-        spec=plan.spec,
-        batch=plan.batch,
-        workers=workers,
-        latency=plan.latency,
-        stored=stored,
-        on_scored=on_scored,
-        on_progress=on_progress,
-    )
-    return SearchOutcome(result)
+    return SearchOutcome(search(plan.space, plan.proxies, plan.settings, spec=plan.spec, **how))
 
 
 def _stored_scores(journal: SearchJournal) -> tuple[StoredScore, ...]:

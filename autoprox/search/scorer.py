@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
-from autoprox.bench_cache.runtime.local_pool import Workers, give_back_memory, one_thread, opened_pool
+from autoprox.bench_cache.runtime.devices import CPU, chosen_device, computing
+from autoprox.bench_cache.runtime.local_pool import Workers, give_back_memory, opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.listed import ListedSpace, input_of
 from autoprox.bench_cache.spaces.registry import ArchitectureError, InputSpec, Space
@@ -66,9 +67,9 @@ def table_scorer(benchmark: Benchmark, formula: Formula) -> CandidateScorer:
 class ArchitectureScorer:
     """The scorer that builds each architecture's network and runs the proxy on it, in one process or several.
 
-    `space` and `spec` build the networks. Both may be None for a proxy that reads structure only: then no network is
-    built. Scores are the same for any number of workers. Use it in a `with` statement, which ends the processes; an
-    executor stays open.
+    `space` and `spec` build the networks, which run on `device`. Both may be None for a proxy that reads structure
+    only: then no network is built. Scores are the same for any number of workers. Use it in a `with` statement, which
+    ends the processes; an executor stays open.
 
     Raises:
         SearchError: `workers` is no whole number of at least 1, the batch does not fit the networks, or the proxy
@@ -82,12 +83,13 @@ class ArchitectureScorer:
         spec: InputSpec | None,
         batch: Batch,
         workers: Workers = 1,
+        device: str = CPU,
     ) -> None:
         if not isinstance(workers, Executor) and (type(workers) is not int or workers < 1):
             raise SearchError(f"workers is {workers!r}; it must be a whole number of at least 1")
         if spec is not None:
             batch.check(spec)
-        self.proxy, self.space, self.spec, self.batch = proxy, space, spec, batch
+        self.proxy, self.space, self.spec, self.batch, self.device = proxy, space, spec, batch, device
         self.workers: Workers = 1 if reads_structure_only(proxy) else workers
         if self.workers != 1:
             _check_sendable(proxy)
@@ -106,17 +108,24 @@ class ArchitectureScorer:
         if self.proxy.as_formula is not None and reads_structure_only(self.proxy):
             yield from (_scored_by_structure(self.proxy.as_formula, candidate) for candidate in candidates)
             return
-        jobs = [_Job(self.proxy, self.space, candidate.arch, self.spec, self.batch) for candidate in candidates]
+        given = self.spec, self.batch, self.device
+        jobs = [_Job(self.proxy, self.space, candidate.arch, *given) for candidate in candidates]
         outcomes = results_in_order(self.executor, _score_network, jobs, GO_ON)
         for candidate, (score, problem) in zip(candidates, outcomes, strict=True):
             yield replace(candidate, score=score, problem=problem)
 
 
 def network_scorer(
-    stack: ExitStack, proxy: AnyProxy, space: Space | None, spec: InputSpec | None, batch: Batch, workers: Workers
+    stack: ExitStack,
+    proxy: AnyProxy,
+    space: Space | None,
+    spec: InputSpec | None,
+    batch: Batch,
+    workers: Workers,
+    device: str,
 ) -> CandidateScorer:
     """Return the scorer of a proxy, whose processes end with the stack."""
-    return stack.enter_context(ArchitectureScorer(proxy, space, spec, batch, workers))
+    return stack.enter_context(ArchitectureScorer(proxy, space, spec, batch, workers, device))
 
 
 def _check_sendable(proxy: AnyProxy) -> None:
@@ -147,23 +156,28 @@ class _Job:
     arch: Any
     spec: InputSpec | None
     batch: Batch
+    device: str
 
 
 def _score_network(job: _Job) -> tuple[float | None, str]:
     """Return the score and "", or None and why there is none.
 
-    It runs on one thread, because the order of sums, and with it the last bits of a score, depends on the threads.
+    Weights and inputs are drawn on the CPU, so that they are the same on every device.
+
+    Raises:
+        DeviceError: there is no such device here, or it has no memory left.
     """
     assert job.space is not None
     assert job.spec is not None
-    spec, model = input_of(job.space, job.arch, job.spec), None
-    with one_thread(), batch_norms_by(job.batch.batch_norm):
+    spec, model, device = input_of(job.space, job.arch, job.spec), None, chosen_device(job.device)
+    with computing(), batch_norms_by(job.batch.batch_norm):
         try:
             if isinstance(job.space, ListedSpace):
                 job.batch.check(spec)
             model = job.space.build(job.arch, job.spec, WEIGHTS_SEED)
             layers = job.space.layers(job.arch, model)
-            return job.proxy.score(model, *job.batch.tensors(spec), layers=layers), ""
+            inputs, targets = (tensor.to(device) for tensor in job.batch.tensors(spec))
+            return job.proxy.score(model.to(device), inputs, targets, layers=layers), ""
         except ProxyError as error:
             return None, str(error)
         except (ArchitectureError, LayerError, SearchError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.evolve.report import DEPTH_WIDTH, FITTED
 from autoprox.primitives import OPERATIONS, Vocabulary
 from autoprox.proxy import Proxy
@@ -95,9 +96,11 @@ def make_validation_plan(
     seed: int = 0,
     seeds: int = 3,
     batches: int = 2,
+    device: str = CPU,
     operations: Vocabulary = OPERATIONS,
 ) -> ValidationPlan:
-    """Return the plan of the validation of a proxy; the choices up to `seed` are those of `make_plan`.
+    """Return the plan of the validation of a proxy; the choices up to `seed`, and `device`, are those of
+    `make_plan`.
 
     By default the networks run on as many samples as in docs/results.md: 16 where the benchmark comes with images,
     else 2.
@@ -116,6 +119,7 @@ def make_validation_plan(
         max_params=max_params,
         batch=(WITH_IMAGES if benchmark.inputs else WITHOUT_IMAGES) if batch is None else batch,
         seed=seed,
+        device=device,
         operations=operations,
     )
     proxy = str(origin.ref) if origin.ref in STRUCTURE else plan.proxies[-1].name

@@ -32,10 +32,12 @@ Workers = int | Executor
 
 
 def give_back_memory() -> None:
-    """Give freed memory back to the system.
+    """Give freed memory back to the system, and to a GPU that other processes share.
 
     Otherwise glibc keeps most of what a network took, and the next network adds to it.
     """
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
         if trim:

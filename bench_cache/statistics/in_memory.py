@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoprox.bench_cache.runtime.local_pool import one_thread
+from autoprox.bench_cache.runtime.devices import computing
 from autoprox.bench_cache.runtime.memory import memory_limit
 from autoprox.bench_cache.statistics.shards import Members, Shard, ShardTask, unpacked
 
@@ -68,5 +68,5 @@ def score_shard(task: ShardTask) -> np.ndarray:
 
     Runs on one thread, so that workers do not contend for cores.
     """
-    with one_thread():
+    with computing():
         return HELD.scores(task)

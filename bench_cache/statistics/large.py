@@ -15,6 +15,7 @@ from torch import Tensor
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.statistics.networks import NetworkScorer
 from autoprox.bench_cache.statistics.number_store import NumberStore, scope
@@ -51,8 +52,9 @@ class LargeScorer(NetworkScorer):
         seed: int = 0,
         kept: Iterable[int] | None = None,
         executor: Executor | None = None,
+        device: str = CPU,
     ) -> None:
-        super().__init__(benchmark, root, network=network, batch=batch, seed=seed, executor=executor)
+        super().__init__(benchmark, root, network=network, batch=batch, seed=seed, executor=executor, device=device)
         self._kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
         self.store = NumberStore(root / statistics_version(self.space))
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed

@@ -12,6 +12,7 @@ import numpy as np
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
 from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.local_pool import LocalPool
 from autoprox.bench_cache.runtime.submit import results
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
@@ -28,8 +29,9 @@ REMEMBERED = 8
 class NetworkScorer(ABC):
     """Formulas' scores on the networks of one benchmark, from statistics under `root`.
 
-    `network` is one of `Benchmark.networks`, the first if it is not given. `batch` and `seed` are those of `Subject`.
-    `executor` is any concurrent.futures.Executor; None computes here.
+    `network` is one of `Benchmark.networks`, the first if it is not given. `batch`, `seed` and `device` are those of
+    `Subject`; formulas are evaluated on the device too. `executor` is any concurrent.futures.Executor; None computes
+    here.
 
     Raises:
         BenchmarkError: the benchmark is tabular.
@@ -47,6 +49,7 @@ class NetworkScorer(ABC):
         batch: int = 2,
         seed: int = 0,
         executor: Executor | None = None,
+        device: str = CPU,
     ) -> None:
         self.space, spec = buildable(benchmark)
         self.benchmark = benchmark
@@ -56,7 +59,8 @@ class NetworkScorer(ABC):
         self.executor = executor
         spec, given = self.network.spec or spec, self.network.input
         given = given and given.first(batch)  # no more images than are read go to the workers
-        self.subjects = [Subject(self.space, arch, spec, batch, seed, given) for arch in benchmark.architectures]
+        every = benchmark.architectures
+        self.subjects = [Subject(self.space, arch, spec, batch, seed, given, device) for arch in every]
         self.structure = benchmark.structure(spec)
         self.depths = self.structure["depth"].astype(int)
         self._held: dict[bytes, Held] = {}

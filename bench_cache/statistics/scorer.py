@@ -10,6 +10,7 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.memory import memory_limit
 from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.networks import NetworkScorer, buildable
@@ -28,6 +29,7 @@ def network_scorer(
     seed: int = 0,
     kept: Iterable[int] | None = None,
     executor: Executor | None = None,
+    device: str = CPU,
 ) -> NetworkScorer:
     """Return the scorer for the size of a benchmark's networks, with statistics under `root`.
 
@@ -41,8 +43,10 @@ def network_scorer(
     _, spec = buildable(benchmark)
     network = network or benchmark.networks()[0]
     if are_small(benchmark.structure(network.spec or spec)["params"]):
-        return SmallScorer(benchmark, root, network=network, batch=batch, seed=seed, executor=executor)
-    return LargeScorer(benchmark, root, network=network, batch=batch, seed=seed, kept=kept, executor=executor)
+        return SmallScorer(benchmark, root, network=network, batch=batch, seed=seed, executor=executor, device=device)
+    return LargeScorer(
+        benchmark, root, network=network, batch=batch, seed=seed, kept=kept, executor=executor, device=device
+    )
 
 
 def are_small(params: np.ndarray) -> bool:

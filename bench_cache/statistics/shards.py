@@ -19,11 +19,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoprox.bench_cache.runtime.devices import CPU, chosen_device, held_on
 from autoprox.bench_cache.runtime.placement import Homed
 from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.primitives.evaluate import Graph, by_slot, finish, is_readable, reductions, requirements, slot_parts
+from autoprox.primitives.evaluate import (
+    Graph,
+    by_slot,
+    evaluated_on,
+    finish,
+    is_readable,
+    reductions,
+    requirements,
+    slot_parts,
+)
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
 from autoprox.primitives.statistics import STATISTICS, Terminal
@@ -32,8 +42,8 @@ from autoprox.primitives.statistics import STATISTICS, Terminal
 #: are fixed, so that the number of workers does not decide what is stacked together.
 OF_ONE_DEPTH, SIZE = 100, 150
 #: How many entries of a stack are worked on at once: few enough that they and their results fit in the processor's
-#: cache.
-CHUNK = 2**17
+#: cache. A GPU needs more at once to be busy, and has room for so many and what is computed of them.
+CHUNK, CHUNK_OF_GPU = 2**17, 2**22
 #: How many subformulas' numbers a shard remembers; the oldest are computed again when they are needed.
 REMEMBERED = 8_000
 
@@ -48,10 +58,18 @@ class Stack:
 
 
 class Shard:
-    """Networks with the statistics that formulas have read so far, and the numbers computed from them."""
+    """Networks with the statistics that formulas have read so far, and the numbers computed from them.
+
+    Matrices are reduced to numbers on the networks' device. Those that it has no room to hold (see `held_on`) are moved
+    there piece by piece each time. All arithmetic on the numbers is on the CPU.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
 
     def __init__(self, root: Path, subjects: Sequence[Subject], stride: int = 1) -> None:
         self.root, self.subjects, self.stride = root, tuple(subjects), stride
+        self.device = evaluated_on(chosen_device(subjects[0].device))
         self.readings: list[Reading] = []
         self.stacks: dict[str, list[Stack]] = {}
         self.samples: dict[tuple[str, str], int] = {}
@@ -144,7 +162,8 @@ class Shard:
             for slot in slots_of(pair[0]):
                 for stack in self.stacks[slot]:
                     members = zip(stack.networks, stack.blocks, strict=True)
-                    stack.matrices[pair] = torch.stack([readings[n].matrices[(*pair, slot)][b] for n, b in members])
+                    found = torch.stack([readings[n].matrices[(*pair, slot)][b] for n, b in members])
+                    stack.matrices[pair] = held_on(self.device, found)
             self.samples[pair] = readings[0].samples[pair]
 
     def _by_size(self, slot: str, group: list[Formula]) -> Iterable[list[Formula]]:
@@ -169,14 +188,15 @@ class Shard:
         graph = Graph(group, self.samples)
         pairs = [(t.statistic.name, t.probe) for t in graph.terminals]
         found = np.full((len(group), len(self.subjects), self._deepest), np.nan)
+        chunk = CHUNK if self.device.type == CPU else CHUNK_OF_GPU
         for stack in self.stacks[slot]:
             leaves = [stack.matrices[pair] for pair in pairs]
-            step = max(1, CHUNK // max(leaf[0].numel() for leaf in leaves))
-            of_stack = torch.empty((len(group), len(stack.networks)), dtype=torch.float64)
+            step = max(1, chunk // max(leaf[0].numel() for leaf in leaves))
+            parts = []
             for start in range(0, len(stack.networks), step):
                 part = slice(start, start + step)
-                torch.stack(graph.values([leaf[part] for leaf in leaves]), out=of_stack[:, part])
-            found[:, stack.networks, stack.blocks] = of_stack.numpy()
+                parts.append(torch.stack(graph.values([leaf[part].to(self.device) for leaf in leaves])))
+            found[:, stack.networks, stack.blocks] = torch.cat(parts, dim=1).double().cpu().numpy()
         self.numbers.update(zip(group, found, strict=True))
 
     def _numbers(self, part: Formula) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 
 from autoprox.bench_cache.benchmarks.task_input import TaskInput
 from autoprox.bench_cache.runtime.checks import BenchmarkError
+from autoprox.bench_cache.runtime.devices import CPU, chosen_device, kind_of
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
 from autoprox.primitives import Block, Reading, read_statistics
 from autoprox.primitives.kinds import CONV_ROLE, role_slots
@@ -25,6 +26,7 @@ class Subject:
 
     The batch is `batch` samples of the input's shape; `seed` gives the initial weights, the Gaussian input of the
     probe `noise` and the random targets. The probe `data` reads the first `batch` images of `input`.
+    The network runs on `device`, whose kind has a part in the last bits.
     """
 
     space: str
@@ -33,6 +35,7 @@ class Subject:
     batch: int = 2
     seed: int = 0
     input: TaskInput | None = None
+    device: str = CPU
 
     @cached_property
     def key(self) -> str:
@@ -47,10 +50,15 @@ class Subject:
             images = hashlib.sha256(self.input.images[: self.batch].tobytes())
             images.update(self.input.targets[: self.batch].tobytes())
             facts["images"] = images.hexdigest()
+        if self.device != CPU:
+            facts["device"] = kind_of(self.device)
         return hashlib.sha256(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     def probe(self, wanted: Iterable[tuple[str, str]]) -> Reading:
         """Build the network and read the wanted (statistic, probe) pairs from it; keep nothing.
+
+        Weights and inputs are drawn on the CPU, so that they are the same on every device, and what was read comes back
+        to it: a device holds one network at a time.
 
         FLOPs and activations come from the space, which has closed forms or remembers them: counting gives the same
         numbers, and takes longer.
@@ -59,8 +67,9 @@ class Subject:
             ArchitectureError: the network cannot be built, or its blocks are not found.
             BenchmarkError: the probe `data` is wanted, and there are no images, or fewer than the batch;
                 or a block lacks one of the layers that formulas read.
+            DeviceError: there is no such device here.
         """
-        wanted = set(wanted)
+        wanted, device = set(wanted), chosen_device(self.device)
         if any(name == "data" for _, name in wanted):
             self._check_images()
         space = get_space(self.space)
@@ -74,7 +83,9 @@ class Subject:
             targets = torch.tensor(self.input.targets[: self.batch])
         closed = {"flops": space.flops, "activations": space.activations}
         probed = {("tokens" if name in closed else name, p) for name, p in wanted}
-        reading = read_statistics(model, blocks, probed, images, targets, seed=self.seed)
+        on_device = images.to(device), None if targets is None else targets.to(device)
+        reading = read_statistics(model.to(device), blocks, probed, *on_device, seed=self.seed)
+        reading.matrices = {key: [matrix.cpu() for matrix in found] for key, found in reading.matrices.items()}
         for name in closed.keys() & {name for name, _ in wanted}:
             reading.net[name] = float(closed[name](self.arch, self.spec))
         return reading

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from autoprox.bench_cache.runtime.local_pool import give_back_memory, one_thread
+from autoprox.bench_cache.runtime.devices import chosen_device, computing
+from autoprox.bench_cache.runtime.local_pool import give_back_memory
 from autoprox.bench_cache.runtime.placement import Placed
 from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
 from autoprox.bench_cache.statistics.subject import Subject
@@ -35,9 +36,10 @@ def reduce_network(task: NetworkTask) -> tuple[list[list[float]], dict[str, floa
     terminals = [terminal for part in task.parts for terminal in part.terminals()]
     matrices = [(t.statistic.name, t.probe, t.role) for t in terminals if is_matrix(t.statistic.name)]
     names = {t.statistic.name for t in terminals} | set(task.numbers)
-    with one_thread():
+    with computing():
         reading = statistics_cache(task.root).read(task.subject, matrices, names, keep=task.keep)
-        reduced = reduce_layers([part for part in task.parts if part.args], reading)
+        where = chosen_device(task.subject.device)
+        reduced = reduce_layers([part for part in task.parts if part.args], reading, where)
     rows = [layer_numbers(part, reading, reduced) for part in task.parts]
     net = {name: reading.net[name] for name in task.numbers}
     if not task.keep:
@@ -53,7 +55,7 @@ def is_built(task: NetworkTask) -> bool:
 
 def build(task: NetworkTask) -> None:
     """Build and keep the statistics that the parts read, if they are not there."""
-    with one_thread():
+    with computing():
         statistics_cache(task.root).prepare(task.subject, sorted(_pairs(task)), task.stride, keep=task.keep)
     give_back_memory()
 

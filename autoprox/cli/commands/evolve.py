@@ -15,6 +15,7 @@ from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK
 from autoprox.bench_cache.runtime.dask_pool import DaskPool
 from autoprox.bench_cache.runtime.local_pool import close_pool
 from autoprox.cli.options import (
+    device_option,
     given_options,
     meanings,
     operations_option,
@@ -139,6 +140,7 @@ def _default(name: str) -> str:
     help="Read the networks after K steps of training on made-up images too: seconds a network, and no zero-cost "
     "proxy.",
 )
+@device_option
 @operations_option
 @spaces_option
 @workers_option
@@ -159,7 +161,8 @@ def command(context: click.Context, benches: Sequence[str], tasks: str, out: Pat
     given = {name: choices[name] for name in given_options(context) & choices.keys()}
     folder, own = run_directory(RUNS, JOURNAL, out, resume), as_options(spaces, operations)
     if resume:
-        check_resumed(folder, given, [*benches, tasks, *leave_out_tasks, *leave_out_benches])
+        checked = {name: value for name, value in given.items() if name != "device"}  # `evolve` knows what auto means
+        check_resumed(folder, checked, [*benches, tasks, *leave_out_tasks, *leave_out_benches])
     grammar = read_settings(folder).grammar if resume else choices["grammar"]
     try:
         result = evolve(

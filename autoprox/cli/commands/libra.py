@@ -16,9 +16,11 @@ from autoprox.api.arguments import next_directory, split_outside_brackets
 from autoprox.bench_cache.benchmarks.library import load_benchmarks
 from autoprox.bench_cache.benchmarks.table import STRUCTURE, Benchmark
 from autoprox.bench_cache.benchmarks.tasks import task_names
+from autoprox.bench_cache.runtime.devices import agreed_device
 from autoprox.bench_cache.runtime.files import write_atomically, write_csv
 from autoprox.cli.options import (
     batch_norm_option,
+    device_option,
     given_options,
     operations_option,
     spaces_option,
@@ -67,6 +69,7 @@ SHOWN = 8
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @batch_norm_option
+@device_option
 @operations_option
 @spaces_option
 @workers_option
@@ -80,7 +83,7 @@ SHOWN = 8
 @output_options
 def command(context: click.Context, bench: str, spaces: Sequence[str], operations: Sequence[str],
           tasks: str, proxies: Sequence[str], scores: Path | None,
-          sample: int | None, seed: int, batch: int, batch_norm: str, workers: int, out: Path | None,
+          sample: int | None, seed: int, batch: int, batch_norm: str, device: str, workers: int, out: Path | None,
           resume: bool, output: Output) -> None:  # fmt: skip
     """Choose three proxies by LIBRA-NAS on the evolve and validation splits, and judge their merged ranks on test.
 
@@ -104,6 +107,7 @@ def command(context: click.Context, bench: str, spaces: Sequence[str], operation
             batch=batch,
             batch_norm=batch_norm,
             seed=seed,
+            device=agreed_device(device, workers),
             operations=known,
         )
         out = out or next_directory(Path("ranks"))
@@ -158,7 +162,7 @@ def _picture(table: ScoreTable, out: Path, title: str) -> tuple[list[str], list[
 def _check_alone(context: click.Context) -> None:
     """Refuse the options that say how scores are computed, because `--scores` are computed already."""
     given = given_options(context)
-    for name in ("sample", "seed", "batch", "batch_norm", "workers"):
+    for name in ("sample", "seed", "batch", "batch_norm", "device", "workers"):
         if name in given:
             raise click.UsageError(f"--{name.replace('_', '-')} is for computing scores: leave it out, or --scores")
 

@@ -13,6 +13,7 @@ from autoprox.cli.options import (
     batch_norm_option,
     chosen_workers,
     dask_option,
+    device_option,
     operations_option,
     spaces_option,
     tasks_option,
@@ -43,6 +44,7 @@ from autoprox.vocabulary import as_options
 )
 @click.option("--batch", type=int, default=2, show_default=True, help="Samples that the networks run on.")
 @batch_norm_option
+@device_option
 @operations_option
 @spaces_option
 @workers_option
@@ -53,7 +55,7 @@ from autoprox.vocabulary import as_options
 @output_options
 def command(context: click.Context, bench: str | None, spaces: Sequence[str], operations: Sequence[str],
          tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
-         seed: int, batch: int, batch_norm: str, workers: int, dask: str | None, out: Path | None,
+         seed: int, batch: int, batch_norm: str, device: str, workers: int, dask: str | None, out: Path | None,
          resume: bool, output: Output) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
 
@@ -75,6 +77,7 @@ def command(context: click.Context, bench: str | None, spaces: Sequence[str], op
             batch=batch,
             batch_norm=batch_norm,
             seed=seed,
+            device=device,
             operations=operations,
             space=spaces,
             workers=chosen_workers(context, workers, dask),

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from autoprox.api.devices import DEVICES
 from autoprox.api.samples import COUNT
 from autoprox.api.scoring_models import score
+from autoprox.bench_cache.runtime.devices import DEVICES
 from autoprox.cli.model_options import MODELS_HELP, model_options
 from autoprox.cli.options import batch_norm_option, given_options, operations_option
 from autoprox.cli.output import Output, output_options

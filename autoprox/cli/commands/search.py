@@ -18,6 +18,7 @@ from autoprox.cli.options import (
     batch_norm_option,
     chosen_workers,
     dask_option,
+    device_option,
     given_options,
     meanings,
     operations_option,
@@ -73,6 +74,7 @@ _POPULATION = SearchSettings().population
 @click.option("--split", type=click.Choice(OFFERS), default="all", show_default=True, help="Part of the benchmark.")
 @click.option("--batch", type=int, default=DEFAULTS["batch"], show_default=True, help="Samples of the probes.")
 @batch_norm_option
+@device_option
 @click.option(
     "--images",
     "--batch-file",

@@ -10,8 +10,8 @@ import click
 import orjson
 
 from autoprox.api.arguments import next_directory
-from autoprox.api.devices import DEVICES
 from autoprox.api.training import ALONE, COMPARED, DEFAULTS, train
+from autoprox.bench_cache.runtime.devices import DEVICES
 from autoprox.bench_cache.training.built_in import BUILT_IN
 from autoprox.cli.options import given_options
 from autoprox.cli.output import Output, output_options

@@ -9,7 +9,7 @@ import click
 
 from autoprox.api.arguments import next_directory
 from autoprox.api.validating import validate
-from autoprox.cli.options import operations_option, spaces_option, tasks_option, workers_option
+from autoprox.cli.options import device_option, operations_option, spaces_option, tasks_option, workers_option
 from autoprox.cli.output import Output, output_options, telling_how_to_go_on
 from autoprox.cli.rank_options import max_params_option, sample_option, split_option
 from autoprox.validation.plan import WITH_IMAGES, WITHOUT_IMAGES
@@ -45,6 +45,7 @@ from autoprox.validation.run import CSV, JSON, SCORES
     metavar="N",
     help="Among how many formulas labels of this split chose the proxy.  [default: what its provenance says]",
 )
+@device_option
 @operations_option
 @spaces_option
 @workers_option
@@ -56,7 +57,7 @@ from autoprox.validation.run import CSV, JSON, SCORES
 @output_options
 def command(
     context: click.Context, proxy: str, bench: str, tasks: str, split: str, sample: int | None,
-    max_params: float | None, batch: int | None, seed: int, seeds: int, batches: int, tried: int | None,
+    max_params: float | None, batch: int | None, seed: int, seeds: int, batches: int, tried: int | None, device: str,
     output: Output, operations: Sequence[str], spaces: Sequence[str], workers: int, out: Path | None, resume: bool,
 ) -> None:  # fmt: skip
     """Judge PROXY on a benchmark, with guards against self-deception, and print a verdict.
@@ -70,7 +71,7 @@ def command(
     with telling_how_to_go_on(context, output, folder):
         result = validate(
             proxy, bench, tasks=tasks, split=split, sample=sample, max_params=max_params,
-            batch=batch, seed=seed, seeds=seeds, batches=batches, tried=tried, operations=operations, space=spaces,
-            workers=workers, out=folder, resume=resume, progress=output.progress,
+            batch=batch, seed=seed, seeds=seeds, batches=batches, tried=tried, device=device, operations=operations,
+            space=spaces, workers=workers, out=folder, resume=resume, progress=output.progress,
         )  # fmt: skip
     output.result(result, [f"Saved in {result.out}: {CSV}, {JSON}, {SCORES}/"])
