@@ -5,7 +5,7 @@ Uses torch and the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,8 @@ from autoprox.primitives.untouched import untouched
 RATE = 3e-3
 BATCH = 16
 CLASSES = 10
+#: How often the images that are left are drawn, where the network is not finite on them.
+DRAWS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,8 @@ def trained(model: torch.nn.Module, like: Tensor, steps: int, seed: int, batch: 
     seen twice. Each step takes the cross-entropy of `batch` images in the shape of those of `like`, at the learning
     rate RATE, and moves all parameters. The network is in evaluation mode: nothing is dropped, and batch norms
     normalise as in every other pass. All draws follow from `seed`. Where a gradient is not finite, the training ends
-    before the step that led there, and there are fewer losses.
+    before the step that led there, and there are fewer losses. Where the network is not finite on the images that are
+    left, others are drawn: DRAWS times, and as often without the last step.
 
     Raises:
         LayerError: `like` are no images (samples × channels × height × width), or the model cannot be trained.
@@ -56,37 +59,58 @@ def trained(model: torch.nn.Module, like: Tensor, steps: int, seed: int, batch: 
         )
     generator = torch.Generator().manual_seed(seed)
     with untouched(model):
-        found = {name: p.clone().detach() for name, p in model.named_parameters()}  # the clone is no inference tensor
-        moved = [p.requires_grad_() for p in found.values() if p.is_floating_point()]
+        copies = _Copies(model, seed)
         with torch.no_grad():
-            classes = min(logits_of(forward(model, found, like[:1], seed)).shape[-1], CLASSES)
+            classes = min(logits_of(forward(model, copies.named, like[:1], seed)).shape[-1], CLASSES)
         centres = _clouds(classes, like, generator)
-        optimizer = torch.optim.Adam(moved, lr=RATE)
-        losses: list[float] = []
-        before = [p.detach().clone() for p in moved]
+        losses = []
         for _ in range(steps):
-            images, targets = _drawn(centres, batch, generator)
-            loss = loss_of(forward(model, found, images, seed), "data", targets)
-            slopes = _slopes(loss, moved)
-            if not all(bool(torch.isfinite(each).all()) for each in (loss, *slopes)):
-                for parameter, value in zip(moved, before, strict=True):
-                    parameter.detach().copy_(value)
+            loss, slopes = copies.differentiated(*_drawn(centres, batch, generator))
+            if not slopes:
+                copies.undo()
                 break
-            before = [p.detach().clone() for p in moved]
-            for parameter, slope in zip(moved, slopes, strict=True):
-                parameter.grad = slope
-            optimizer.step()
-            losses.append(float(loss.detach()))
-        images, targets = _drawn(centres, len(like), generator)
-    return Trained({name: p.detach() for name, p in found.items()}, tuple(losses), images, targets)
+            losses.append(loss)
+            copies.step(slopes)
+        for draw in range(2 * DRAWS):
+            if draw == DRAWS:
+                copies.undo()
+            images, targets = _drawn(centres, len(like), generator)
+            if copies.differentiated(images, targets)[1]:
+                break
+    return Trained({name: p.detach() for name, p in copies.named.items()}, tuple(losses), images, targets)
 
 
-def _slopes(loss: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    try:
-        found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    except RuntimeError as error:
-        raise backward_failed(error) from error
-    return [torch.zeros_like(p) if slope is None else slope for p, slope in zip(parameters, found, strict=True)]
+class _Copies:
+    """Copies of a model's parameters, which Adam moves."""
+
+    def __init__(self, model: torch.nn.Module, seed: int) -> None:
+        self.model, self.seed = model, seed
+        self.named = {name: p.clone().detach() for name, p in model.named_parameters()}  # a clone can have a gradient
+        self.moved = [p.requires_grad_() for p in self.named.values() if p.is_floating_point()]
+        self.before = [p.detach().clone() for p in self.moved]
+        self.optimizer = torch.optim.Adam(self.moved, lr=RATE)
+
+    def differentiated(self, images: Tensor, targets: Tensor) -> tuple[float, list[Tensor]]:
+        """Return the loss and its gradients; no gradients where a number is not finite."""
+        loss = loss_of(forward(self.model, self.named, images, self.seed), "data", targets)
+        try:
+            found = torch.autograd.grad(loss, self.moved, allow_unused=True)
+        except RuntimeError as error:
+            raise backward_failed(error) from error
+        slopes = [torch.zeros_like(p) if slope is None else slope for p, slope in zip(self.moved, found, strict=True)]
+        finite = all(bool(torch.isfinite(each).all()) for each in (loss, *slopes))
+        return float(loss.detach()), slopes if finite else []
+
+    def step(self, slopes: list[Tensor]) -> None:
+        self.before = [p.detach().clone() for p in self.moved]
+        for parameter, slope in zip(self.moved, slopes, strict=True):
+            parameter.grad = slope
+        self.optimizer.step()
+
+    def undo(self) -> None:
+        """Undo the last step."""
+        for parameter, value in zip(self.moved, self.before, strict=True):
+            parameter.detach().copy_(value)
 
 
 def _drawn(centres: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -101,6 +101,26 @@ def test_a_training_that_diverges_ends_before_the_step_that_led_there() -> None:
     assert all(torch.isfinite(matrix).all() for matrix in read(model, "act_grad").matrices["act_grad", "steps3", "fc1"])
 
 
+class Choosy(TinyVit):
+    """It is not finite on images whose first number is above a limit."""
+
+    limit = torch.inf
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * torch.where((x[:, 0, 0, 0] > self.limit).any(), torch.nan, 1.0)
+
+
+def test_images_on_which_the_network_is_not_finite_are_drawn_anew() -> None:
+    model, like = Choosy(), batch(2)[0]
+    first = trained(model, like, 0, 0, 2).images
+    model.limit = float(first[:, 0, 0, 0].max()) - 0.01
+    found = trained(model, like, 0, 0, 2)
+    assert float(found.images[:, 0, 0, 0].max()) <= model.limit
+    assert torch.equal(trained(model, like, 0, 0, 2).images, found.images)
+    model.limit = -torch.inf
+    assert trained(model, like, 0, 0, 2).images.shape == like.shape
+
+
 def test_one_training_serves_all_that_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(probe_module, "trained", lambda *given: calls.append(given[2]) or trained(*given))
