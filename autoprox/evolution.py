@@ -19,7 +19,6 @@ import orjson
 
 from autoprox import __version__
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
-from autoprox.bench_cache.runtime.devices import agreed_device
 from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics.protocol import Scorer
@@ -205,7 +204,6 @@ def run_evolution(
     """
     settings = read_settings(out)
     _check_same_operations(out, settings, operations)
-    agreed_device(settings.device, executor or workers)
     if executor or workers > 1:
         check_sendable(operations)
     if generations is not None:

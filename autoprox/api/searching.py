@@ -207,7 +207,6 @@ def _resumed(out: Path | None, given: Mapping[str, Any], operations: Vocabulary)
 
 def _carried_out(plan: SearchPlan, out: Path | None, top: int, workers: Workers, *, silent: bool) -> Search:
     """Show the heading and the progress of a search, and return its result."""
-    agreed_device(plan.device, workers)
     console = progress_console(silent=silent)
     say(console, heading(plan, out))
     with SearchScreen(console, plan) as screen:

@@ -19,7 +19,7 @@ from autoprox.bench_cache.benchmarks.chance import groups_of_tasks
 from autoprox.bench_cache.benchmarks.fitted_structure import held_out_structure
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import quoted
-from autoprox.bench_cache.runtime.devices import CPU, agreed_device
+from autoprox.bench_cache.runtime.devices import CPU
 from autoprox.bench_cache.runtime.local_pool import Workers, opened_pool
 from autoprox.bench_cache.runtime.submit import results_in_order
 from autoprox.bench_cache.spaces.registry import InputSpec
@@ -142,7 +142,6 @@ def _computed(
     plan: RankPlan, done: int, workers: Workers, advice: str, on_progress: Callable[[int, int], None]
 ) -> Iterator[dict[str, Any]]:
     """Yield the journal's line of each architecture after the first `done`, and tell of it once it is used."""
-    agreed_device(plan.device, workers)
     jobs = _jobs(plan)
     missing = jobs[done:]
     chosen = min(workers, max(len(missing), 1)) if isinstance(workers, int) else workers

@@ -43,6 +43,7 @@ def test_a_run_goes_on_where_it_began(tmp_path: Path, monkeypatch: pytest.Monkey
         found = collect(plan, out)
     with pytest.raises(RankError, match="device is 'cuda' there and 'cpu' here; choose another"):
         autoprox.rank(BENCHMARK, proxies=["snip"], tasks="size_kd", out=out, resume=True, progress=False)
+    np.testing.assert_array_equal(collect(plan, out).table.scores["size_kd"], found.table.scores["size_kd"])  # all done
     whole = (out / SCORES).read_bytes().splitlines(keepends=True)
     (out / SCORES).write_bytes(b"".join(whole[:3]))
     with pytest.raises(DeviceError, match=r"no device 'cuda' here.*go on with a run that began on such a device where"):
