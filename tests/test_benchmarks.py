@@ -50,7 +50,7 @@ def test_new_scorers_compute_what_others_have_computed(monkeypatch: pytest.Monke
     computed: list[int] = []
     reduce = worker.reduce_layers
     monkeypatch.setattr(
-        worker, "reduce_layers", lambda parts, reading: computed.append(len(parts)) or reduce(parts, reading)
+        worker, "reduce_layers", lambda parts, *more: computed.append(len(parts)) or reduce(parts, *more)
     )
     formula = [parse("sum(fro(weight[msa]))")]
     with common.cold_home():

@@ -178,7 +178,7 @@ def _score(value: float, seconds: float) -> Score:
 
 
 def _reason(error: Exception, name: str = "") -> str:
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.cuda.OutOfMemoryError):
         raise error  # with fewer workers on the device there may be a score
     lines = str(error).removeprefix(f"{name}: ").splitlines()
     text = lines[0] if lines else ""

@@ -109,7 +109,7 @@ def computing() -> Iterator[None]:
     with one_thread(), whole_float32():
         try:
             yield
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             raise DeviceError(
                 f"a device has no memory left: use fewer --workers, which share it, or a smaller --batch; nothing that "
                 f"was finished is lost ({str(error).partition('.')[0]})"
