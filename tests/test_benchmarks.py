@@ -114,6 +114,17 @@ def test_bandwidth_has_limits_and_fractions(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(1000)
+def test_device_compares_equal_scores(tmp_path: Path) -> None:
+    lines = printed("device", tmp_path)
+    for networks in ("small", "real-size"):
+        for part in ("statistics", "generations", "rank"):
+            (row,) = starting(lines, f"{networks}: {part}")
+            assert all(float(cell.replace(",", "")) > 0 for cell in row[1:4])
+        (row,) = starting(lines, f"{networks}: generations")
+        assert float(row[4]) < 1e-3
+
+
+@pytest.mark.timeout(1000)
 def test_footprint_has_cold_and_cached_runs(tmp_path: Path) -> None:
     lines = printed("footprint", tmp_path)
     rows = [*starting(lines, "mini-vit, "), *starting(lines, "autoformer-tiny ")]
