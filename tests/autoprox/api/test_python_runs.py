@@ -18,6 +18,7 @@ from tiny_vit import TinyVit
 import autoprox
 from autoprox.api.arguments import ArgumentError
 from autoprox.api.results import FrameError, Result
+from autoprox.bench_cache.runtime.devices import DeviceError
 from autoprox.cli.root import main
 from autoprox.models import ModelError
 from autoprox.primitives import parse
@@ -182,7 +183,7 @@ def test_a_search_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
 )  # fmt: skip
 @pytest.mark.usefixtures("_elsewhere")
 def test_errors_name_arguments(call, told: str, tmp_path: Path) -> None:
-    with pytest.raises((SearchError, ArgumentError, RankError), match=told) as raised:
+    with pytest.raises((SearchError, ArgumentError, RankError, DeviceError), match=told) as raised:
         call()
     assert "--" not in str(raised.value)
     assert not list(tmp_path.iterdir())  # nothing is begun
