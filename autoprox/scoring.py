@@ -258,7 +258,7 @@ def _require_gradient(model: torch.nn.Module, reading: Reading, name: str, probe
     if not STATISTICS[name].gradient:
         return
     read = [matrix for key, found in reading.matrices.items() if key[:2] == (name, probe) for matrix in found]
-    zero = sum(not bool(matrix.any()) for matrix in read)
+    zero = sum(not (bool(matrix.sum()) or bool(matrix.any())) for matrix in read)  # a sum is made sooner
     if read and 2 * zero >= len(read) and not (reading.convolutional and lead_nowhere(model, read)):
         raise ProxyError(
             f"no score: '{name}' is exactly 0 in {zero} of {len(read)} layers, which nothing of the loss reaches: "
@@ -343,14 +343,15 @@ def _require_numbers(matrix: Tensor, what: str, probe: str) -> None:
         ProxyError: some are NaN or infinite, or SynFlow's are where formulas stop.
     """
     synflow = probe == "synflow"
-    if synflow and bool((matrix.abs() >= MAX).any()):
-        above = int((matrix.abs() >= MAX).sum())
+    total = matrix.abs().sum() if synflow else matrix.sum()
+    above = int((matrix.abs() >= MAX).sum()) if synflow and not bool(total < MAX) else 0
+    if above:
         raise ProxyError(
             f"no score: {above} of {matrix.numel()} entries of {what} are above {LIMIT}, where formulas stop"
             f"{_WITHOUT_LIMIT}"
         )
     # a finite sum has finite entries, and is quickly made
-    wrong = 0 if torch.isfinite(matrix.sum()) else matrix.numel() - int(torch.isfinite(matrix).sum())
+    wrong = 0 if torch.isfinite(total) else matrix.numel() - int(torch.isfinite(matrix).sum())
     if wrong:
         cause = (
             "SynFlow's products over all layers exceed what its numbers can hold"

@@ -181,7 +181,9 @@ class Pass:
 
     def _finite(self, found: Tensor, of_wide: Callable[[Pass], Tensor]) -> Tensor:
         """Return what was found, or, where SynFlow's products are not finite, the same of the wide pass."""
-        if not self._magnitudes or self._is_wide or bool(torch.isfinite(found).all()):
+        if not self._magnitudes or self._is_wide or bool(torch.isfinite(found.sum())):  # a finite sum has finite terms
+            return found
+        if bool(torch.isfinite(found).all()):
             return found
         return found if self._wide_pass is None else of_wide(self._wide_pass)
 
