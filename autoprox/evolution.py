@@ -58,9 +58,8 @@ from autoprox.evolve.assembly import (
 )
 from autoprox.evolve.choosing import Choice, FrontRow, choose
 from autoprox.evolve.predictions import predictions
-from autoprox.primitives import OPERATIONS, Vocabulary, parse
+from autoprox.primitives import OPERATIONS, Vocabulary
 from autoprox.proxy import PROXY_FILE, Proxy
-from autoprox.zoo import ZOO
 
 JOURNAL, SCORES = "journal.jsonl", "scores.csv"
 
@@ -223,7 +222,6 @@ def run_evolution(
         try:
             judge = assembled_judge(settings, benchmarks, executor or pool)
             breeder = Breeder(assembled_grammar(settings, benchmarks, operations), judge, settings.max_nodes)
-            breeder.known = [parse(each.formula) for each in ZOO.values() if each.formula] if settings.zoo else []
             write_generations(out, journal.records)
             held_out = held_out_judge(settings, benchmarks, executor or pool)
             return _carry_on(out, settings, journal, breeder, operations, watch, held_out)

@@ -48,10 +48,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no sums": {"refine": "none"},
     "as many founders as the population": {"founders": 1},
     "niches": {"strategy": "niches"},
-    "lexicase": {"strategy": "lexicase"},
-    "rare sizes": {"strategy": "rare-sizes"},
-    "islands": {"strategy": "islands"},
-    "founders from the zoo": {"zoo": True},
     "20 nodes": {"max_nodes": 20},
     "given structure": {"joint": "given-structure"},
 }

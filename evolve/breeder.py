@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from deap import gp
@@ -42,16 +41,6 @@ class Individual(gp.PrimitiveTree):
         self.outcome: Outcome = Invalid("not evaluated")
 
 
-@dataclass
-class Islands:
-    """What the strategy of this name keeps between generations; `dealt` has what was ever on an island."""
-
-    members: list[list[Individual]] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    dealt: set[str] = field(default_factory=set)
-    turns: int = 0
-
-
 class Breeder:
     """A breeder, which makes, varies and evaluates individuals. Each canonical form is judged once in an evolution."""
 
@@ -60,8 +49,6 @@ class Breeder:
         self.memo: dict[str, Outcome] = {}
         self.validated: dict[str, float | None] = {}
         self.front, self.pieces = Front(), Pieces()
-        self.islands = Islands()
-        self.known: list[Formula] = []  # formulas that join the founders
         self.judged: list[str] = []  # canonical forms judged since the journal was last written
 
     def founder(self, rng: random.Random, heights: tuple[int, int] = HEIGHTS) -> Individual:
@@ -70,12 +57,6 @@ class Breeder:
             found = self.individual(grow(self.grammar, self.grammar.pset.ret, *heights, rng))
             if found is not None:
                 return found
-
-    def known_founders(self) -> list[Individual]:
-        """Return the known formulas that the grammar can write."""
-        trees = [self.grammar.tree(formula) for formula in self.known]
-        found = [self.individual(tree) for tree in trees if tree is not None and tree[0].ret is self.grammar.pset.ret]
-        return [individual for individual in found if individual is not None]
 
     def mutant(self, parent: Individual, rng: random.Random) -> Individual:
         """Return the parent with one random change: a new subtree, another node, one more or fewer, other layers

@@ -23,14 +23,12 @@ def found(breeder: Breeder, size: int, rng: random.Random, founders: int = 1) ->
     """Return the first population: the `size` best, valid and distinct, of `founders` times as many random individuals.
 
     Where these have too few, as many are drawn again, up to fifty times. If `founders` is more than 1, individuals are
-    low, so that what each statistic says by itself is known before it is combined. Formulas that the breeder knows join
-    them.
+    low, so that what each statistic says by itself is known before it is combined.
 
     Raises:
         SettingsError: all of them have too few.
     """
-    population = breeder.known_founders()
-    breeder.evaluate(population)
+    population: list[Individual] = []
     for _ in range(50):
         newcomers = [breeder.founder(rng, LOW if founders > 1 else HEIGHTS) for _ in range(founders * size)]
         breeder.evaluate(newcomers)

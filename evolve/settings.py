@@ -28,9 +28,9 @@ class EvolutionSettings:
     that are not built in. `held_out` are further tasks, `benchmark:task`, on which the result alone is judged, at the
     end; `benchmarks` has theirs too. `refine` names what is tried on a population after each generation.
     `max_nodes` is how many nodes a tree has at most. The first population is the best of `founders` times as many
-    random formulas, and of the zoo's too with `zoo`. With `steps`, formulas may read the networks after so many steps
-    of training too, and are then no zero-cost proxies. The networks run on `device`, where formulas are evaluated too;
-    its kind has a part in the last bits.
+    random formulas. With `steps`, formulas may read the networks after so many steps of training too, and are then
+    no zero-cost proxies. The networks run on `device`, where formulas are evaluated too; its kind has a part in the
+    last bits.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -55,7 +55,6 @@ class EvolutionSettings:
     founders: int = 1
     steps: int = 0
     device: str = CPU
-    zoo: bool = False
 
     def __post_init__(self) -> None:
         for name, lowest in (

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
-import numpy as np
 from deap import tools
 
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct, joint
@@ -29,62 +25,12 @@ class Strategy:
     meaning: str
 
 
-#: How parents are drawn: from the population, so many, by the generation's random generator.
-Selection = Callable[[list[Individual], int, random.Random], list[Individual]]
-
-
-def by_tournaments(population: list[Individual], count: int, rng: random.Random) -> list[Individual]:
-    """Return `count` parents, each the fittest of 3 random ones."""
-    return tournament(population, count, 3, rng)
-
-
-def by_lexicase(population: list[Individual], count: int, rng: random.Random) -> list[Individual]:
-    """Return `count` parents by epsilon-lexicase selection over tasks (La Cava et al., GECCO 2016).
-
-    ::
-
-        for each parent: pool ← the population
-            for each task, in random order: pool ← those of it with tau ≥ the pool's highest − ε(task)
-            parent ← a random one of the pool
-
-    ε is the median absolute deviation of the population's taus on the task.
-    """
-    taus = np.array([individual.outcome.taus for individual in population])  # type: ignore[union-attr]
-    epsilons = np.median(np.abs(taus - np.median(taus, axis=0)), axis=0)
-    parents = []
-    for _ in range(count):
-        pool = np.arange(len(population))
-        for task in rng.sample(range(taus.shape[1]), taus.shape[1]):
-            pool = pool[taus[pool, task] >= taus[pool, task].max() - epsilons[task]]
-        parents.append(population[rng.choice(pool.tolist())])
-    return parents
-
-
-def by_rare_sizes(population: list[Individual], count: int, rng: random.Random) -> list[Individual]:
-    """Return `count` parents, each of 3 random ones the one with the lowest (1 − joint) · exp(f).
-
-    f is the fraction of the population that has as many nodes (the idea of SymbolicRegression.jl, arXiv 2305.01582).
-    """
-    sizes = Counter(individual.canonical.size for individual in population)
-
-    def loss(individual: Individual) -> float:
-        return (1 - joint(individual)) * math.exp(sizes[individual.canonical.size] / len(population))
-
-    return [min((rng.choice(population) for _ in range(3)), key=loss) for _ in range(count)]
-
-
-def elitist(
-    population: list[Individual],
-    breeder: Breeder,
-    retries: int,
-    rng: random.Random,
-    select: Selection = by_tournaments,
-) -> list[Individual]:
+def elitist(population: list[Individual], breeder: Breeder, retries: int, rng: random.Random) -> list[Individual]:
     """Make a generation that keeps the best, whoever they are.
 
     ::
 
-        parents ← as many as the population, by `select`: tournaments of 3
+        parents ← as many as the population, by tournaments of 3
         repeat 1 + retries times:
             children ← a variation of each parent;  evaluate them together
             admit each child that beats the worst of the population
@@ -95,7 +41,7 @@ def elitist(
     """
     size, worst = len(population), population[-1]
     admitted: list[Individual] = []
-    parents = select(population, size, rng)
+    parents = tournament(population, size, 3, rng)
     for _ in range(1 + retries):
         children = [breeder.child(parent, population, rng) for parent in parents]
         breeder.evaluate(children, rivals=best_distinct([*population, *admitted], size))
@@ -183,48 +129,9 @@ def survivors(individuals: list[Individual], size: int) -> list[Individual]:
     return best_distinct(kept, size)
 
 
-#: The islands of `islands`, and how many generations pass between two migrations.
-ISLANDS, MIGRATION = 3, 2
-
-
-def islands(population: list[Individual], breeder: Breeder, retries: int, rng: random.Random) -> list[Individual]:
-    """Make a generation on 3 islands, each with a third of the population, where parents and mates are drawn.
-
-    ::
-
-        deal what no island has had to the islands in turn
-        each island ← elitist(island)
-        every 2 generations: the best of each island joins the next island
-        population ← the best distinct of all islands; where these are too few, the best of before too
-
-    A resumed run deals its population to the islands anew.
-    """
-    size, state = len(population), breeder.islands
-    if not state.members:
-        state.members = [population[start::ISLANDS] for start in range(ISLANDS)]
-        state.sizes = [len(island) for island in state.members]
-        state.dealt = {individual.canonical.text for individual in population}
-    newcomers = [individual for individual in population if individual.canonical.text not in state.dealt]
-    live = [
-        elitist(best_distinct([*each, *newcomers[n::ISLANDS]], state.sizes[n]), breeder, retries, rng)
-        for n, each in enumerate(state.members)
-    ]
-    state.turns += 1
-    if state.turns % MIGRATION == 0:
-        live = [best_distinct([*each, live[n - 1][0]], state.sizes[n]) for n, each in enumerate(live)]
-    state.members, everyone = live, [individual for island in live for individual in island]
-    state.dealt |= {individual.canonical.text for individual in [*newcomers, *everyone]}
-    found = best_distinct(everyone, size)
-    missing = best_distinct([*found, *population], 2 * size)
-    return best_distinct([*found, *[each for each in missing if each not in found][: size - len(found)]], size)
-
-
 #: The strategies by name.
 STRATEGIES: dict[str, Strategy] = {
     "elitist": Strategy(elitist, "keep the best of the population and its children"),
     "auto-prox": Strategy(auto_prox, "let one mutant at a time replace the worst formula, as in Auto-Prox"),
     "niches": Strategy(niches, "as elitist, but the best of each family, by the statistics read, are kept too"),
-    "lexicase": Strategy(partial(elitist, select=by_lexicase), "as elitist, parents by epsilon-lexicase over tasks"),
-    "rare-sizes": Strategy(partial(elitist, select=by_rare_sizes), "as elitist, with parents whose size is rare"),
-    "islands": Strategy(islands, "as elitist on three islands, each with a third of the population"),
 }

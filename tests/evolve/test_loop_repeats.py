@@ -18,8 +18,6 @@ from autoprox.evolve import (
 )
 from autoprox.evolve.strategies import Strategy, elitist
 
-resumable = pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "islands"])
-
 # --- one seed, one result ---
 
 
@@ -37,7 +35,7 @@ def test_the_same_seed_gives_the_same_journal(tmp_path: Path, strategy: str, wri
     assert journals[0] != journals[2]
 
 
-@resumable
+@every_way
 @both_grammars
 @pytest.mark.parametrize("at", [1, 6, 11])
 def test_a_run_gone_on_with_is_the_run_in_one_go(tmp_path: Path, strategy: str, written: str, at: int) -> None:
@@ -49,7 +47,7 @@ def test_a_run_gone_on_with_is_the_run_in_one_go(tmp_path: Path, strategy: str, 
     assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
 
 
-@resumable
+@every_way
 @pytest.mark.parametrize("call", [0, 3, 20])
 def test_a_run_interrupted_anywhere_goes_on_to_the_same_result(tmp_path: Path, strategy: str, call: int) -> None:
     class Interrupted(Dice):
