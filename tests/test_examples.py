@@ -55,6 +55,7 @@ def test_custom_operation_is_used_and_a_careless_one_refused(tmp_path: Path) -> 
     assert re.search(r"^evolved: \S.*\ntried: .*hoyer\(", printed, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_plug_in_search_finds_better_and_better(tmp_path: Path) -> None:
     printed = printed_by("plug_in_search", tmp_path)
     found = re.findall(r"^trial +\d+: +(-?[\d.]+)  (.*)$", printed, re.MULTILINE)

@@ -56,6 +56,7 @@ def test_what_is_not_scored_is_left_out(
     assert capsys.readouterr().out.startswith("left out: small: ")
 
 
+@pytest.mark.slow
 def test_trainable_networks_have_a_column_of_their_own(results: ModuleType, tmp_path: Path) -> None:
     micro = results.Measurement("micro", "micro-vit", "micro-vit", proxies=("depth-times-width",), split="test")
     results.MEASUREMENTS = (micro,)

@@ -20,36 +20,52 @@ from autoprox.report.tellers import read_rows
 MADE = synthetic.benchmark(24)
 #: A benchmark whose tasks have names that would be read as HTML.
 HOSTILE = "<script>alert(1)</script>"
-RUNS = ("evolved", "ranked", "found", "drawn", "front", "trained")
 #: What opens no tag that must be closed.
 VOID = {"meta", "link", "path", "use"}
 
+ONE = ("--workers", "1")
+BENCH = ("--bench", "small.json", "--tasks", "*_kd")
+SPACE = ("--space", "mini-vit", "--image-size", "8", "--channels", "1", "--classes", "10", "--patch-size", "2",
+         "--budget", "30")  # fmt: skip
+#: A command for each kind of run.
+COMMANDS = {
+    "evolved": ("evolve", *BENCH, "--generations", "2", "--population", "5", *ONE),
+    "ranked": ("rank", *BENCH, "--proxies", "l2-norm,snip,mean(std(weight[mlp]))", *ONE),
+    "found": ("search", *BENCH, "--proxy", "l2-norm", *ONE),
+    "drawn": ("search", *SPACE, "--proxy", "params", *ONE),
+    "front": ("search", *SPACE, "--proxy", "l2-norm", "--pareto", "--objectives", "score,params", *ONE),
+    "trained": ("train", "drawn", "--rows", "1-3", "--dataset", "digits", "--train-images", "50", "--test-images", "50",
+                "--device", "cpu", "--epochs", "2"),
+}  # fmt: skip
+FAST = ("evolved", "ranked", "drawn")
+
+
+class Runs:
+    """A folder whose runs, with their pages, are made when they are first asked for: `runs / "ranked"`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        MADE.save(folder / "small.json")
+
+    def __truediv__(self, run: str) -> Path:
+        if not (self.folder / run).exists():
+            if run == "trained":
+                assert self / "drawn"
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setenv("AUTOPROX_HOME", str(self.folder / "home"))
+                patched.chdir(self.folder)
+                assert main([*COMMANDS[run], "--out", run]) == 0
+                assert main(["report", run]) == 0
+        return self.folder / run
+
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """A folder with a run of each kind."""
-    folder = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("AUTOPROX_HOME", str(folder / "home"))
-        patched.chdir(folder)
-        MADE.save(folder / "small.json")
-        one = ("--workers", "1", "--out")
-        bench = ("--bench", "small.json", "--tasks", "*_kd")
-        assert main(["evolve", *bench, "--generations", "2", "--population", "5", *one, "evolved"]) == 0
-        assert main(["rank", *bench, "--proxies", "l2-norm,snip,mean(std(weight[mlp]))", *one, "ranked"]) == 0
-        assert main(["search", "--bench", "small.json", "--proxy", "l2-norm", "--tasks", "*_kd", *one, "found"]) == 0
-        space = ("--space", "mini-vit", "--image-size", "8", "--channels", "1", "--classes", "10", "--patch-size", "2")
-        assert main(["search", *space, "--proxy", "params", "--budget", "30", *one, "drawn"]) == 0
-        front = ("--pareto", "--objectives", "score,params", "--budget", "30")
-        assert main(["search", *space, "--proxy", "l2-norm", *front, *one, "front"]) == 0
-        digits = ("--dataset", "digits", "--train-images", "50", "--test-images", "50", "--device", "cpu")
-        assert main(["train", "drawn", "--rows", "1-3", *digits, "--epochs", "2", "--out", "trained"]) == 0
-        for run in RUNS:
-            assert main(["report", run]) == 0
-    return folder
+    return Runs(tmp_path_factory.mktemp("runs"))
 
 
-def page(runs: Path, run: str) -> str:
+def page(runs: Runs, run: str) -> str:
     return (runs / run / "report.html").read_text(encoding="utf-8")
 
 
@@ -93,8 +109,8 @@ class Reader(HTMLParser):
             self.cells[-1] += data
 
 
-@pytest.mark.parametrize("run", RUNS)
-def test_a_page_is_well_formed_and_loads_nothing(runs: Path, run: str) -> None:
+@pytest.mark.parametrize("run", [run if run in FAST else pytest.param(run, marks=pytest.mark.slow) for run in COMMANDS])
+def test_a_page_is_well_formed_and_loads_nothing(runs: Runs, run: str) -> None:
     read = Reader(page(runs, run))
     assert len(set(read.names)) == len(read.names)
     assert all(link.startswith(("#", "data:")) for link in read.links)
@@ -104,7 +120,7 @@ def test_a_page_is_well_formed_and_loads_nothing(runs: Path, run: str) -> None:
     assert "prefers-color-scheme: dark" in page(runs, run)
 
 
-def test_a_page_of_evolve_has_the_numbers_of_its_report(runs: Path) -> None:
+def test_a_page_of_evolve_has_the_numbers_of_its_report(runs: Runs) -> None:
     read, record = Reader(page(runs, "evolved")), json.loads((runs / "evolved" / "report.json").read_text())
     assert read.headings == [
         "Beside structure", "Scores and accuracy", "The formula", "Complexity and fitness", "Generations",
@@ -116,7 +132,7 @@ def test_a_page_of_evolve_has_the_numbers_of_its_report(runs: Path) -> None:
     assert "torch" in read.cells
 
 
-def test_the_scores_of_evolve_have_the_taus_of_its_report(runs: Path) -> None:
+def test_the_scores_of_evolve_have_the_taus_of_its_report(runs: Runs) -> None:
     rows, record = (
         read_rows(runs / "evolved" / "scores.csv"),
         json.loads((runs / "evolved" / "report.json").read_text()),
@@ -131,7 +147,7 @@ def test_the_scores_of_evolve_have_the_taus_of_its_report(runs: Path) -> None:
         assert all(float(row["accuracy"]) == accuracies[int(row["architecture"])] for row in of_task)
 
 
-def test_a_page_of_rank_has_its_rows_and_scores(runs: Path) -> None:
+def test_a_page_of_rank_has_its_rows_and_scores(runs: Runs) -> None:
     read, record = Reader(page(runs, "ranked")), json.loads((runs / "ranked" / "rank.json").read_text())
     points = read_rows(runs / "ranked" / "scores.csv")
     for row in record["rows"]:
@@ -143,14 +159,19 @@ def test_a_page_of_rank_has_its_rows_and_scores(runs: Path) -> None:
     assert "better than structure" in page(runs, "ranked")
 
 
-def test_a_page_of_search_has_its_architectures(runs: Path) -> None:
+def test_a_page_of_search_has_its_architectures(runs: Runs) -> None:
     read, rows = Reader(page(runs, "drawn")), read_rows(runs / "drawn" / "architectures.csv")
     assert rows[0]["arch"] in read.cells
     assert f"{int(rows[0]['params']):,}" in read.cells
+
+
+@pytest.mark.slow
+def test_a_page_of_a_search_on_a_benchmark_has_its_accuracies(runs: Runs) -> None:
     assert "The benchmark&#x27;s accuracies" in page(runs, "found")
 
 
-def test_a_page_of_a_front_marks_it(runs: Path) -> None:
+@pytest.mark.slow
+def test_a_page_of_a_front_marks_it(runs: Runs) -> None:
     read, rows = Reader(page(runs, "front")), read_rows(runs / "front" / "architectures.csv")
     inside = sum(row["front"] == "True" for row in rows)
     assert 0 < inside < len(rows)
@@ -158,7 +179,7 @@ def test_a_page_of_a_front_marks_it(runs: Path) -> None:
     assert f"the {inside} of the front are marked" in page(runs, "front")
 
 
-def test_text_of_a_run_is_no_html(tmp_path: Path, runs: Path) -> None:
+def test_text_of_a_run_is_no_html(tmp_path: Path, runs: Runs) -> None:
     run = tmp_path / "run"
     shutil.copytree(runs / "evolved", run)
     for name in ("report.json", "scores.csv"):
@@ -171,7 +192,7 @@ def test_text_of_a_run_is_no_html(tmp_path: Path, runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_figures_for_a_paper(runs: Path, tmp_path: Path) -> None:
+def test_figures_for_a_paper(runs: Runs, tmp_path: Path) -> None:
     for folder in ("one", "two"):
         command = ["report", str(runs / "evolved"), "--out", str(tmp_path / "page.html"), "--figures"]
         assert main([*command, str(tmp_path / folder)]) == 0
@@ -211,7 +232,7 @@ document.title = JSON.stringify({down, up, loaded: performance.getEntriesByType(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_tables_sort_and_nothing_is_loaded_in_a_browser(runs: Path, tmp_path: Path) -> None:
+def test_tables_sort_and_nothing_is_loaded_in_a_browser(runs: Runs, tmp_path: Path) -> None:
     assert CHROMIUM is not None
     (tmp_path / "page.html").write_text(page(runs, "evolved").replace("</body>", f"{CLICKS}</body>"), encoding="utf-8")
     done = subprocess.run(
@@ -244,7 +265,8 @@ def test_a_benchmark_with_one_task_and_no_structure(tmp_path: Path, monkeypatch:
     assert "mean over tasks" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_page_of_train_has_its_accuracies_and_settings(runs: Path) -> None:
+@pytest.mark.slow
+def test_a_page_of_train_has_its_accuracies_and_settings(runs: Runs) -> None:
     read, record = Reader(page(runs, "trained")), json.loads((runs / "trained" / "result.json").read_text())
     assert read.headings == ["Over the epochs", "Networks", "Settings and versions"]
     for network in record["networks"]:

@@ -143,6 +143,7 @@ def half(x: torch.Tensor) -> torch.Tensor:
     return x / 2
 
 
+@pytest.mark.slow
 def test_a_function_of_the_zoo_searches_with_any_number_of_workers() -> None:
     choices = SearchSettings(strategy="random", budget=4, limits=SMALL)
     alone, both = (search(PIT, "grasp", choices, spec=SPEC, workers=workers) for workers in (1, 2))

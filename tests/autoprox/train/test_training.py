@@ -131,6 +131,7 @@ def test_the_commands_that_come_next_run_as_printed(folder: Path, tmp_path: Path
     assert "Saved trained/001/report.html" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_users_space_is_trained_where_it_is_named(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))

@@ -272,7 +272,7 @@ def test_evolution_finds_what_the_accuracies_follow() -> None:
     assert [lead.split for lead in result.report.leads if lead.baseline == "params"] == list(SPLITS)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_seed_gives_the_same_run(workers: int) -> None:
     whole, other = begin(Path("whole"), TABLE, table("other")), begin(Path("other"), TABLE, table("other"))
     run_evolution(whole)

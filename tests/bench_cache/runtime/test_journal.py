@@ -182,6 +182,7 @@ with Journal.held(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_holds_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", _HOLDER, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None

@@ -111,6 +111,7 @@ def test_only_the_networks_asked_for_in_the_order_asked(root: Path, expected: np
     assert chosen.scores(FORMULAS[:3], []).shape == (3, 0)
 
 
+@pytest.mark.slow
 def test_kept_or_not_the_numbers_are_the_same(tmp_path: Path, expected: np.ndarray) -> None:
     found = network_scorer(benchmark(), tmp_path, kept=[0, 1, 2]).scores(FORMULAS, range(COUNT))
     np.testing.assert_array_equal(found, expected)

@@ -132,6 +132,7 @@ def test_a_file_that_may_not_grow(forker: Forker, tmp_path: Path, whole: Whole) 
     assert_same(out, whole.out)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path: Path, whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
     """Room for the statistics of no network, of some, of all; then the same for the run directory."""
     with mounted(tmp_path / "home", "64k") as disk:
