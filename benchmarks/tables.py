@@ -1,13 +1,15 @@
-"""Formulas a second over a benchmark's table, and what they find in equal time: autoprox, gplearn, an earlier build.
+"""Formulas a second over a benchmark's table, and what they find in equal time: autoprox, its peers, an earlier build.
 
-    python benchmarks/tables.py [--quick] [--bench NAME] [--gplearn PYTHON] [--earlier FOLDER]
+    python benchmarks/tables.py [--quick] [--bench NAME] [--peers PYTHON] [--earlier FOLDER]
 
-All sides read the same statistics of the same architectures, have the same population, and maximise Kendall's tau on
-the evolve split. Each run is a process of its own with one thread; the sides take turns, seed by seed.
+All sides read the same statistics of the same architectures and have the same population. Each run is a process of its
+own with one thread; the sides take turns, seed by seed.
 
-- gplearn is skipped where it is not installed. To have it: `python -m venv gp`, `gp/bin/pip install gplearn` and what
-  autoprox needs, then `--gplearn gp/bin/python`. It runs with its default penalty on length and without one, and its
-  fitness is scipy's `kendalltau` or the tau of autoprox.
+- Peers are skipped where they are not installed. To have them: `python -m venv peers`, `peers/bin/pip install gplearn
+  pyoperon` and what autoprox needs, then `--peers peers/bin/python`.
+- gplearn maximises Kendall's tau on the evolve split, as autoprox does. It runs with its default penalty on length and
+  without one, and its fitness is scipy's `kendalltau` or the tau of autoprox.
+- pyoperon is written in C++ and maximises R² on the accuracies' ranks: it has no rank correlation.
 - FOLDER is a checkout of an earlier build: `git worktree add ../earlier COMMIT`, then `--earlier ../earlier`.
 
 Without --bench the table is hytas-indian, if that was imported (autoprox bench import indian.csv), else a made-up one.
@@ -25,8 +27,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from common import median, number, table
 from gplearn_comparison import PARSIMONY, Outcome, gplearns, ours, scipys
+from operon_comparison import operons
 
 from autoprox.bench_cache.benchmarks.library import load_benchmark
 from autoprox.bench_cache.benchmarks.table import Benchmark
@@ -52,7 +54,10 @@ SIDES: dict[str, Run] = {
         for parsimony in (PARSIMONY, 0.0)
         for whose, tau in (("scipy's", scipys), ("autoprox's", kendall))
     },
+    "pyoperon, R² of ranks": operons,
 }
+#: The packages that sides need, by the first word of their names.
+PEERS = ("gplearn", "pyoperon")
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,17 @@ def carried_out(task: dict) -> None:
     print(json.dumps(vars(found)))
 
 
-def has_gplearn(python: str) -> bool:
-    """Whether a Python has gplearn."""
+def has(package: str, python: str) -> bool:
+    """Whether a Python has a package."""
     if python == sys.executable:
-        return find_spec("gplearn") is not None
-    return subprocess.run([python, "-c", "import gplearn"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+        return find_spec(package) is not None
+    return subprocess.run([python, "-c", f"import {package}"], stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def rows(found: dict[str, list[Outcome]]) -> list[list[str]]:
     """The lines of the table, with each rate as a multiple of gplearn's fastest and of the earlier build's."""
+    from common import median, number
+
     rates = {side: median([o.judged / o.seconds for o in outcomes]) for side, outcomes in found.items()}
     of_gplearn = max((rate for side, rate in rates.items() if side.startswith("gplearn")), default=None)
     lines = []
@@ -127,14 +134,16 @@ def rows(found: dict[str, list[Outcome]]) -> list[list[str]]:
 @click.option("--quick", is_flag=True, help="A short run, for a check that everything works.")
 @click.option("--bench", default="", metavar="NAME", help=f"A benchmark.  [default: {USUAL}, or a made-up one]")
 @click.option("--seconds", type=float, help="Seconds of the processor for each run.  [default: 20]")
-@click.option("--gplearn", default=sys.executable, metavar="PYTHON", help="A Python that has gplearn.")
+@click.option("--peers", default=sys.executable, metavar="PYTHON", help="A Python that has gplearn, pyoperon or both.")
 @click.option("--earlier", type=click.Path(exists=True, path_type=Path), help="A checkout of an earlier build.")
 @click.option("--run", "task", hidden=True)
-def main(quick: bool, bench: str, seconds: float | None, gplearn: str, earlier: Path | None, task: str | None) -> None:
+def main(quick: bool, bench: str, seconds: float | None, peers: str, earlier: Path | None, task: str | None) -> None:
     """Print one table: formulas a second, and test tau at equal time."""
     if task:
         carried_out(json.loads(task))
         return
+    from common import table  # not above: a run of an earlier build has not all that this imports
+
     setting = Setting(0.5, 1, 40) if quick else Setting(seconds or 20.0, 5, 1000)
     benchmark, skipped = chosen(bench, quick), []
     sides = {NOW: (sys.executable, HERE.parent.parent)}
@@ -142,10 +151,11 @@ def main(quick: bool, bench: str, seconds: float | None, gplearn: str, earlier: 
         sides[EARLIER] = (sys.executable, earlier.resolve())
     else:
         skipped.append("No earlier build: --earlier FOLDER was not given.")
-    if has_gplearn(gplearn):
-        sides |= {side: (gplearn, HERE.parent.parent) for side in SIDES if side.startswith("gplearn")}
-    else:
-        skipped.append("No gplearn: it is not installed; --gplearn PYTHON names a Python that has it (see the script).")
+    for peer in PEERS:
+        if has(peer, peers):
+            sides |= {side: (peers, HERE.parent.parent) for side in SIDES if side.startswith(peer)}
+        else:
+            skipped.append(f"No {peer}: it is not installed; --peers PYTHON names a Python that has it.")
     found: dict[str, list[Outcome]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory(prefix="autoprox-bench-") as folder:
         file = Path(folder) / f"{benchmark.name}.json"
@@ -160,9 +170,10 @@ def main(quick: bool, bench: str, seconds: float | None, gplearn: str, earlier: 
         ("", "formulas", "a second", "× gplearn", "× earlier", "test tau: median (range)"),
         rows(found),
         (
-            "Formulas are distinct ones for autoprox, and all that are evaluated for gplearn. Multiples are of its "
-            "fastest row. A run ends with the generation in which its time is over.",
-            "Each side chooses among its finalists on the validation split; the test split is looked at once a run.",
+            "Formulas are distinct ones for autoprox, and all that are evaluated for the others. Multiples are of the "
+            "fastest row of gplearn. A run ends with the generation in which its time is over.",
+            "autoprox and gplearn choose among their finalists on the validation split, pyoperon has one. The test "
+            "split is looked at once a run.",
             *skipped,
         ),
     )
