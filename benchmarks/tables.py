@@ -172,8 +172,8 @@ def main(quick: bool, bench: str, seconds: float | None, peers: str, earlier: Pa
         (
             "Formulas are distinct ones for autoprox, and all that are evaluated for the others. Multiples are of the "
             "fastest row of gplearn. A run ends with the generation in which its time is over.",
-            "autoprox and gplearn choose among their finalists on the validation split, pyoperon has one. The test "
-            "split is looked at once a run.",
+            "On validation autoprox and gplearn choose among their finalists; pyoperon has one. The test split is "
+            "looked at once a run.",
             *skipped,
         ),
     )
