@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import autoprox.pictures
+import autoprox.report.figures  # which draws for pages: it has the function before that is replaced below
 
 os.environ["COLUMNS"] = "120"  # else tables are as wide as where the suite runs: pytest-xdist's workers say 80
 

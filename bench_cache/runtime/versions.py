@@ -11,13 +11,17 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of autoprox, torch and numpy in this process, and the kind of processor."""
+    """Return the versions of autoprox, torch and numpy in this process, and the kind of processor.
+
+    That is its architecture and the vector instructions that torch uses, on which the last bits of sums depend: in a
+    training that is unstable these become points of accuracy (docs/micro-vit.md).
+    """
     package = sys.modules[__name__.partition(".")[0]]  # by name, because no lower room may import the top
     return {
         "autoprox": package.__version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "processor": platform.machine(),
+        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
     }
 
 

@@ -1,6 +1,7 @@
 """The journal: what is written stays, what is torn is cut, what is damaged is refused, and one process holds it."""
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+import torch
 
 from autoprox.bench_cache.runtime import files
 from autoprox.bench_cache.runtime.versions import versions
@@ -227,6 +229,7 @@ def test_a_journal_says_with_which_versions_it_was_begun(path: Path) -> None:
     head = orjson.loads(path.read_bytes().split(b"\n")[0])
     assert head["versions"] == versions() == Journal.open(path).begun_with
     assert set(head["versions"]) == {"autoprox", "torch", "numpy", "processor"}
+    assert head["versions"]["processor"] == f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     assert notices(path) == []
 
 
