@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import click
 import numpy as np
 import torch
-from common import Generations, cold_home, evolved, mini, number, real_size, seconds, table
+from common import Generations, cold_home, evolved, mini, number, part_of, real_size, seconds, table
 
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.devices import DEVICES, chosen_device
@@ -67,13 +67,9 @@ def taken(
 
 def warmed(benchmark: Benchmark, generations: Generations, device: str, workers: int, proxies: Sequence[str]) -> Taken:
     """What it takes processes that have done all of it on three networks before."""
-    few = Benchmark(
-        benchmark.name, benchmark.space, benchmark.spec, "", benchmark.architectures[:3],
-        {task: values[:3] for task, values in benchmark.tasks.items()}, {}, benchmark.inputs,
-    )  # fmt: skip
     pool = local_pool(workers)
     try:
-        taken(few, generations, proxies, device, pool)
+        taken(part_of(benchmark, np.arange(3)), generations, proxies, device, pool)
         return taken(benchmark, generations, proxies, device, pool)
     finally:
         close_pool(pool)
