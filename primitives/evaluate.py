@@ -7,7 +7,7 @@ the arithmetic on these numbers, in float64 (`finish`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -98,7 +98,8 @@ def reduce_layers(
         graph = Graph(group, reading.samples)
         if reading.places and not reading.places.get(slot):
             continue  # no block has it; where a role has other slots, these are what is read
-        leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in graph.terminals]
+        read = [leaf.head for leaf in graph.leaves if isinstance(leaf.head, Terminal)]
+        leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in read]
         for at_block in zip(*leaves, strict=True):
             there = [matrix.to(evaluated_on(device or matrix.device)) for matrix in at_block]
             for reduction, value in zip(group, graph.values(there), strict=True):
@@ -114,31 +115,50 @@ def by_slot(wanted: Iterable[Formula]) -> dict[str, list[Formula]]:
     return found
 
 
+def nodes_above(group: Iterable[Formula], known: Container[Formula]) -> tuple[Formula, ...]:
+    """Return every distinct subformula once, arguments before what uses them, none below those that are known."""
+    found: dict[Formula, None] = {}
+
+    def walk(node: Formula) -> None:
+        if node not in found:
+            if node not in known:
+                for arg in node.args:
+                    walk(arg)
+            found[node] = None
+
+    for formula in group:
+        walk(formula)
+    return tuple(found)
+
+
 class Graph:
     """Reductions of one slot in an order of computation: what they have in common is computed once, and forgotten
     after its last use.
 
-    `terminals` are the statistics that they read; `samples` says of each (statistic, probe) how many samples it has.
+    `leaves` are what they begin with: statistics, and those of the parts that are `known` already. `samples` says of
+    each (statistic, probe) how many samples it has.
     """
 
-    def __init__(self, group: Sequence[Formula], samples: Mapping[tuple[str, str], int]) -> None:
-        nodes = list(dict.fromkeys(node for reduction in group for node in reduction.nodes()))
+    def __init__(
+        self, group: Sequence[Formula], samples: Mapping[tuple[str, str], int], known: Container[Formula] = ()
+    ) -> None:
+        nodes = list(nodes_above(group, known))
         place = {node: number for number, node in enumerate(nodes)}
-        self.terminals = [node.head for node in nodes if isinstance(node.head, Terminal)]
-        self._leaves = [place[node] for node in nodes if isinstance(node.head, Terminal)]
+        self.leaves = [node for node in nodes if isinstance(node.head, Terminal) or node in known]
+        self._leaves = [place[leaf] for leaf in self.leaves]
         self._constants = {place[node]: node.head for node in nodes if isinstance(node.head, float)}
         self._roots = [place[reduction] for reduction in group]
-        last = {place[arg]: number for number, node in enumerate(nodes) for arg in node.args}
+        steps = [(node, node.head) for node in nodes if isinstance(node.head, Operation) and node not in known]
+        last = {place[arg]: place[node] for node, _ in steps for arg in node.args}
         self._steps = [
             _Step(
-                number,
-                node.head.function,
+                place[node],
+                operation.function,
                 tuple(place[arg] for arg in node.args),
-                tuple(samples[t.statistic.name, t.probe] for t in node.terminals()[:1] if node.head.per_sample),
-                tuple({place[arg] for arg in node.args if last[place[arg]] == number}),
+                tuple(samples[t.statistic.name, t.probe] for t in node.terminals()[:1] if operation.per_sample),
+                tuple({place[arg] for arg in node.args if last[place[arg]] == place[node]}),
             )
-            for number, node in enumerate(nodes)
-            if isinstance(node.head, Operation)
+            for node, operation in steps
         ]
         self._size = len(nodes)
 
@@ -182,17 +202,45 @@ def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
     return statistics[key]
 
 
+class Layout:
+    """How numbers per layer of several networks lie in one tensor, layers × slots: the networks one after another.
+
+    `depths` has how many blocks each network has, ascending. Of one network there may be any number of rows.
+    """
+
+    def __init__(self, depths: Sequence[int]) -> None:
+        every = torch.tensor(depths)
+        depth, count = torch.unique_consecutive(every, return_counts=True)
+        self._networks, self._rows = count.tolist(), (count * depth).tolist()
+        self._whose = torch.repeat_interleave(torch.arange(len(every)), every)
+        self._single = len(every) == 1
+
+    def spread(self, numbers: Tensor) -> Tensor:
+        """Return networks × 1 as layers × 1; a constant as it is."""
+        return numbers if self._single or not numbers.dim() else numbers.index_select(0, self._whose)
+
+    def over_blocks(self, function: Callable[[Tensor], Tensor], layers: Tensor, gives: int) -> Tensor:
+        """Apply a function that takes networks × blocks × slots, networks of one depth at a time.
+
+        Its values are returned with `gives` in a row: the slots of each layer, or one number for a network.
+        """
+        parts = [layers] if len(self._rows) == 1 else layers.split(self._rows)
+        split = [part.reshape(n, -1, layers.shape[-1]) for part, n in zip(parts, self._networks, strict=True)]
+        return torch.cat([function(of_one_depth).reshape(-1, gives) for of_one_depth in split])
+
+
 def finish(
     formula: Formula,
     layers: Callable[[Formula], Tensor],
     net: Callable[[str], Tensor],
+    layout: Layout,
     memo: dict[Formula, Tensor] | None = None,
 ) -> Tensor:
-    """Compute the formula's value on several networks of equal depth.
+    """Compute the formula's value on several networks.
 
-    `layers(node)` gives a matrix reduction or a layer statistic as networks × blocks × slots, `net(name)` a net
-    statistic as networks × 1 × 1, both float64. The result is one number for each network. `memo` has the values of
-    subformulas on the same networks, and gets those that it lacks.
+    `layers(node)` gives a matrix reduction or a layer statistic as layers × slots, laid out like `layout`, and
+    `net(name)` a net statistic as networks × 1, both float64. The result is one number for each network. `memo` has the
+    values of subformulas on the same networks, and gets those that it lacks.
     """
     known = {} if memo is None else memo
 
@@ -203,15 +251,22 @@ def finish(
         return found
 
     def computed(node: Formula) -> Tensor:
-        if isinstance(node.head, Terminal):
-            return net(node.head.statistic.name) if node.kind.level == "net" else layers(node)
-        if not isinstance(node.head, Operation):
-            return torch.tensor(node.head, dtype=torch.float64)
+        operation, level = node.head, node.kind.level
+        if isinstance(operation, Terminal):
+            return net(operation.statistic.name) if level == "net" else layers(node)
+        if not isinstance(operation, Operation):
+            return torch.tensor(operation, dtype=torch.float64)
         if any(arg.kind.level == "matrix" for arg in node.args):
             return layers(node)
-        result = node.head.function(*map(value, node.args))
-        collapsed = node.kind.level == "net" and node.args[0].kind.level == "layer" and node.head.arity == 1
-        return result[..., None, None] if collapsed else result
+        args = [value(arg) for arg in node.args]
+        if operation.family == "along_depth":
+            return layout.over_blocks(operation.function, args[0], args[0].shape[-1])
+        if level == "layer":
+            pairs = zip(node.args, args, strict=True)
+            return operation.function(*(x if arg.kind.level == "layer" else layout.spread(x) for arg, x in pairs))
+        if node.args[0].kind.level == "layer":  # numbers per layer that become one for the network
+            return layout.over_blocks(operation.function, args[0], 1)
+        return operation.function(*args)
 
     return value(formula).flatten()
 
@@ -253,8 +308,9 @@ def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, lis
     _require_places(formula, reading)
     value = finish(
         formula,
-        lambda node: _network_tensor(node, reading, reduced)[None],
-        lambda name: torch.tensor(_read(reading.net, name), dtype=torch.float64).reshape(1, 1, 1),
+        lambda node: _network_tensor(node, reading, reduced),
+        lambda name: torch.tensor(_read(reading.net, name), dtype=torch.float64).reshape(1, 1),
+        Layout([1]),
     )
     return float(value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -88,20 +88,24 @@ class Formula:
 
     @cached_property
     def _nodes(self) -> tuple[Formula, ...]:
-        seen: set[Formula] = set()
+        found: dict[Formula, None] = {}
 
-        def walk(node: Formula) -> Iterator[Formula]:
-            if node not in seen:
-                seen.add(node)
+        def walk(node: Formula) -> None:
+            if node not in found:
                 for arg in node.args:
-                    yield from walk(arg)
-                yield node
+                    walk(arg)
+                found[node] = None
 
-        return tuple(walk(self))
+        walk(self)
+        return tuple(found)
 
     def terminals(self) -> tuple[Terminal, ...]:
         """Return the statistics it reads, in order of first use."""
-        return tuple(node.head for node in self.nodes() if isinstance(node.head, Terminal))
+        return self._terminals
+
+    @cached_property
+    def _terminals(self) -> tuple[Terminal, ...]:
+        return tuple(node.head for node in self._nodes if isinstance(node.head, Terminal))
 
     def rebuilt(self, replace: Mapping[Formula, Formula]) -> Formula:
         """Return the same formula with some subformulas replaced."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from autoprox import __version__
+from autoprox.cli.ahead import start_ahead
 from autoprox.cli.folder import FolderGroup
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if arguments is None:  # a process that runs this command and ends
+            start_ahead(typed)
         code = root.main(typed, prog_name="autoprox", standalone_mode=False, obj=typed)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

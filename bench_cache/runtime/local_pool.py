@@ -14,13 +14,13 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context, parent_process, resource_tracker
-from multiprocessing.context import BaseContext
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
 import torch
 
+from autoprox.bench_cache.runtime.fork_server import worker_context
 from autoprox.bench_cache.runtime.placement import Homed
 
 #: Two parameters of glibc's mallopt: the size from which on memory is asked of the system, and that from which on
@@ -79,7 +79,7 @@ class LocalPool(Executor):
     """
 
     def __init__(self, workers: int, *, preload: Sequence[str] = ()) -> None:
-        context = _context(preload)
+        context = worker_context([__name__, *preload])
         self._lanes = [ProcessPoolExecutor(1, mp_context=context, initializer=_begin_worker) for _ in range(workers)]
         self._idle = list(range(workers))
         self._homes: dict[str, int] = {}
@@ -171,39 +171,6 @@ class _Work:
     kwargs: dict[str, Any]
 
 
-def _context(preload: Sequence[str]) -> BaseContext:
-    """Return how workers start: on Linux as forks of a server; elsewhere libraries may not bear a fork.
-
-    The server has imported torch, and the modules of `preload`, once for all workers, so that one starts in
-    milliseconds, not seconds. It starts with the first pool, in the environment of that moment, and ends with this
-    process.
-    """
-    if sys.platform != "linux":
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, *preload])
-    resource_tracker.ensure_running()  # else the server starts it, which lets interrupts through again
-    with interrupts_wait(), _same_modules():
-        forkserver.ensure_running()
-    return context
-
-
-@contextmanager
-def _same_modules() -> Iterator[None]:
-    """Let a Python that is started inside import from where this one does, and not from the current folder first."""
-    before = {name: os.environ.get(name) for name in ("PYTHONSAFEPATH", "PYTHONPATH")}
-    os.environ["PYTHONSAFEPATH"] = "1"
-    os.environ["PYTHONPATH"] = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def local_pool(workers: int, *, preload: Sequence[str] = ()) -> Executor | None:
     """Return a pool of fresh processes or, for one worker, None, which stands for this process; see `LocalPool`."""
     return None if workers == 1 else LocalPool(workers, preload=preload)
@@ -254,16 +221,3 @@ def opened_pool(workers: Workers, *, preload: Sequence[str] = ()) -> Iterator[Ex
         yield pool
     finally:
         close_pool(pool)
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Put off Ctrl-C until the end of the block; processes that are started inside never hear it."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
-from autoprox.bench_cache.runtime.local_pool import interrupts_wait
+from autoprox.bench_cache.runtime.fork_server import interrupts_wait
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

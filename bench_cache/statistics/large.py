@@ -23,7 +23,7 @@ from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.version import statistics_version
 from autoprox.bench_cache.statistics.worker import NetworkTask, is_built, reduce_network, statistics_cache
-from autoprox.primitives.evaluate import finish, is_readable, requirements, slot_parts
+from autoprox.primitives.evaluate import Layout, finish, is_readable, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 
 #: Every so many rows and columns are held in memory, to tell early which formulas are hopeless.
@@ -86,7 +86,7 @@ class LargeScorer(NetworkScorer):
         indices = np.asarray(indices, dtype=int)
         result = np.full((len(formulas), len(indices)), np.nan)
         readable = [row for row, formula in enumerate(formulas) if is_readable(formula, self.convolutional)]
-        if readable:
+        if readable and len(indices):
             result[readable] = self._scores([formulas[row] for row in readable], indices)
         return result
 
@@ -94,11 +94,9 @@ class LargeScorer(NetworkScorer):
         parts = list(dict.fromkeys(part for formula in formulas for part in _parts(formula, self.convolutional)))
         numbers = sorted({name for name, _ in requirements(formulas) if _is_net(formulas, name)})
         self._compute(parts, numbers, indices)
+        order = np.argsort(self.depths[indices], kind="stable")
         result = np.empty((len(formulas), len(indices)))
-        for depth in np.unique(self.depths[indices]):
-            at = np.flatnonzero(self.depths[indices] == depth)
-            for row, formula in enumerate(formulas):
-                result[row, at] = self._finish(formula, indices[at], int(depth))
+        result[:, order] = self._finish(formulas, indices[order])
         self._forget()
         return rounded(result)
 
@@ -108,15 +106,20 @@ class LargeScorer(NetworkScorer):
         while size > REMEMBERED:
             size -= self._parts.pop(next(iter(self._parts))).nbytes
 
-    def _finish(self, formula: Formula, indices: np.ndarray, depth: int) -> np.ndarray:
+    def _finish(self, formulas: Sequence[Formula], indices: np.ndarray) -> np.ndarray:
+        """Return scores, formulas × indices; networks are in the order of their depths."""
+        depths = self.depths[indices]
+        whose, blocks = np.repeat(indices, depths), np.concatenate([np.arange(depth) for depth in depths])
+
         def layers(node: Formula) -> Tensor:
-            columns = [self._parts[part][indices, :depth] for part in slot_parts(node, self.convolutional)]
+            columns = [self._parts[part][whose, blocks] for part in slot_parts(node, self.convolutional)]
             return torch.from_numpy(np.stack(columns, axis=-1))
 
         def net(name: str) -> Tensor:
-            return torch.from_numpy(self._net[name][indices].reshape(-1, 1, 1))
+            return torch.from_numpy(self._net[name][indices])[:, None]
 
-        return finish(formula, layers, net).numpy()
+        layout = Layout(depths.tolist())
+        return np.stack([finish(formula, layers, net, layout).numpy() for formula in formulas])
 
     def _compute(self, parts: Sequence[Formula], numbers: Sequence[str], indices: np.ndarray) -> None:
         """Fill in what is missing of the parts and numbers at the indices."""

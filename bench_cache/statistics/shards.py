@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from autoprox.bench_cache.runtime.devices import CPU, chosen_device, held_on
+from autoprox.bench_cache.runtime.devices import chosen_device
 from autoprox.bench_cache.runtime.placement import Homed
 from autoprox.bench_cache.spaces.registry import get_space
+from autoprox.bench_cache.statistics.stacks import Stacks, places
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.primitives.evaluate import (
-    Graph,
+    Layout,
     by_slot,
     evaluated_on,
     finish,
@@ -41,20 +43,26 @@ from autoprox.primitives.statistics import STATISTICS, Terminal
 #: How many networks of one depth a shard has at most, and how many networks of all depths there are to a shard. Both
 #: are fixed, so that the number of workers does not decide what is stacked together.
 OF_ONE_DEPTH, SIZE = 100, 150
-#: How many entries of a stack are worked on at once: few enough that they and their results fit in the processor's
-#: cache. A GPU needs more at once to be busy, and has room for so many and what is computed of them.
-CHUNK, CHUNK_OF_GPU = 2**17, 2**22
 #: How many subformulas' numbers a shard remembers; the oldest are computed again when they are needed.
 REMEMBERED = 8_000
 
 
 @dataclass(frozen=True)
-class Stack:
-    """The matrices of one slot and one shape, n × rows × columns by (statistic, probe), and whose each one is."""
+class _Rows:
+    """The layers of all networks of a kind, in the order of the networks' depths: the network and block of each."""
 
     networks: np.ndarray
+    whose: np.ndarray
     blocks: np.ndarray
-    matrices: dict[tuple[str, str], Tensor]
+    layout: Layout
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading], convolutional: bool) -> _Rows:
+        """Return the layers of the networks that are convolutional, or of the others."""
+        depths = np.array([int(each.net["depth"]) if each.convolutional == convolutional else 0 for each in readings])
+        networks = np.argsort(depths, kind="stable")[np.count_nonzero(depths == 0) :]
+        blocks = np.concatenate([np.arange(depths[n]) for n in networks])
+        return cls(networks, np.repeat(networks, depths[networks]), blocks, Layout(depths[networks].tolist()))
 
 
 class Shard:
@@ -71,13 +79,10 @@ class Shard:
         self.root, self.subjects, self.stride = root, tuple(subjects), stride
         self.device = evaluated_on(chosen_device(subjects[0].device))
         self.readings: list[Reading] = []
-        self.stacks: dict[str, list[Stack]] = {}
-        self.samples: dict[tuple[str, str], int] = {}
-        self.depths: dict[
-            tuple[int, bool], np.ndarray
-        ] = {}  # places of the networks of each depth, convolutional or not
+        self.stacks: Stacks | None = None
+        self.kinds: dict[bool, _Rows] = {}  # convolutional or not
         self.numbers: dict[Formula, np.ndarray] = {}  # networks × blocks of each single-slot part, NaN beyond a depth
-        self.values: dict[tuple[int, bool], dict[Formula, Tensor]] = {}  # what `finish` remembers of these
+        self.values: dict[bool, dict[Formula, Tensor]] = {}  # what `finish` remembers of these
 
     def scores(self, formulas: Sequence[Formula]) -> np.ndarray:
         """Return scores, formulas × networks, float64; NaN where one of the networks lacks a formula's layers.
@@ -93,16 +98,15 @@ class Shard:
         return result
 
     def _scores(self, formulas: Sequence[Formula]) -> np.ndarray:
-        self._load(formulas)
-        kinds = {convolutional for _, convolutional in self.depths}
-        parts = dict.fromkeys(part for kind in sorted(kinds) for part in reductions(formulas, kind))
+        stacks = self._load(formulas)
+        parts = dict.fromkeys(part for kind in sorted(self.kinds) for part in reductions(formulas, kind))
         wanted = [part for part in parts if part not in self.numbers]
         for slot, group in by_slot(wanted).items():
-            for of_one_size in self._by_size(slot, group):
-                self._reduce(slot, of_one_size)
+            shape = len(self.subjects), self._deepest
+            self.numbers.update(zip(group, stacks.reduced(slot, group, shape), strict=True))
         result = np.empty((len(formulas), len(self.subjects)))
-        for kind, at in self.depths.items():
-            result[:, at] = self._finish(formulas, kind, at)
+        for kind, rows in self.kinds.items():
+            result[:, rows.networks] = self._finish(formulas, kind, rows)
             _forget(self.values[kind])
         _forget(self.numbers)
         return result
@@ -110,94 +114,55 @@ class Shard:
     @property
     def nbytes(self) -> int:
         """The bytes of the matrices and, to within a few of each network, of the numbers that it holds."""
-        matrices = (
-            matrix.nbytes for stacks in self.stacks.values() for of in stacks for matrix in of.matrices.values()
-        )
-        layers = sum(len(self.values[kind]) * len(at) * kind[0] for kind, at in self.depths.items())
+        matrices = self.stacks.nbytes if self.stacks else 0
+        layers = sum(len(self.values[kind]) * len(rows.whose) for kind, rows in self.kinds.items())
         if self.numbers:
             layers += len(self.numbers) * len(self.subjects) * self._deepest
-        return sum(matrices) + 8 * layers
+        return matrices + 8 * layers
 
-    def _finish(self, formulas: Sequence[Formula], kind: tuple[int, bool], at: np.ndarray) -> np.ndarray:
-        """Return scores, formulas × networks, of the networks at these places, which have one depth and kind."""
-        depth, convolutional = kind
+    def _finish(self, formulas: Sequence[Formula], convolutional: bool, rows: _Rows) -> np.ndarray:
+        """Return scores, formulas × networks, of the networks of one kind, in the order of `rows`."""
 
         def layers(node: Formula) -> Tensor:
             parts = slot_parts(node, convolutional)
-            return torch.from_numpy(np.stack([self._numbers(part)[at, :depth] for part in parts], axis=-1))
+            return torch.from_numpy(np.stack([self._numbers(part)[rows.whose, rows.blocks] for part in parts], axis=-1))
 
         def net(name: str) -> Tensor:
-            values = [self.readings[n].net[name] for n in at]
-            return torch.tensor(values, dtype=torch.float64).reshape(-1, 1, 1)
+            return torch.tensor([self.readings[n].net[name] for n in rows.networks], dtype=torch.float64)[:, None]
 
-        return np.stack([finish(formula, layers, net, self.values[kind]).numpy() for formula in formulas])
+        memo = self.values[convolutional]
+        return np.stack([finish(formula, layers, net, rows.layout, memo).numpy() for formula in formulas])
 
     @property
     def _deepest(self) -> int:
-        return max(depth for depth, _ in self.depths)
+        return max(int(rows.blocks.max()) + 1 for rows in self.kinds.values())
 
-    def _load(self, formulas: Sequence[Formula]) -> None:
-        """Read the matrices that the formulas need and that are not here, and stack them."""
-        needed = {pair for pair in requirements(formulas) if STATISTICS[pair[0]].level == "matrix"} - set(self.samples)
-        if self.readings and not needed:
-            return
-        pairs = sorted(needed)
+    def _load(self, formulas: Sequence[Formula]) -> Stacks:
+        """Read the matrices that the formulas need and that are not here, and stack them; return all stacks."""
+        needed = {pair for pair in requirements(formulas) if STATISTICS[pair[0]].level == "matrix"}
+        if self.stacks and needed <= self.stacks.samples.keys():
+            return self.stacks
+        pairs = sorted(needed.difference(self.stacks.samples if self.stacks else ()))
         cache = StatisticsCache(self.root)
         if self.stride > 1:
             readings = [cache.read_sample(subject, pairs, self.stride) for subject in self.subjects]
         else:
             wanted = [(*pair, slot) for pair in pairs for slot in slots_of(pair[0])]
             readings = [cache.read(subject, wanted, SHAPES) for subject in self.subjects]
-        if not self.readings:
-            self.readings = [replace(reading, matrices={}) for reading in readings]
-            kinds = [(int(reading.net["depth"]), reading.convolutional) for reading in readings]
-            self.depths = {
-                kind: np.array([n for n, of in enumerate(kinds) if of == kind]) for kind in sorted(set(kinds))
-            }
-            self.values = {kind: {} for kind in self.depths}
-            matrices = [statistic for statistic in STATISTICS.values() if statistic.level == "matrix"]
-            sizes = {slot: (each.sized_at or slot, each.sized_by) for each in matrices for slot in each.slots}
-            self.stacks = {slot: _places(readings, *size) for slot, size in sizes.items()}
+        stacks = self.stacks or self._begun(readings)
         for pair in pairs:
-            for slot in slots_of(pair[0]):
-                for stack in self.stacks[slot]:
-                    members = zip(stack.networks, stack.blocks, strict=True)
-                    found = torch.stack([readings[n].matrices[(*pair, slot)][b] for n, b in members])
-                    stack.matrices[pair] = held_on(self.device, found)
-            self.samples[pair] = readings[0].samples[pair]
+            stacks.add(pair, slots_of(pair[0]), readings)
+        return stacks
 
-    def _by_size(self, slot: str, group: list[Formula]) -> Iterable[list[Formula]]:
-        """Group reductions by the size of the matrices that they read.
-
-        So how many matrices are worked on at once, on which the last bits of some functions depend, follows from the
-        formula alone, and not from those beside it.
-        """
-        sizes: dict[frozenset[tuple[str, str]], tuple[int, ...]] = {}
-        found: dict[tuple[int, ...], list[Formula]] = {}
-        for formula in group:
-            pairs = frozenset((t.statistic.name, t.probe) for t in formula.terminals())
-            if pairs not in sizes:
-                sizes[pairs] = tuple(
-                    max(stack.matrices[pair][0].numel() for pair in pairs) for stack in self.stacks[slot]
-                )
-            found.setdefault(sizes[pairs], []).append(formula)
-        return found.values()
-
-    def _reduce(self, slot: str, group: list[Formula]) -> None:
-        """Compute the numbers of single-slot reductions, networks × blocks."""
-        graph = Graph(group, self.samples)
-        pairs = [(t.statistic.name, t.probe) for t in graph.terminals]
-        found = np.full((len(group), len(self.subjects), self._deepest), np.nan)
-        chunk = CHUNK if self.device.type == CPU else CHUNK_OF_GPU
-        for stack in self.stacks[slot]:
-            leaves = [stack.matrices[pair] for pair in pairs]
-            step = max(1, chunk // max(leaf[0].numel() for leaf in leaves))
-            parts = []
-            for start in range(0, len(stack.networks), step):
-                part = slice(start, start + step)
-                parts.append(torch.stack(graph.values([leaf[part].to(self.device) for leaf in leaves])))
-            found[:, stack.networks, stack.blocks] = torch.cat(parts, dim=1).double().cpu().numpy()
-        self.numbers.update(zip(group, found, strict=True))
+    def _begun(self, readings: Sequence[Reading]) -> Stacks:
+        """Keep what is not a matrix of the first readings, and return empty stacks."""
+        self.readings = [replace(reading, matrices={}) for reading in readings]
+        self.kinds = {kind: _Rows.of(readings, kind) for kind in sorted({each.convolutional for each in readings})}
+        self.values = {kind: {} for kind in self.kinds}
+        matrices = [statistic for statistic in STATISTICS.values() if statistic.level == "matrix"]
+        sizes = {slot: (each.sized_at or slot, each.sized_by) for each in matrices for slot in each.slots}
+        self.stacks = Stacks(self.device, {slot: places(readings, *size) for slot, size in sizes.items()})
+        return self.stacks
 
     def _numbers(self, part: Formula) -> np.ndarray:
         """Return a single-slot part's numbers, networks × blocks, computed from matrices or read as they are."""
@@ -212,25 +177,10 @@ class Shard:
         return self.numbers[part]
 
 
-def _places(readings: Sequence[Reading], sized_at: str, sized_by: Sequence[str]) -> list[Stack]:
-    """Return empty stacks for the matrices of a slot, one for each size, which follows from statistics of a layer."""
-    groups: dict[tuple[float, ...], list[tuple[int, int]]] = {}
-    for network, reading in enumerate(readings):
-        if not all((name, sized_at) in reading.layers for name in sized_by):
-            continue  # it has no such slot
-        for block in range(int(reading.net["depth"])):
-            shape = tuple(reading.layers[name, sized_at][block] for name in sized_by)
-            groups.setdefault(shape, []).append((network, block))
-    return [
-        Stack(np.array([network for network, _ in group]), np.array([block for _, block in group]), {})
-        for group in groups.values()
-    ]
-
-
 def _forget(memo: dict) -> None:
     """Drop the oldest entries beyond `REMEMBERED`."""
-    while len(memo) > REMEMBERED:
-        memo.pop(next(iter(memo)))
+    for oldest in list(islice(memo, max(0, len(memo) - REMEMBERED))):
+        del memo[oldest]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from strategies import reductions as random_reductions
 
 from autoprox.primitives import OPERATIONS, Formula, LayerError, Operation, Reading, evaluate, parse
 from autoprox.primitives.evaluate import (
+    Layout,
     at_slot,
     finish,
     layer_numbers,
@@ -128,19 +129,20 @@ def test_many_formulas_at_once_are_the_same_as_one_by_one(many: list[Formula], s
 @settings(max_examples=60)
 @given(formula=formulas())
 def test_networks_at_once_are_the_same_as_one_by_one(formula: Formula) -> None:
-    """`finish` takes networks of equal depth together, with the networks first."""
-    networks = [reading(seed, blocks=3) for seed in range(4)]
+    """`finish` takes networks together, in the order of their depths."""
+    depths = [1, 3, 3, 4]
+    networks = [reading(seed, blocks=depth) for seed, depth in enumerate(depths)]
     assume(all(is_well_conditioned(formula, network) for network in networks))
     reduced = [reduce_layers(reductions([formula]), network) for network in networks]
 
     def layers(node: Formula) -> torch.Tensor:
         found = zip(networks, reduced, strict=True)
-        return torch.stack([layer_tensor(node, lambda part: layer_numbers(part, n, r)) for n, r in found])  # noqa: B023
+        return torch.cat([layer_tensor(node, lambda part: layer_numbers(part, n, r)) for n, r in found])  # noqa: B023
 
     def net(name: str) -> torch.Tensor:
-        return torch.tensor([network.net[name] for network in networks], dtype=torch.float64).reshape(-1, 1, 1)
+        return torch.tensor([network.net[name] for network in networks], dtype=torch.float64)[:, None]
 
-    together = finish(formula, layers, net).expand(4)
+    together = finish(formula, layers, net, Layout(depths)).expand(4)
     alone = [evaluate(formula, network) for network in networks]
     np.testing.assert_allclose(together.numpy(), alone, rtol=1e-6, atol=1e-12)
 

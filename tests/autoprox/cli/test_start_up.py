@@ -1,11 +1,15 @@
 """What is imported at the start: help needs nothing heavy, and an evolution only what it uses."""
 
+import importlib
 import io
+import os
 import subprocess
 import sys
 
 import pytest
 
+from autoprox.bench_cache.runtime import fork_server
+from autoprox.cli import ahead
 from autoprox.cli.root import main
 
 HEAVY = {"torch", "numpy", "scipy", "networkx", "deap", "rich", "matplotlib", "dask"}
@@ -42,3 +46,31 @@ def test_an_evolution_imports_no_scipy() -> None:
     found = imported("import autoprox.cli.commands.evolve")
     assert {"torch", "deap"} <= found  # what is not imported later either
     assert not found & {"scipy", "networkx", "matplotlib", "dask"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "starts"),
+    [
+        ("evolve --generations 2", True),
+        ("search PROXY --workers 2", True),
+        ("evolve --workers 1", False),
+        ("evolve --workers=1", False),
+        ("rank --dask tcp://somewhere:1", False),
+        ("rank --help", False),
+        ("explain PROXY", False),
+        ("", False),
+    ],
+)
+def test_workers_that_a_command_will_have_start_ahead(
+    typed: str, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(fork_server, "worker_context", started.append)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    ahead.start_ahead(typed.split())
+    assert bool(started) is starts
+    for module in [name for modules in started for name in modules]:
+        importlib.import_module(module)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    ahead.start_ahead(typed.split())
+    assert len(started) == starts

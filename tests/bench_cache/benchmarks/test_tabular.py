@@ -38,7 +38,7 @@ from autoprox.primitives import (
     parse,
     statistic,
 )
-from autoprox.primitives.evaluate import finish
+from autoprox.primitives.evaluate import Layout, finish
 from autoprox.primitives.operations import MAX, OPERATIONS, Operation
 from autoprox.proxy import PROXY_FILE, Proxy, ProxyError
 from autoprox.search.on_benchmark import search_benchmark
@@ -151,9 +151,12 @@ def one_by_one(made: TabularScorer, formula: Formula, at: np.ndarray) -> np.ndar
     """The plain evaluator: one formula, node by node."""
 
     def net(name: str) -> torch.Tensor:
-        return torch.from_numpy(np.clip(made.known[name][at], -MAX, MAX)).reshape(-1, 1, 1)
+        return torch.from_numpy(np.clip(made.known[name][at], -MAX, MAX))[:, None]
 
-    return rounded(finish(formula, lambda node: pytest.fail(f"{node} is no number of the network"), net).numpy())
+    layout = Layout([1] * len(at))
+    return rounded(
+        finish(formula, lambda node: pytest.fail(f"{node} is no number of the network"), net, layout).numpy()
+    )
 
 
 @pytest.mark.parametrize(("kept", "at_once"), [(2**26, 512), (0, 7)])

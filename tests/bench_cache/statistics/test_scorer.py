@@ -20,7 +20,8 @@ import synthetic
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.bench_cache.runtime.checks import BenchmarkError
-from autoprox.bench_cache.runtime.local_pool import LocalPool, interrupts_wait, local_pool
+from autoprox.bench_cache.runtime.fork_server import interrupts_wait
+from autoprox.bench_cache.runtime.local_pool import LocalPool, local_pool
 from autoprox.bench_cache.runtime.submit import WorkerError
 from autoprox.bench_cache.spaces.autoformer import AutoFormerArch
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space

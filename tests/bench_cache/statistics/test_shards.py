@@ -12,6 +12,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics import scorer as scoring
+from autoprox.bench_cache.statistics import stacks
 from autoprox.bench_cache.statistics.in_memory import HELD
 from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
@@ -96,6 +97,31 @@ def test_order_and_further_formulas_change_nothing(pair: tuple[SmallScorer, Larg
     whole = fast.scores(chosen, order)
     np.testing.assert_array_equal(whole[3:5], fast.scores(chosen[3:5], order))
     np.testing.assert_array_equal(whole, fast.scores(chosen, np.arange(len(order)))[:, order])
+
+
+@pytest.mark.parametrize(("kept", "together"), [(0.0, 64), (0.02, 3), (10.0, 1)])
+def test_what_is_kept_of_derived_matrices_changes_nothing(
+    pair: tuple[SmallScorer, LargeScorer], kept: float, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, _ = pair
+    everything = np.arange(len(fast.subjects))
+    chosen = [
+        *(f for f in formulas(60) if any(getattr(n.head, "derives", "") in stacks.KEPT for n in f.nodes())),
+        parse("sum(fro(column_norm(sample_sum(act[fc1, noise])))) + sum(std(row_norm(weight[fc1])))"),
+        parse("sum(fro(gram(sample_sum(act[fc1, noise])))) * sum(l1(log(column_norm(sample_sum(act[fc1, noise])))))"),
+    ]
+    expected = fast.scores(chosen, everything)
+    HELD.clear()
+    monkeypatch.setattr(stacks, "KEPT_PART", kept)
+    monkeypatch.setattr(stacks, "TOGETHER", together)
+    for part in (chosen[::-1], chosen):
+        found = np.concatenate([fast.scores([formula], everything) for formula in part])
+        np.testing.assert_array_equal(found, expected[:: -1 if part is not chosen else 1])
+    for shard in HELD:
+        derived = sum(each.nbytes for each in shard.stacks._derived.values())
+        assert derived == shard.stacks._derived_bytes <= kept * shard.stacks._read_bytes
+        assert bool(derived) == bool(kept)
+    HELD.clear()
 
 
 def test_workers_change_nothing(mini: Benchmark, pair: tuple[SmallScorer, LargeScorer]) -> None:
