@@ -18,7 +18,7 @@ from autoprox.bench_cache.spaces.registry import LISTED, get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import are_small, network_scorer
-from autoprox.evolve.fitness import Judge, SteadyJudge, Task, fitted_to
+from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
@@ -160,14 +160,7 @@ def assembled_grammar(
 
 def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
     """Return the judge of the settings' tasks, whose networks run in the pool; without one, in this process."""
-    first, *others = [_judge(settings, benchmarks, pool, seed) for seed in range(settings.weight_seeds)]
-    return SteadyJudge(first, others) if others else first
-
-
-def _judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None, seed: int) -> Judge:
-    """Return the judge that reads networks with the initial weights of this seed."""
-    networks = _networks(settings, benchmarks)
-    scorers = [_scorer(settings, benchmark, network, pool, seed) for benchmark, network in networks]
+    scorers = [_scorer(settings, benchmark, network, pool) for benchmark, network in _networks(settings, benchmarks)]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     places = (text.split(":", 1) for text in settings.tasks)
     tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
@@ -179,19 +172,15 @@ def held_out_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark],
     if not settings.held_out:
         return None
     names = {task.split(":", 1)[0] for task in settings.held_out}
-    of_them = replace(
-        settings, tasks=settings.held_out, weights=(), held_out=(), joint=EvolutionSettings.joint, weight_seeds=1
-    )
+    of_them = replace(settings, tasks=settings.held_out, weights=(), held_out=(), joint=EvolutionSettings.joint)
     return assembled_judge(of_them, [benchmark for benchmark in benchmarks if benchmark.name in names], pool)
 
 
-def _scorer(
-    settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None, seed: int
-) -> Scorer:
+def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network, pool: Executor | None) -> Scorer:
     if settings.grammar == TABULAR:
         return TabularScorer(benchmark, network=network)
     root, kept = statistics_home(), benchmark.splits()["evolve"]  # fitness is judged on that split
-    how: dict[str, Any] = {"batch": settings.batch, "device": settings.device, "executor": pool, "seed": seed}
+    how: dict[str, Any] = {"batch": settings.batch, "device": settings.device, "executor": pool}
     return network_scorer(benchmark, root, network=network, kept=kept, **how)
 
 
