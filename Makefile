@@ -40,6 +40,9 @@ test-all: lint
 
 # One table a script, each in a process of its own; docs/performance.md says how to read them. Short: make bench QUICK=1
 QUICK ?=
+# A Python that has gplearn and pyoperon, and other options of benchmarks/builds.py, such as BUILDS="--repeats 1".
+PEERS ?=
+BUILDS ?=
 # The build that is measured beside this one, from the repository's history.
 EARLIER := a560aa6
 
@@ -51,8 +54,9 @@ bench: $(STAMP)
 		echo "No earlier build: this clone's history has no $(EARLIER); git fetch --unshallow"; \
 	fi
 	@for script in builds tables throughput scaling bandwidth footprint latency growth; do \
-		beside=; case $$script in builds|tables) [ -d $(VENV)/earlier ] && beside="--earlier $(VENV)/earlier";; esac; \
-		$(BIN)/python benchmarks/$$script.py $$beside $(if $(QUICK),--quick) || exit 1; echo; \
+		more=; case $$script in builds|tables) [ -d $(VENV)/earlier ] && more="--earlier $(VENV)/earlier";; esac; \
+		case $$script in builds) more="$$more $(BUILDS)";; tables) more="$$more $(if $(PEERS),--peers $(PEERS))";; esac; \
+		$(BIN)/python benchmarks/$$script.py $$more $(if $(QUICK),--quick) || exit 1; echo; \
 	done
 
 clean:

@@ -1,7 +1,7 @@
 """Whole commands of this build beside those of an earlier one: seconds, processor seconds and memory.
 
     python benchmarks/builds.py [--quick] [--earlier FOLDER] [--bench NAME]... [--generations N] [--networks N]
-                                [--repeats N]
+                                [--repeats N] [--only GROUP]...
 
 FOLDER is a checkout of an earlier build, which `make bench` makes of the commit that the Makefile names; without it
 there are this build's columns alone. The builds take turns. Every command is a process of its own; those that say
@@ -132,10 +132,15 @@ def proportional_memory(pid: int) -> float:
 # --- what is run ---
 
 
+#: The groups of rows, in the order of the table.
+GROUPS = ("help", "embedded", "large", "zoo")
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How much is run."""
+    """What is run, and how much."""
 
+    groups: tuple[str, ...]
     generations: int  # of the embedded run
     benches: tuple[str, ...]  # on which the large run is
     large: int  # its generations
@@ -179,30 +184,36 @@ def zoo(build: Build, plan: Plan) -> Cost:
 
 def measured(build: Build, plan: Plan) -> dict[str, tuple[Cost, str]]:
     """The rows of one build, once: for each its cost, and the tau that a run reached."""
-    rows: dict[str, tuple[Cost, str]] = {"help": (build.run(["--help"], build.home), "")}
+    rows: dict[str, tuple[Cost, str]] = {}
 
     def evolved(row: str, *arguments, **options) -> Cost:
         cost, tau = evolution(build, *arguments, **options)
         rows[row] = cost, f"{tau:.4f}"
         return cost
 
-    evolved("warm, 2 generations", "mini", (), 2)
-    evolved(f"embedded, {plan.generations} generations, cached", "mini", (), plan.generations)
-    cold = build.home / "cold"
-    rows[f"embedded, {plan.generations} generations, cold"] = (
-        build.run(["evolve", "--generations", str(plan.generations)], cold, build.home / "run"),
-        "",
-    )
-    for folder in (cold, build.home / "run"):
-        shutil.rmtree(folder)
-    benches = [part for name in plan.benches for part in ("--bench", name)]
-    size = ("--population", str(plan.population))
-    row = f"large, {plan.large} generations of {plan.population}, cached"
-    large = evolved(row, "large", benches, plan.large, *size)
-    if len(large.lines) > 2:
-        first, second = large.lines[1:3]  # line 0 has the settings
-        rows["large, generation 1"] = Cost(second - first, float("nan"), large.memory), ""
-    rows["zoo, for each AutoFormer-T"] = zoo(build, plan), ""
+    if "help" in plan.groups:
+        rows["help"] = build.run(["--help"], build.home), ""
+    if "embedded" in plan.groups:
+        evolved("warm, 2 generations", "mini", (), 2)
+        evolved(f"embedded, {plan.generations} generations, cached", "mini", (), plan.generations)
+        cold = build.home / "cold"
+        rows[f"embedded, {plan.generations} generations, cold"] = (
+            build.run(["evolve", "--generations", str(plan.generations)], cold, build.home / "run"),
+            "",
+        )
+        for folder in (cold, build.home / "run"):
+            shutil.rmtree(folder)
+    if "large" in plan.groups:
+        benches = [part for name in plan.benches for part in ("--bench", name)]
+        size = ("--population", str(plan.population))
+        large = evolved(
+            f"large, {plan.large} generations of {plan.population}, cached", "large", benches, plan.large, *size
+        )
+        if len(large.lines) > 2:
+            first, second = large.lines[1:3]  # line 0 has the settings
+            rows["large, generation 1"] = Cost(second - first, float("nan"), large.memory), ""
+    if "zoo" in plan.groups:
+        rows["zoo, for each AutoFormer-T"] = zoo(build, plan), ""
     return rows
 
 
@@ -249,9 +260,10 @@ def files(folder: Path, few: int, more: int) -> tuple[str, str]:
 @click.option("--generations", type=int, help="Of the large run.  [default: 20]")
 @click.option("--networks", type=int, help="Random AutoFormers of the large run.  [default: 60]")
 @click.option("--repeats", type=int, help="Of everything.  [default: 3]")
+@click.option("--only", multiple=True, type=click.Choice(GROUPS), help="A group of rows.  [default: all of them]")
 def main(
     quick: bool, earlier: Path | None, benches: tuple[str, ...], generations: int | None, networks: int | None,
-    repeats: int | None,
+    repeats: int | None, only: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Print one table: what whole commands cost, now and before."""
     builds = {NOW: Path(__file__).resolve().parent.parent} | ({EARLIER: earlier.resolve()} if earlier else {})
@@ -263,7 +275,7 @@ def main(
             benches = (str(folder / "large.json"),)
         few, more = (4, 1) if quick else (4, 4)
         plan = Plan(
-            5 if quick else 200, benches, generations or (1 if quick else 20), 8 if quick else 50,
+            only or GROUPS, 5 if quick else 200, benches, generations or (1 if quick else 20), 8 if quick else 50,
             files(folder, few, more), more, "params,snip" if quick else "all", repeats or (1 if quick else 3),
         )  # fmt: skip
         found: dict[str, list[dict[str, tuple[Cost, str]]]] = {name: [] for name in builds}
