@@ -79,15 +79,18 @@ class Build:
 def watched(process: subprocess.Popen, began: float, journal: Path | None) -> Cost:
     """Wait for a command, and look at its processes meanwhile."""
     spent: dict[int, float] = {}
-    peak, due, lines = 0.0, 0.0, []
+    peak, due, lines, read = 0.0, 0.0, [], 0
     while process.poll() is None:
         now = time.perf_counter()
         if now >= due:
             peak = max(peak, looked_at(process.pid, spent))
             due = now + max(PAUSE, REST * (time.perf_counter() - now))
         if journal and journal.exists():
-            new = journal.read_bytes().count(b"\n") - len(lines)
-            lines += [now - began] * new
+            with journal.open("rb") as file:  # from where the last look ended: it grows to megabytes
+                file.seek(read)
+                new = file.read()
+            read += len(new)
+            lines += [now - began] * new.count(b"\n")
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(PAUSE)
     nothing = float("nan")
