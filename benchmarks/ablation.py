@@ -50,7 +50,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "niches": {"strategy": "niches"},
     "20 nodes": {"max_nodes": 20},
     "given structure": {"joint": "given-structure"},
-    "three batches of images": {"image_batches": 3},
 }
 #: Rows of variants that are gone from the code, each with the commit that had it.
 GONE: tuple[tuple[str, ...], ...] = ()

@@ -18,7 +18,7 @@ from autoprox.bench_cache.spaces.registry import LISTED, get_space
 from autoprox.bench_cache.statistics.columns import TabularScorer, common_statistics
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import are_small, network_scorer
-from autoprox.evolve.fitness import Judge, SteadyJudge, Task, fitted_to
+from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
@@ -160,35 +160,7 @@ def assembled_grammar(
 
 def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
     """Return the judge of the settings' tasks, whose networks run in the pool; without one, in this process."""
-    first, *others = [
-        _judge(settings, [_with_batch(settings, each, turn) for each in benchmarks], pool)
-        for turn in range(settings.image_batches)
-    ]
-    return SteadyJudge(first, others) if others else first
-
-
-def _with_batch(settings: EvolutionSettings, benchmark: Benchmark, turn: int) -> Benchmark:
-    """Return the benchmark with the images of the settings' tasks from `turn` batches on.
-
-    Raises:
-        SettingsError: a task has too few images.
-    """
-    if not turn:
-        return benchmark
-    used = {task for name, task in (text.split(":", 1) for text in settings.tasks) if name == benchmark.name}
-    inputs = {}
-    for task, found in benchmark.inputs.items():
-        first = turn * settings.batch if task in used else 0
-        if len(found.images) < first + settings.batch and task in used:
-            raise SettingsError(f"{benchmark.name}:{task} has {len(found.images)} images; {turn + 1} batches need more")
-        inputs[task] = replace(found, images=found.images[first:], targets=found.targets[first:])
-    return replace(benchmark, inputs=inputs)
-
-
-def _judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge:
-    """Return the judge of the settings' tasks with the images that the benchmarks have."""
-    networks = _networks(settings, benchmarks)
-    scorers = [_scorer(settings, benchmark, network, pool) for benchmark, network in networks]
+    scorers = [_scorer(settings, benchmark, network, pool) for benchmark, network in _networks(settings, benchmarks)]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     places = (text.split(":", 1) for text in settings.tasks)
     tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
@@ -200,9 +172,7 @@ def held_out_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark],
     if not settings.held_out:
         return None
     names = {task.split(":", 1)[0] for task in settings.held_out}
-    of_them = replace(
-        settings, tasks=settings.held_out, weights=(), held_out=(), joint=EvolutionSettings.joint, image_batches=1
-    )
+    of_them = replace(settings, tasks=settings.held_out, weights=(), held_out=(), joint=EvolutionSettings.joint)
     return assembled_judge(of_them, [benchmark for benchmark in benchmarks if benchmark.name in names], pool)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -17,7 +17,7 @@ from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls,
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.together import estimates, scores_together
-from autoprox.evolve.joint import COMBINATIONS, combined, mean_minus_spread
+from autoprox.evolve.joint import COMBINATIONS, combined
 from autoprox.primitives.formula import Formula
 
 #: A formula that leaves more than this fraction of pairs of architectures tied has no fitness, because it would be
@@ -261,37 +261,6 @@ class Judge:
         for n in np.flatnonzero(np.isnan(taus).any(axis=0)).tolist():
             flaws.setdefault(n, Invalid("constant where a task has accuracies"))
         return flaws
-
-
-class SteadyJudge(Judge):
-    """A judge whose joint fitness on evolve is steady over batches of images.
-
-    It is the mean of the joint fitnesses that this judge and `others` find, minus their standard deviation. `others`
-    judge the same tasks, each with other images. A formula that has no fitness with one of the batches has none. Taus,
-    scores, the joint fitness of scores and all that concerns other splits are of this judge alone.
-    """
-
-    def __init__(self, judge: Judge, others: Sequence[Judge]) -> None:
-        super().__init__(judge.scorers, judge.tasks, judge.combination)
-        self.others = list(others)
-
-    def judge(
-        self, formulas: Sequence[Formula], split: str = "evolve", rivals: Sequence[Judgement] = ()
-    ) -> list[Outcome]:
-        """Return each formula's judgement on the split, or why it has none; `rivals` do not drop any."""
-        own = super().judge(formulas, split)
-        if split != "evolve":
-            return own
-        found = [own, *(other.judge(formulas, split) for other in self.others)]
-        return [steady(of_one) for of_one in zip(*found, strict=True)]
-
-
-def steady(outcomes: Sequence[Outcome]) -> Outcome:
-    """Return the first outcome, with the mean minus the standard deviation of all joint fitnesses; or a flaw."""
-    judged = [outcome for outcome in outcomes if isinstance(outcome, Judgement)]
-    if len(judged) < len(outcomes):
-        return next(outcome for outcome in outcomes if isinstance(outcome, Invalid))
-    return replace(judged[0], joint=mean_minus_spread([each.joint for each in judged], [1.0] * len(judged)))
 
 
 def choose_tasks(benchmarks: Sequence[Benchmark], patterns: Sequence[str]) -> list[Task]:

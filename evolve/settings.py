@@ -30,8 +30,7 @@ class EvolutionSettings:
     `max_nodes` is how many nodes a tree has at most. The first population is the best of `founders` times as many
     random formulas. With `steps`, formulas may read the networks after so many steps of training too, and are then
     no zero-cost proxies. The networks run on `device`, where formulas are evaluated too; its kind has a part in the
-    last bits. With `image_batches` of more than 1, fitness on evolve is over so many batches of the tasks' images
-    (see `SteadyJudge`).
+    last bits.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -56,7 +55,6 @@ class EvolutionSettings:
     founders: int = 1
     steps: int = 0
     device: str = CPU
-    image_batches: int = 1
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -67,7 +65,6 @@ class EvolutionSettings:
             ("batch", 1),
             ("max_nodes", 3),
             ("steps", 0),
-            ("image_batches", 1),
         ):
             value = getattr(self, name)
             if type(value) is not int or value < lowest:
