@@ -19,7 +19,8 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.primitives import Formula, Reading, parse
-from autoprox.primitives.evaluate import by_slot, reduce_layers, reductions
+from autoprox.primitives.evaluate import reductions
+from autoprox.primitives.reduce import by_slot, reduce_layers
 
 FEW = {"one reduction": [parse("sum(l1(weight))")], "SNIP": [parse("sum(l1(weight * weight_grad[noise]))")]}
 

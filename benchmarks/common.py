@@ -22,7 +22,7 @@ from autoprox.bench_cache.benchmarks.library import DEFAULT_BENCHMARK, load_benc
 from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.runtime.home import data_home
 from autoprox.bench_cache.spaces.registry import InputSpec, get_space
-from autoprox.bench_cache.statistics import in_memory
+from autoprox.bench_cache.statistics import held_small, in_memory
 from autoprox.bench_cache.statistics.networks import NetworkScorer
 from autoprox.bench_cache.statistics.number_store import NumberStore
 from autoprox.bench_cache.statistics.scorer import network_scorer
@@ -121,6 +121,7 @@ def scorers_of(benchmark: Benchmark, executor: Executor | None = None) -> list[N
     """A scorer for each of the benchmark's networks that has seen nothing yet: what is remembered of formulas, in this
     process and on disk, is dropped. What the executor's processes remember is theirs: take new ones."""
     in_memory.HELD.clear()
+    held_small.HELD_SMALL.clear()
     root = data_home() / "statistics"
     if benchmark.space:
         NumberStore(root / statistics_version(benchmark.space)).path.unlink(missing_ok=True)

@@ -1,16 +1,14 @@
 """Evaluate: a formula's value on statistics. One evaluator for fitness, scoring and search.
 
 It works in two steps. First, every reduction of a matrix to one number per layer, the expensive part, for many
-formulas at once with common subexpressions computed once for each layer (`reductions`, `reduce_layers`). Second,
-the arithmetic on these numbers, in float64 (`finish`).
+formulas at once (`reductions` finds them, `reduce_layers` computes them). Second, the arithmetic on these numbers, in
+float64 (`finish`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +18,8 @@ from autoprox.primitives.formula import Formula, statistic
 from autoprox.primitives.kinds import CONV_ROLE, read_slots
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
-from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
+from autoprox.primitives.reduce import read_from, reduce_layers, role_of
+from autoprox.primitives.statistics import Terminal
 
 
 def requirements(formulas: Iterable[Formula]) -> frozenset[tuple[str, str]]:
@@ -70,136 +69,6 @@ def reductions(formulas: Iterable[Formula], convolutional: bool = False) -> tupl
         for node in matrix_reductions(formula):
             found.update(dict.fromkeys(slot_parts(node, convolutional)))
     return tuple(found)
-
-
-def _role(reduction: Formula) -> str:
-    return next(arg.kind.role for arg in reduction.args if arg.kind.level == "matrix")
-
-
-def evaluated_on(device: torch.device) -> torch.device:
-    """Return where formulas of what a device has are evaluated: there, or on the CPU for MPS, which has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
-def reduce_layers(
-    wanted: Sequence[Formula], reading: Reading, device: torch.device | None = None
-) -> dict[Formula, list[float]]:
-    """Compute each single-slot reduction's numbers, one for each block.
-
-    The wanted formulas are one graph: a common subexpression is computed once, layer by layer while the layer's
-    matrices are in cache, and forgotten after its last use. Each layer's matrices are moved to the device for that;
-    without one, they are read where they are.
-
-    Raises:
-        LayerError: the reading lacks a statistic.
-    """
-    values: dict[Formula, list[float]] = {reduction: [] for reduction in wanted}
-    for slot, group in by_slot(wanted).items():
-        graph = Graph(group, reading.samples)
-        if reading.places and not reading.places.get(slot):
-            continue  # no block has it; where a role has other slots, these are what is read
-        read = [leaf.head for leaf in graph.leaves if isinstance(leaf.head, Terminal)]
-        leaves = [_read(reading.matrices, (t.statistic.name, t.probe, slot)) for t in read]
-        for at_block in zip(*leaves, strict=True):
-            there = [matrix.to(evaluated_on(device or matrix.device)) for matrix in at_block]
-            for reduction, value in zip(group, graph.values(there), strict=True):
-                values[reduction].append(float(value))
-    return values
-
-
-def by_slot(wanted: Iterable[Formula]) -> dict[str, list[Formula]]:
-    """Group single-slot reductions by their slot, in order."""
-    found: dict[str, list[Formula]] = {}
-    for reduction in wanted:
-        found.setdefault(_role(reduction), []).append(reduction)
-    return found
-
-
-def nodes_above(group: Iterable[Formula], known: Container[Formula]) -> tuple[Formula, ...]:
-    """Return every distinct subformula once, arguments before what uses them, none below those that are known."""
-    found: dict[Formula, None] = {}
-
-    def walk(node: Formula) -> None:
-        if node not in found:
-            if node not in known:
-                for arg in node.args:
-                    walk(arg)
-            found[node] = None
-
-    for formula in group:
-        walk(formula)
-    return tuple(found)
-
-
-class Graph:
-    """Reductions of one slot in an order of computation: what they have in common is computed once, and forgotten
-    after its last use.
-
-    `leaves` are what they begin with: statistics, and those of the parts that are `known` already. `samples` says of
-    each (statistic, probe) how many samples it has.
-    """
-
-    def __init__(
-        self, group: Sequence[Formula], samples: Mapping[tuple[str, str], int], known: Container[Formula] = ()
-    ) -> None:
-        nodes = list(nodes_above(group, known))
-        place = {node: number for number, node in enumerate(nodes)}
-        self.leaves = [node for node in nodes if isinstance(node.head, Terminal) or node in known]
-        self._leaves = [place[leaf] for leaf in self.leaves]
-        self._constants = {place[node]: node.head for node in nodes if isinstance(node.head, float)}
-        self._roots = [place[reduction] for reduction in group]
-        steps = [(node, node.head) for node in nodes if isinstance(node.head, Operation) and node not in known]
-        last = {place[arg]: place[node] for node, _ in steps for arg in node.args}
-        self._steps = [
-            _Step(
-                place[node],
-                operation.function,
-                tuple(place[arg] for arg in node.args),
-                tuple(samples[t.statistic.name, t.probe] for t in node.terminals()[:1] if operation.per_sample),
-                tuple({place[arg] for arg in node.args if last[place[arg]] == place[node]}),
-            )
-            for node, operation in steps
-        ]
-        self._size = len(nodes)
-
-    def values(self, leaves: Sequence[Tensor]) -> list[Tensor]:
-        """Compute each reduction's value on one matrix for each terminal.
-
-        Many matrices may be stacked along leading axes, which the values keep.
-        """
-        known: list[Any] = [None] * self._size
-        for place, value in self._constants.items():  # of a type that gives way to that of what it meets
-            known[place] = torch.tensor(value, dtype=torch.float64, device=leaves[0].device)
-        for place, matrix in zip(self._leaves, leaves, strict=True):
-            known[place] = matrix
-        for step in self._steps:
-            known[step.place] = step.function(*[known[arg] for arg in step.args], *step.samples)
-            for place in step.forget:
-                known[place] = None
-        return [known[place] for place in self._roots]
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One operation on values at places."""
-
-    place: int
-    function: Callable[..., Tensor]
-    args: tuple[int, ...]
-    samples: tuple[int, ...]  # one number for an operation that asks for it
-    forget: tuple[int, ...]
-
-
-def _read(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
-    if key not in statistics:
-        name, *marks = (key,) if isinstance(key, str) else key
-        if name.startswith(f"{COLUMN}["):
-            raise LayerError(f"the formula reads {name}, which is of a benchmark's table; a model has none")
-        unsaid = ("", "data", STATISTICS[name].role)
-        shown = [mark for mark in reversed(marks) if mark not in unsaid]
-        what = f"{name}[{', '.join(shown)}]" if shown else name
-        raise LayerError(f"the formula reads {what}, which this model does not have in every block, or was not read")
-    return statistics[key]
 
 
 class Layout:
@@ -283,14 +152,14 @@ def slot_parts(node: Formula, convolutional: bool = False) -> tuple[Formula, ...
 
     Those of a convolutional network are of its layers, and there are none of roles that it does not have.
     """
-    role = node.head.role if isinstance(node.head, Terminal) else _role(node)
+    role = node.head.role if isinstance(node.head, Terminal) else role_of(node)
     return tuple(at_slot(node, slot) for slot in read_slots(role, convolutional))
 
 
 def layer_numbers(part: Formula, reading: Reading, reduced: Mapping[Formula, list[float]]) -> list[float]:
     """Return a single-slot part's numbers on one network: a layer statistic as read, or a reduction as computed."""
     if isinstance(part.head, Terminal):
-        return _read(reading.layers, (part.head.statistic.name, part.head.role))
+        return read_from(reading.layers, (part.head.statistic.name, part.head.role))
     return reduced[part]
 
 
@@ -309,7 +178,7 @@ def finish_one(formula: Formula, reading: Reading, reduced: Mapping[Formula, lis
     value = finish(
         formula,
         lambda node: _network_tensor(node, reading, reduced),
-        lambda name: torch.tensor(_read(reading.net, name), dtype=torch.float64).reshape(1, 1),
+        lambda name: torch.tensor(read_from(reading.net, name), dtype=torch.float64).reshape(1, 1),
         Layout([1]),
     )
     return float(value)
@@ -335,7 +204,7 @@ def _network_tensor(node: Formula, reading: Reading, reduced: Mapping[Formula, l
 
     Where blocks differ in what they have, layers are one column, in the order in which they run.
     """
-    slots = read_slots(node.head.role if isinstance(node.head, Terminal) else _role(node), reading.convolutional)
+    slots = read_slots(node.head.role if isinstance(node.head, Terminal) else role_of(node), reading.convolutional)
     places = [reading.places.get(slot, []) for slot in slots]
     if not reading.places or (places and places[0] and all(place == places[0] for place in places)):
         return layer_tensor(node, lambda part: layer_numbers(part, reading, reduced), reading.convolutional)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import synthetic
 
-from autoprox.bench_cache.statistics import in_memory, worker
+from autoprox.bench_cache.statistics import held_small, in_memory, worker
 from autoprox.cli.root import main
 from autoprox.evolution import JOURNAL
 from autoprox.proxy import PROXY_FILE
@@ -89,6 +89,7 @@ def fresh_process() -> None:
     """Forget what a process remembers of statistics."""
     worker.statistics_cache.cache_clear()
     in_memory.HELD.clear()
+    held_small.HELD_SMALL.clear()
 
 
 class Mounted:

@@ -52,7 +52,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "statistics",
             "untouched",
         },
-        "evaluate": {"errors", "formula", "kinds", "operations", "probe", "statistics"},
+        "reduce": {"errors", "formula", "operations", "probe", "statistics"},
+        "evaluate": {"errors", "formula", "kinds", "operations", "probe", "reduce", "statistics"},
     },
     "bench_cache": {
         "runtime": set(),

@@ -21,10 +21,11 @@ from autoprox.bench_cache.statistics.protocol import rounded
 from autoprox.bench_cache.statistics.store import SHAPES, is_matrix
 from autoprox.primitives import Block, Formula, LayerError, Reading, read_statistics
 from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
-from autoprox.primitives.evaluate import finish_one, reduce_layers, reductions
+from autoprox.primitives.evaluate import finish_one, reductions
 from autoprox.primitives.find_blocks.choose import blocks_of
 from autoprox.primitives.kinds import read_slots
 from autoprox.primitives.passes import Subject
+from autoprox.primitives.reduce import reduce_layers
 from autoprox.primitives.sharing import SharedResults, charged_clock, known_already, sharing_results
 from autoprox.primitives.statistics import Terminal
 from autoprox.scoring import (

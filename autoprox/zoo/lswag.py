@@ -19,7 +19,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from autoprox.primitives import parse, read_statistics, requirements
-from autoprox.primitives.evaluate import layer_tensor, reduce_layers, reductions
+from autoprox.primitives.evaluate import layer_tensor, reductions
+from autoprox.primitives.reduce import reduce_layers
 from autoprox.primitives.sharing import computed_once
 from autoprox.scoring import Layers, formula_score
 from autoprox.zoo.features import patterns

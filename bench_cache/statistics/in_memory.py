@@ -10,6 +10,7 @@ import numpy as np
 
 from autoprox.bench_cache.runtime.devices import computing
 from autoprox.bench_cache.runtime.memory import memory_limit
+from autoprox.bench_cache.statistics.held_small import HELD_SMALL
 from autoprox.bench_cache.statistics.shards import Members, Shard, ShardTask, unpacked
 
 
@@ -42,7 +43,7 @@ class HeldShards:
         key = used.root, used.name
         self._now, before = self._now + 1, self._uses.get(key, 0)
         self._uses[key] = self._now
-        limit, size = memory_limit(), sum(shard.nbytes for shard in self._held.values())
+        limit, size = memory_limit() - HELD_SMALL.nbytes, sum(shard.nbytes for shard in self._held.values())
         while self._held and size > limit:
             oldest, newest = next(iter(self._held)), next(reversed(self._held))
             gone = oldest if self._uses[oldest.root, oldest.name] < before else newest

@@ -132,8 +132,7 @@ class LargeScorer(NetworkScorer):
             absent = tuple(name for name in numbers if np.isnan(self._net[name][i]))
             if lacking or absent:
                 subject, keep = self.subjects[i], int(i) in self.kept
-                home = self._home(subject) if keep else ""
-                tasks.append(NetworkTask(str(self.root), subject, lacking, absent, keep, home=home))
+                tasks.append(NetworkTask(str(self.root), subject, lacking, absent, keep, home=self._home(subject)))
                 places.append(i)
         for number, (rows, net) in results(self.executor, reduce_network, tasks):
             i = places[number]

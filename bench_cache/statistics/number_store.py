@@ -18,8 +18,8 @@ import numpy as np
 import xxhash
 
 from autoprox.bench_cache.runtime.source_digest import source_digest, source_files
-from autoprox.primitives.evaluate import Graph
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
+from autoprox.primitives.reduce import Graph
 
 #: Bytes of numbers that are kept.
 LIMIT = 2**29

@@ -26,18 +26,10 @@ from autoprox.bench_cache.spaces.registry import get_space
 from autoprox.bench_cache.statistics.stacks import Stacks, places
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.primitives.evaluate import (
-    Layout,
-    by_slot,
-    evaluated_on,
-    finish,
-    is_readable,
-    reductions,
-    requirements,
-    slot_parts,
-)
+from autoprox.primitives.evaluate import Layout, finish, is_readable, reductions, requirements, slot_parts
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.probe import Reading
+from autoprox.primitives.reduce import by_slot, evaluated_on
 from autoprox.primitives.statistics import STATISTICS, Terminal
 
 #: How many networks of one depth a shard has at most, and how many networks of all depths there are to a shard. Both

@@ -16,17 +16,15 @@ import torch
 from torch import Tensor
 
 from autoprox.bench_cache.runtime.devices import CPU, held_on
-from autoprox.primitives.evaluate import Graph, nodes_above
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
+from autoprox.primitives.reduce import Graph, is_small, nodes_above
 from autoprox.primitives.statistics import Terminal
 
 #: How many entries of a stack are worked on at once: few enough that they and their results fit in the processor's
 #: cache. A GPU needs more at once to be busy, and has room for so many and what is computed of them.
 CHUNK, CHUNK_OF_GPU = 2**17, 2**22
-#: What operations make matrices that are kept (see `operations.record.DERIVED`): of one row or column, or nearly.
-KEPT = frozenset({"rows", "columns", "samples"})
 #: How many bytes of derived matrices are kept, for each byte of statistics.
 KEPT_PART = 1 / 8
 #: For how many reductions derived matrices are computed before any are forgotten.
@@ -120,7 +118,7 @@ class Stacks:
         for part in parts:
             if part in self._derived:  # the last to be forgotten
                 self._derived[part] = self._derived.pop(part)
-        missing = [part for part in parts if _is_kept(part) and part not in self._derived]
+        missing = [part for part in parts if is_small(part) and part not in self._derived]
         while missing:
             ready = [part for part in missing if not {*missing} & {*nodes_above(part.args, self._derived)}]
             for part, found in self._computed(slot, ready).items():
@@ -182,10 +180,6 @@ class Stacks:
             return self._derived[leaf]
         pair, stacks = (leaf.head.statistic.name, leaf.head.probe), self._stacks[slot]
         return Stacked(tuple((number,) for number in range(len(stacks))), tuple(each.matrices[pair] for each in stacks))
-
-
-def _is_kept(part: Formula) -> bool:
-    return isinstance(part.head, Operation) and part.head.derives in KEPT
 
 
 def _size(matrix: Tensor, squared: bool) -> int:

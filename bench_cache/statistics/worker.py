@@ -8,10 +8,14 @@ from functools import cache
 from autoprox.bench_cache.runtime.devices import chosen_device, computing
 from autoprox.bench_cache.runtime.local_pool import give_back_memory
 from autoprox.bench_cache.runtime.placement import Placed
-from autoprox.bench_cache.statistics.store import StatisticsCache, is_matrix
+from autoprox.bench_cache.statistics.held_small import HELD_SMALL
+from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.subject import Subject
-from autoprox.primitives.evaluate import layer_numbers, reduce_layers
+from autoprox.primitives.evaluate import layer_numbers
 from autoprox.primitives.formula import Formula
+from autoprox.primitives.probe import Reading
+from autoprox.primitives.reduce import read_by, reduce_layers
+from autoprox.primitives.statistics import Terminal
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,16 @@ def reduce_network(task: NetworkTask) -> tuple[list[list[float]], dict[str, floa
 
     Runs on one thread, so that sums are added in one order whatever the number of workers.
     """
-    terminals = [terminal for part in task.parts for terminal in part.terminals()]
-    matrices = [(t.statistic.name, t.probe, t.role) for t in terminals if is_matrix(t.statistic.name)]
-    names = {t.statistic.name for t in terminals} | set(task.numbers)
+    wanted = [part for part in task.parts if part.args]
+    network = task.root, task.subject.key
+    small = HELD_SMALL.of(network, wanted)
+    matrices = [(t.statistic.name, t.probe, t.role) for t in read_by(wanted, small.parts)]
+    names = {part.head.statistic.name for part in task.parts if isinstance(part.head, Terminal)} | set(task.numbers)
     with computing():
-        reading = statistics_cache(task.root).read(task.subject, matrices, names, keep=task.keep)
-        where = chosen_device(task.subject.device)
-        reduced = reduce_layers([part for part in task.parts if part.args], reading, where)
+        cache = statistics_cache(task.root)
+        reading = cache.read(task.subject, matrices, names, keep=task.keep) if matrices or names else Reading()
+        reduced = reduce_layers(wanted, reading, chosen_device(task.subject.device), small)
+    HELD_SMALL.make_room(network)
     rows = [layer_numbers(part, reading, reduced) for part in task.parts]
     net = {name: reading.net[name] for name in task.numbers}
     if not task.keep:

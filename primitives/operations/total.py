@@ -32,8 +32,18 @@ def norm(x: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 
 def deviation(x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Population standard deviation over the axes, which stay with size 1."""
-    return without_loss(lambda x: x.std(axes, correction=0, keepdim=True), x, axes)
+    """Population standard deviation over the axes, which stay with size 1; 0 where all are equal."""
+    return without_loss(lambda x: _deviation(x, axes), x, axes)
+
+
+def _deviation(x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The same, unless squares overflow or lose digits: in half the time of torch.std."""
+    first = x
+    for axis in axes:
+        first = first.narrow(axis, 0, 1)
+    apart = x - first  # the mean of equal numbers may be another number, that of zeros is 0
+    apart -= apart.mean(axes, keepdim=True)
+    return apart.square_().mean(axes, keepdim=True).sqrt_()
 
 
 def without_loss(plain: Callable[[Tensor], Tensor], x: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -19,11 +19,11 @@ from autoprox.primitives.evaluate import (
     layer_numbers,
     layer_tensor,
     matrix_reductions,
-    reduce_layers,
     reductions,
     requirements,
 )
 from autoprox.primitives.kinds import role_slots
+from autoprox.primitives.reduce import reduce_layers
 
 
 def perturbed(statistics: Reading, seed: int) -> Reading:

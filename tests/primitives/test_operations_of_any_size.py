@@ -57,7 +57,9 @@ def test_entries_of_ordinary_size_are_squared_as_they_are(size: float) -> None:
     x = drawn(64, 48) * size
     assert torch.equal(OPERATIONS["fro"].function(x), x.square().sum((-2, -1)).sqrt())
     assert torch.equal(OPERATIONS["row_norm"].function(x), x.square().sum(-1, keepdim=True).sqrt())
-    assert torch.equal(OPERATIONS["std"].function(x), x.std((-2, -1), correction=0))
+    apart = x - x[:1, :1]
+    apart -= apart.mean()
+    assert torch.equal(OPERATIONS["std"].function(x), apart.square().mean((-2, -1)).sqrt())
 
 
 def test_products_that_overflow_keep_their_sign() -> None:
@@ -72,3 +74,30 @@ def test_norms_of_the_smallest_numbers() -> None:
     """Float32 has numbers below TINY; their norm is a number of the same size, and not 0."""
     x = torch.full((4, 4), TINY / 1e6)
     assert OPERATIONS["fro"].function(x).item() == pytest.approx(4 * TINY / 1e6, rel=1e-3)
+
+
+@pytest.mark.parametrize("entry", [0.1, 1 / 3, -7.7e5, 3.3e-12, 1e30, 1e-30])
+def test_equal_entries_have_no_deviation(entry: float) -> None:
+    """Nor may rounding errors of their mean be taken for one, which `zscore` would then divide by."""
+    x = torch.full((37, 53), entry)
+    assert OPERATIONS["std"].function(x) == 0
+    assert torch.equal(OPERATIONS["zscore"].function(x), torch.zeros(37, 53))
+
+
+@pytest.mark.parametrize("outlier", [1.0, 1e4])
+def test_deviations_have_float32s_digits_whatever_the_first_entry_is(outlier: float) -> None:
+    x = drawn(64, 48) + 100.0
+    x[0, 0] *= outlier
+    expected = x.double().std((-2, -1), correction=0).float()
+    torch.testing.assert_close(OPERATIONS["std"].function(x), expected, rtol=2e-6, atol=0.0)
+
+
+def test_powers_in_float32_are_exact_to_one_part_in_a_hundred_thousand() -> None:
+    base = torch.logspace(-29.9, 30, 500)[:, None]
+    exponent = torch.linspace(-3, 3, 61)
+    expected = base.double().pow(exponent.double()).clamp(-1e30, 1e30).float()
+    found = OPERATIONS["pow"].function(base, exponent)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-37)
+    ones = OPERATIONS["pow"].function(torch.ones(2, 2), torch.tensor([[3.7, -1e30], [1e30, 0.0]]))
+    assert torch.equal(ones, torch.ones(2, 2))
+    assert torch.equal(OPERATIONS["pow"].function(torch.zeros(2, 2), torch.tensor([-1.0, 0.0])), torch.zeros(2, 2))

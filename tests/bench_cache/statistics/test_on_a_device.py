@@ -17,7 +17,7 @@ from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.together import estimates
 from autoprox.primitives import parse
-from autoprox.primitives.evaluate import evaluated_on
+from autoprox.primitives.reduce import evaluated_on
 
 FORMULAS = [
     parse("sum(mean(sigmoid(weight[msa])) + fro(act_grad[noise, mlp] * 2))"),

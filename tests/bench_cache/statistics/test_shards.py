@@ -13,6 +13,7 @@ from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
 from autoprox.bench_cache.statistics import scorer as scoring
 from autoprox.bench_cache.statistics import stacks
+from autoprox.bench_cache.statistics.held_small import HELD_SMALL
 from autoprox.bench_cache.statistics.in_memory import HELD
 from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
@@ -21,6 +22,7 @@ from autoprox.bench_cache.statistics.small import SmallScorer
 from autoprox.evolve import grammar
 from autoprox.evolve.variation import generator, grow
 from autoprox.primitives import OPERATIONS, Operation, apply, parse, statistic
+from autoprox.primitives.reduce import is_small
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ def test_what_is_kept_of_derived_matrices_changes_nothing(
     fast, _ = pair
     everything = np.arange(len(fast.subjects))
     chosen = [
-        *(f for f in formulas(60) if any(getattr(n.head, "derives", "") in stacks.KEPT for n in f.nodes())),
+        *(f for f in formulas(60) if any(is_small(n) for n in f.nodes())),
         parse("sum(fro(column_norm(sample_sum(act[fc1, noise])))) + sum(std(row_norm(weight[fc1])))"),
         parse("sum(fro(gram(sample_sum(act[fc1, noise])))) * sum(l1(log(column_norm(sample_sum(act[fc1, noise])))))"),
     ]
@@ -203,6 +205,7 @@ def test_shards_of_an_earlier_benchmark_make_room(tmp_path: Path, monkeypatch: p
     first, second = (SmallScorer(synthetic.mini(count), tmp_path) for count in (6, 7))
     formula = [parse("sum(fro(weight))")]
     HELD.clear()
+    HELD_SMALL.clear()
     first.scores(formula, np.arange(6))
     size, kept = sum(shard.nbytes for shard in HELD), list(HELD)
     monkeypatch.setenv("AUTOPROX_MEMORY", str(size))
