@@ -95,7 +95,7 @@ def reduce_layers(
                 known[part] = Blocks.of(found)
             else:
                 values[part] = [float(value) for value in found]
-        for parts in _in_turn(of_small):
+        for parts in in_turn(of_small):
             for part, blocks in _over_small(parts, small).items():
                 if is_small(part):
                     known[part] = blocks
@@ -125,7 +125,7 @@ def _divided(group: Sequence[Formula], known: Container[Formula]) -> tuple[list[
     """
     of_large: list[Formula] = []
     of_small: list[Formula] = []
-    small = [part for part in nodes_above(group, known) if is_small(part)]
+    small = {part: None for part in nodes_above(group, known) if is_small(part)}  # in order
     for part in dict.fromkeys([*(each for each in small if each not in known), *group]):
         begins = nodes_above(part.args, small)
         reads = any(isinstance(node.head, Terminal) for node in begins)
@@ -133,7 +133,7 @@ def _divided(group: Sequence[Formula], known: Container[Formula]) -> tuple[list[
     return of_large, of_small
 
 
-def _in_turn(parts: Sequence[Formula]) -> Iterator[list[Formula]]:
+def in_turn(parts: Sequence[Formula]) -> Iterator[list[Formula]]:
     """Yield those that read none of the others, then those that read none of the rest, and so on."""
     left = list(parts)
     while left:
@@ -269,6 +269,7 @@ class _Step:
 
 
 def read_from(statistics: Mapping[Any, Any], key: str | tuple[str, ...]) -> Any:
+    """Return what a reading has under a name, or a name and its probe or slot; LayerError where it has nothing."""
     if key not in statistics:
         name, *marks = (key,) if isinstance(key, str) else key
         if name.startswith(f"{COLUMN}["):

@@ -34,7 +34,7 @@ class HeldSmall:
         """Count what a network has got, and let go beyond the limit what was used longest ago, where there is most."""
         self._bytes[network] = sum(blocks.nbytes for blocks in self._held[network].parts.values())
         limit = SHARE * memory_limit()
-        while sum(self._bytes.values()) > limit:
+        while self.nbytes > limit:
             most = max(self._bytes, key=self._bytes.__getitem__)
             parts = self._held[most].parts
             self._bytes[most] -= parts.pop(next(iter(parts))).nbytes

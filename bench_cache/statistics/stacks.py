@@ -19,7 +19,7 @@ from autoprox.bench_cache.runtime.devices import CPU, held_on
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
-from autoprox.primitives.reduce import Graph, is_small, nodes_above
+from autoprox.primitives.reduce import Graph, in_turn, is_small, nodes_above
 from autoprox.primitives.statistics import Terminal
 
 #: How many entries of a stack are worked on at once: few enough that they and their results fit in the processor's
@@ -118,13 +118,10 @@ class Stacks:
         for part in parts:
             if part in self._derived:  # the last to be forgotten
                 self._derived[part] = self._derived.pop(part)
-        missing = [part for part in parts if is_small(part) and part not in self._derived]
-        while missing:
-            ready = [part for part in missing if not {*missing} & {*nodes_above(part.args, self._derived)}]
+        for ready in in_turn([part for part in parts if is_small(part) and part not in self._derived]):
             for part, found in self._computed(slot, ready).items():
                 self._derived[part] = found.of_one_shape()
                 self._derived_bytes += found.nbytes
-            missing = [part for part in missing if part not in self._derived]
 
     def _forget(self) -> None:
         """Let those derived matrices go that were read longest ago, beyond what is kept."""

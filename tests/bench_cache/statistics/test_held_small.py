@@ -37,11 +37,6 @@ def nothing_held() -> Iterator[None]:
     HELD_SMALL.clear()
 
 
-def zeros(entries: int) -> torch.Tensor:
-    """Make a matrix of so many float32 entries."""
-    return torch.zeros(entries, 1)
-
-
 def scored(root: Path) -> np.ndarray:
     """Score the formulas one after another, by a new scorer each time, which remembers no number."""
     found = []
@@ -84,7 +79,7 @@ def test_large_matrices_are_not_read_again_for_what_is_held(tmp_path: Path, monk
 
 def test_what_was_used_longest_ago_goes_first_where_there_is_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_small, "memory_limit", lambda: 4 * 50)
-    blocks = Blocks.of([zeros(5)])  # 20 bytes
+    blocks = Blocks.of([torch.zeros(5, 1)])  # 20 bytes
     parts = [parse(text, complete=False) for text in ("row_norm(weight[qkv])", "row_norm(act[qkv])")]
     held, (one, other) = HeldSmall(), (("root", "one"), ("root", "other"))
     held.of(other, []).parts[parts[0]] = blocks
