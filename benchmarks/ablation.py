@@ -35,6 +35,8 @@ from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
+from scipy.stats import rankdata
+
 from autoprox.evolution import JOURNAL, EvolutionWatcher, read_settings, run_evolution, start_evolution
 from autoprox.evolve import FORMULA, TABULAR, Judge, choose_tasks, report
 from autoprox.primitives import Formula, parse
@@ -50,7 +52,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "niches": {"strategy": "niches"},
     "20 nodes": {"max_nodes": 20},
     "given structure": {"joint": "given-structure"},
+    "restarts": {"restart": 3},
 }
+#: Votes: what of a variant's run votes by rank, as (how many of its fittest, how many runs of further seeds).
+VOTES = {"the fittest": 1, "vote of the 3 fittest": 3, "vote of the 5 fittest": 5, "vote of the 10 fittest": 10}
+#: Seeds of the runs that stand for one: those of seed s are s, 100 + s, 200 + s and so on.
+APART = 100
 #: Rows of variants that are gone from the code, each with the commit that had it.
 GONE: tuple[tuple[str, ...], ...] = ()
 #: What the table has without a spread.
@@ -133,6 +140,31 @@ class Ablation:
         return facts
 
 
+class Vote:
+    """A judge for which the score of an architecture is the mean of its ranks by several formulas."""
+
+    def __init__(self, judge: Judge, formulas: Sequence[Formula]) -> None:
+        self._judge, self._formulas = judge, formulas
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._judge, name)
+
+    def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
+        of_scorers = self._judge.scores(self._formulas, split)
+        return [rankdata(np.nan_to_num(of, nan=-np.inf), axis=1).mean(axis=0, keepdims=True) for of in of_scorers]
+
+
+def fittest(folder: Path, count: int) -> list[Formula]:
+    """The fittest formulas of a run by fitness on evolve; of those that rank alike, the first."""
+    with (folder / JOURNAL).open() as lines:
+        records = [json.loads(line) for line in [*lines][1:]]
+    found: dict[tuple[float, ...], str] = {}
+    for text, outcome in (each for record in records for each in record["judged"]):
+        if isinstance(outcome, list):
+            found.setdefault(tuple(outcome), text)
+    return [parse(found[each]) for each in sorted(found, reverse=True)[:count]]
+
+
 def cell(values: Sequence[float | None]) -> str:
     """Mean and standard deviation over the seeds."""
     known = [value for value in values if value is not None]
@@ -140,6 +172,21 @@ def cell(values: Sequence[float | None]) -> str:
         return ""
     spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
     return f"{statistics.fmean(known):.3f}{spread}"
+
+
+def vote_facts(ablation: "Ablation", folder: Path, formulas: Sequence[Formula]) -> dict[str, Any]:
+    """The facts of a vote of formulas that a run in the folder has found."""
+    settings = read_settings(folder)
+    judge = Vote(judge_of(ablation.benchmarks, ablation.tasks, settings.grammar, settings.batch), formulas)
+    rows = {split: row for row in report(judge, formulas[0], ["evolve", "validation"]).rows
+            for split in [row.split] if (row.predictor, row.task) == (FORMULA, "mean")}
+    facts = {"formula": " | ".join(each.text for each in formulas), "nodes": sum(each.size for each in formulas),
+             "evaluations": 0, "seconds": 0, "evolve": rows["evolve"].tau, "validation": rows["validation"].tau,
+             "given fitted": rows["validation"].given_fitted}
+    for where, (benchmarks, tasks) in ablation.elsewhere.items():
+        there = Vote(judge_of(benchmarks, tasks, settings.grammar, settings.batch), formulas)
+        facts[where] = mean_tau(there, formulas[0], "validation")
+    return facts
 
 
 def row_of(name: str, found: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[str]:
@@ -166,10 +213,11 @@ def page(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Ite
 @click.option("--population", default=30, show_default=True, help="Formulas of a generation.")
 @click.option("--grammar", default="typed", show_default=True, help="Grammar.")
 @click.option("--transfer", multiple=True, metavar="NAME", help="Benchmarks on which the results are judged too.")
+@click.option("--runs", default=1, show_default=True, help="Runs of further seeds that stand for one, which vote too.")
 @click.option("--test", "look", is_flag=True, help="Look at the test split.")
 @click.option("--page", "write", is_flag=True, help="Write the table into docs/results.md.")
 def main(out: Path, benches: Sequence[str], tasks: str, unseen: str, names: Sequence[str], evaluations: int,
-         seeds: int, population: int, grammar: str, transfer: Sequence[str], look: bool,
+         seeds: int, population: int, grammar: str, transfer: Sequence[str], runs: int, look: bool,
          write: bool) -> None:  # fmt: skip
     """Run what is missing and print one table: mean taus over the tasks, mean and standard deviation over the seeds."""
     patterns, held = ([task for task in text.split(",") if task] for text in (tasks, unseen))
@@ -180,12 +228,25 @@ def main(out: Path, benches: Sequence[str], tasks: str, unseen: str, names: Sequ
     choices = {"population": population, "grammar": grammar}
     ablation = Ablation(benchmarks, patterns, elsewhere, evaluations, choices, look)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names or VARIANTS}
+    votes: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         for name, of_variant in found.items():
             of_variant.append(ablation.facts(out / f"{name}-{seed}", name, seed))
             print(f"{name}, seed {seed}: {of_variant[-1]}", flush=True)
+            folder = out / f"{name}-{seed}"
+            for what, count in VOTES.items():
+                facts = vote_facts(ablation, folder, fittest(folder, count))
+                votes.setdefault(f"{name}: {what}", []).append(facts)
+            if runs > 1:
+                seeds_of_one = [seed + APART * number for number in range(runs)]
+                of_one = [ablation.facts(out / f"{name}-{each}", name, each) for each in seeds_of_one]
+                spent = {what: sum(facts[what] for facts in of_one) for what in ("evaluations", "seconds")}
+                best = max(of_one, key=lambda facts: facts["validation"])
+                votes.setdefault(f"{name}: the best on validation of {runs} runs", []).append({**best, **spent})
+                facts = vote_facts(ablation, folder, [parse(facts["formula"]) for facts in of_one])
+                votes.setdefault(f"{name}: vote of {runs} runs", []).append({**facts, **spent})
     heads = ["evolve", "validation", "given fitted", *elsewhere, *(["test", "test given fitted"] if look else [])]
-    rows = [row_of(name, each, heads) for name, each in found.items()]
+    rows = [row_of(name, each, heads) for name, each in [*found.items(), *votes.items()]]
     title = f"{', '.join(benches)} {tasks}: mean tau, {seeds} seeds, mean ± standard deviation"
     common.table(title, ["variant", *COUNTS, *heads], rows)
     if write:
