@@ -25,6 +25,7 @@ from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.evolve import (
+    EXACT,
     FORMULA,
     TABULAR,
     Breeder,
@@ -267,7 +268,8 @@ def _carry_on(
         homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
         for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
             scorer.prepare(wanted, np.concatenate(both), watch.building, homes)
-            _tell_of_room(scorer, both[0], watch)
+            if settings.fitness == EXACT:
+                _tell_of_room(scorer, both[0], watch)
         watch.judging(len(records))
         population = evolve(breeder, settings, journal, written)
     except KeyboardInterrupt:

@@ -10,19 +10,21 @@ from autoprox.evolve.looks import LOOKS, add_look, count_looks, looks_so_far
 from autoprox.evolve.loop import check_generations, evolve, restore
 from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.report import DEPTH_WIDTH, FITTED, FORMULA, MEAN, Lead, Report, Row, report
-from autoprox.evolve.settings import EvolutionSettings, SettingsError
+from autoprox.evolve.settings import EXACT, SAMPLED, EvolutionSettings, SettingsError
 from autoprox.evolve.strategies import STRATEGIES
 from autoprox.evolve.verdict import verdict
 
 __all__ = [
     "COMBINATIONS",
     "DEPTH_WIDTH",
+    "EXACT",
     "FITTED",
     "FORMULA",
     "GRAMMARS",
     "LOOKS",
     "MEAN",
     "REFINEMENTS",
+    "SAMPLED",
     "STRATEGIES",
     "TABULAR",
     "Breeder",

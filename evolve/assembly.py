@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.benchmarks.task_input import Network
@@ -22,7 +24,7 @@ from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
-from autoprox.evolve.settings import EvolutionSettings, SettingsError
+from autoprox.evolve.settings import EXACT, SAMPLED, EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
 
@@ -40,10 +42,18 @@ def defaults(grammar: str, benchmarks: Sequence[Benchmark]) -> Mapping[str, Any]
     """
     if grammar != "typed" or any(each.space is None or each.space in LISTED for each in benchmarks):
         return {}
-    networks = [(each, network.spec or each.spec) for each in benchmarks for network in each.networks()]
-    params = [each.structure(spec)["params"] for each, spec in networks]
-    one_size = all(are_small(sizes) and sizes.min() == sizes.max() for sizes in params)
+    one_size = all(are_small(sizes) and sizes.min() == sizes.max() for each in benchmarks for sizes in _sizes(each))
     return OF_ONE_SIZE if one_size else {}
+
+
+def _sizes(benchmark: Benchmark) -> Iterator[np.ndarray]:
+    """Yield the parameters of the architectures, for each input of the benchmark."""
+    for network in benchmark.networks():
+        yield benchmark.structure(network.spec or benchmark.spec)["params"]
+
+
+def _are_small(benchmark: Benchmark) -> bool:
+    return all(map(are_small, _sizes(benchmark)))
 
 
 def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:
@@ -60,7 +70,8 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
         )
     if settings.grammar == TABULAR:
         common_statistics(benchmarks)
-        others = [f"--{name}" for name in ("steps", "device") if getattr(settings, name) not in (0, CPU)]
+        unread = {"steps": 0, "device": CPU, "fitness": EXACT}
+        others = [f"--{name}" for name, default in unread.items() if getattr(settings, name) != default]
         if settings.costly or settings.batch != EvolutionSettings.batch or others:
             *options, last = ["--costly", "--batch", *others]
             raise SettingsError(f"--grammar tabular runs no networks; leave out {', '.join(options)} and {last}")
@@ -76,6 +87,11 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
                 f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
                 "use --grammar tabular, which combines the columns of its table"
             )
+    if settings.fitness == SAMPLED and all(map(_are_small, benchmarks)):
+        raise SettingsError(
+            f"the networks of {' and '.join(each.name for each in benchmarks)} are small, and their matrices are read "
+            "whole; leave out --fitness sampled"
+        )
 
 
 def check_joint(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], tasks: Sequence[Task]) -> None:
@@ -164,7 +180,7 @@ def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     places = (text.split(":", 1) for text in settings.tasks)
     tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
-    return Judge(scorers, tasks, settings.joint)
+    return Judge(scorers, tasks, settings.joint, sampled=settings.fitness == SAMPLED)
 
 
 def held_out_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge | None:
@@ -181,7 +197,8 @@ def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network,
         return TabularScorer(benchmark, network=network)
     root, kept = statistics_home(), benchmark.splits()["evolve"]  # fitness is judged on that split
     how: dict[str, Any] = {"batch": settings.batch, "device": settings.device, "executor": pool}
-    return network_scorer(benchmark, root, network=network, kept=kept, **how)
+    sampled = settings.fitness == SAMPLED
+    return network_scorer(benchmark, root, network=network, kept=kept, sampled=sampled, **how)
 
 
 def probe_of(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> str:

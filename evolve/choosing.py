@@ -10,6 +10,7 @@ import numpy as np
 from autoprox.bench_cache.rank_correlation import resampled_taus
 from autoprox.evolve.breeder import Breeder, Individual, best_distinct
 from autoprox.evolve.fitness import Judge, Judgement
+from autoprox.evolve.front import Front, Member
 from autoprox.evolve.report import RESAMPLES, draws
 from autoprox.evolve.trimming import trimmed
 from autoprox.primitives.formula import Formula
@@ -49,17 +50,27 @@ class Choice:
 
 
 def choose(breeder: Breeder, population: Sequence[Individual], operations: Vocabulary = OPERATIONS) -> Choice:
-    """Trim the fittest formula, and choose from the front and the fittest of the last population by `chosen`."""
+    """Trim the fittest formula, and choose from the front and the fittest of the last population by `chosen`.
+
+    With a sampled judge, the finalists are judged exactly here, on evolve too: the front is theirs.
+    """
     trimmed(population[0].canonical, breeder)  # what it tries may enter the front
-    members = list(breeder.front)
-    front = [parse(member.text, operations) for member in members]
+    front = [parse(member.text, operations) for member in breeder.front]
     finalists = list(dict.fromkeys([*front, *(each.canonical for each in best_distinct(population, FINALISTS))]))
-    outcomes = breeder.judge.judge(finalists, "validation")
+    members = list(_exact_front(breeder.judge, finalists) if breeder.judge.sampled else breeder.front)
+    outcomes = breeder.judge.judge_exactly(finalists, "validation")
     joints = [outcome.joint if isinstance(outcome, Judgement) else None for outcome in outcomes]
-    rows = [FrontRow(m.size, m.joint, joint, m.text) for m, joint in zip(members, joints[: len(members)], strict=True)]
+    on_validation = {formula.text: joint for formula, joint in zip(finalists, joints, strict=True)}
+    rows = [FrontRow(member.size, member.joint, on_validation[member.text], member.text) for member in members]
     known = [(formula, joint) for formula, joint in zip(finalists, joints, strict=True) if joint is not None]
     formula = chosen(breeder.judge, *zip(*known, strict=True)) if known else finalists[-1]
     return Choice(formula, tuple(rows), len(breeder.memo), len(finalists))
+
+
+def _exact_front(judge: Judge, formulas: Sequence[Formula]) -> Front:
+    """Return the front of formulas that were chosen by samples of their matrices, by their exact fitness on evolve."""
+    outcomes = zip(formulas, judge.judge_exactly(formulas, "evolve"), strict=True)
+    return Front(Member(each.size, o.joint, each.text) for each, o in outcomes if isinstance(o, Judgement))
 
 
 def chosen(judge: Judge, formulas: Sequence[Formula], joints: Sequence[float]) -> Formula:

@@ -16,7 +16,7 @@ from autoprox.bench_cache.benchmarks.tasks import matching_tasks
 from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, kendalls, tied_fractions
 from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.protocol import Scorer
-from autoprox.bench_cache.statistics.together import estimates, scores_together
+from autoprox.bench_cache.statistics.together import estimates, sampled_scores, scores_together
 from autoprox.evolve.joint import COMBINATIONS, combined
 from autoprox.primitives.formula import Formula
 
@@ -106,10 +106,13 @@ class Judge:
     """A judge of formulas on the tasks of one or more benchmarks, split by split.
 
     `scorers` has a scorer for each network of a benchmark that the tasks need; `places` has the number of the scorer
-    for each task.
+    for each task. With `sampled`, `judge` takes a sample of each matrix of large networks.
     """
 
-    def __init__(self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean") -> None:
+    def __init__(
+        self, scorers: Sequence[Scorer], tasks: Sequence[Task], combination: str = "mean", sampled: bool = False
+    ) -> None:
+        self.sampled = sampled
         self.scorers, self.tasks, self.combination = list(scorers), list(tasks), combination
         self.weights = [task.weight for task in tasks]
         self._structure: dict[tuple[Task, str], np.ndarray] = {}
@@ -146,8 +149,11 @@ class Judge:
 
     def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
         """Return the scores by each scorer: formulas × architectures of the split."""
-        wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
-        return scores_together(self.scorers, formulas, wanted)
+        return scores_together(self.scorers, formulas, self._wanted(split))
+
+    def _wanted(self, split: str) -> list[np.ndarray]:
+        """Return the split's architectures in the benchmark of each scorer."""
+        return [self.architectures(number, split) for number in range(len(self.scorers))]
 
     def judge(
         self, formulas: Sequence[Formula], split: str = "evolve", rivals: Sequence[Judgement] = ()
@@ -157,11 +163,13 @@ class Judge:
         `rivals` are the population. A formula that beats the worst of them takes its place; formulas with the same taus
         count once. Where networks are large, all formulas are estimated first (see `estimates`). Then the most
         promising are judged, `AT_ONCE` at a time, until the best of the others is estimated more than `MARGIN` below
-        the worst rival. These others are not judged. Every judgement is exact.
+        the worst rival. These others are not judged. Every judgement is exact, unless the judge is a sampled one.
         """
+        if self.sampled:
+            return self._outcomes(sampled_scores(self.scorers, formulas, self._wanted(split)), split)
         guesses = self._estimated(formulas, split) if rivals else None
         if guesses is None:
-            return self._judged(formulas, split)
+            return self.judge_exactly(formulas, split)
         outcomes: list[Outcome | None] = [None] * len(formulas)
         best = {rival.taus: rival.joint for rival in rivals}
         places, bar, order = len(best), min(best.values()), np.argsort(-guesses, kind="stable")
@@ -172,7 +180,7 @@ class Judge:
             going = [n for n in order[first : first + AT_ONCE] if guesses[n] >= bar - MARGIN]
             if not going:
                 break
-            found = [ahead[n] for n in going] if ahead else self._judged([formulas[n] for n in going], split)
+            found = [ahead[n] for n in going] if ahead else self.judge_exactly([formulas[n] for n in going], split)
             for number, outcome in zip(going, found, strict=True):
                 outcomes[number] = outcome
                 if isinstance(outcome, Judgement):
@@ -183,11 +191,11 @@ class Judge:
     def _judged_ahead(self, formulas: Sequence[Formula], split: str, numbers: np.ndarray) -> dict[int, Outcome]:
         """Judge all formulas with these numbers at once.
 
-        A network that is not kept runs again for each call of `_judged`, so one call for all formulas costs less than
-        one for each `AT_ONCE`. No other formula is looked up, because the bar only rises. `judge` then uses only those
-        that it would have judged where everything is kept, so that no outcome depends on what is kept.
+        A network that is not kept runs again for each call of `judge_exactly`, so one call for all formulas costs less
+        than one for each `AT_ONCE`. No other formula is looked up, because the bar only rises. `judge` then uses only
+        those that it would have judged where everything is kept, so that no outcome depends on what is kept.
         """
-        return dict(zip(numbers.tolist(), self._judged([formulas[n] for n in numbers], split), strict=True))
+        return dict(zip(numbers.tolist(), self.judge_exactly([formulas[n] for n in numbers], split), strict=True))
 
     def _kept(self, split: str) -> bool:
         """Return whether the statistics of all the split's architectures stay on disk."""
@@ -196,8 +204,12 @@ class Judge:
             for number, scorer in enumerate(self.scorers)
         )
 
-    def _judged(self, formulas: Sequence[Formula], split: str) -> list[Outcome]:
-        scores = self.scores(formulas, split)
+    def judge_exactly(self, formulas: Sequence[Formula], split: str) -> list[Outcome]:
+        """Return what `judge` does, of all formulas and of whole matrices."""
+        return self._outcomes(self.scores(formulas, split), split)
+
+    def _outcomes(self, scores: Sequence[np.ndarray], split: str) -> list[Outcome]:
+        """Return the outcomes of scores as `scores` returns them, for each formula."""
         taus = self._taus(scores, split)
         joint, flaws = self._joint(scores, taus, split).tolist(), self._flaws(scores, taus)
         return [
@@ -207,8 +219,7 @@ class Judge:
 
     def _estimated(self, formulas: Sequence[Formula], split: str) -> np.ndarray | None:
         """Return the joint fitness by estimated scores, −2 for none; None where exact scores take no longer."""
-        wanted = [self.architectures(number, split) for number in range(len(self.scorers))]
-        scores = estimates(self.scorers, formulas, wanted) if formulas else None
+        scores = estimates(self.scorers, formulas, self._wanted(split)) if formulas else None
         if scores is None:
             return None
         return self.joint(scores, split)

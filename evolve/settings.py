@@ -17,6 +17,10 @@ class SettingsError(ValueError):
     """A setting of an evolution that cannot be; the message names it and what is allowed."""
 
 
+#: What the fitness on evolve is of: whole matrices, or a sample of each.
+EXACT, SAMPLED = "exact", "sampled"
+
+
 @dataclass(frozen=True)
 class EvolutionSettings:
     """The settings of an evolution: what its result depends on, and nothing else.
@@ -31,6 +35,8 @@ class EvolutionSettings:
     random formulas. With `steps`, formulas may read the networks after so many steps of training too, and are then
     no zero-cost proxies. The networks run on `device`, where formulas are evaluated too; its kind has a part in the
     last bits. After `restart` generations without a fitter best formula the population is founded anew; 0 never does.
+    last bits. With `fitness` sampled, evolution judges formulas by a sample of each matrix of large networks; the
+    finalists and the report are exact.
 
     Raises:
         SettingsError: a setting has a value that cannot be.
@@ -56,6 +62,7 @@ class EvolutionSettings:
     steps: int = 0
     restart: int = 0
     device: str = CPU
+    fitness: str = EXACT
 
     def __post_init__(self) -> None:
         for name, lowest in (
@@ -78,6 +85,7 @@ class EvolutionSettings:
             ("strategy", tuple(STRATEGIES)),
             ("joint", tuple(COMBINATIONS)),
             ("refine", tuple(REFINEMENTS)),
+            ("fitness", (EXACT, SAMPLED)),
         ):
             if getattr(self, name) not in known:
                 raise SettingsError(f"{name} is '{getattr(self, name)}'; it must be one of {', '.join(known)}")

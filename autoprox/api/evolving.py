@@ -106,16 +106,18 @@ def evolve(
     grammar: str | None = None, strategy: str | None = None, refine: str | None = None, joint: str | None = None,
     max_nodes: int | None = None, founders: int | None = None, retries: int | None = None,
     batch: int | None = None, costly: bool | None = None, steps: int | None = None, device: str | None = None,
-    operations: Operations = (), space: str | Sequence[str] = (), workers: int = 1, executor: Executor | None = None,
+    fitness: str | None = None, operations: Operations = (), space: str | Sequence[str] = (),
+    workers: int = 1, executor: Executor | None = None,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Evolution:  # fmt: skip
     """Evolve a formula that ranks untrained vision transformers as training would.
 
     `benchmark` is a benchmark, a name or a file, or several; none is the embedded mini-vit. `tasks` are names or
     patterns (`*_kd`), with a weight if it is not 1 (`pets=2`); none means all. What is left out is held out whole, and
-    the report judges the formula on it. The choices from `generations` to `steps` are those of `EvolutionSettings`,
-    which has the defaults; `device` is as in `rank`. `operations` and `space` name a user's own (FILE.py:NAME). The
-    work is done by `workers` processes or by an `executor`; a script with several needs `if __name__ == "__main__":`.
+    the report judges the formula on it. The choices from `generations` to `steps`, and `fitness`, are those of
+    `EvolutionSettings`, which has the defaults; `device` is as in `rank`. `operations` and `space` name a user's own
+    (FILE.py:NAME). The work is done by `workers` processes or by an `executor`; a script with several needs
+    `if __name__ == "__main__":`.
 
     Everything is kept in the run directory `out`, by default the next of runs/001, runs/002, ... With `resume`, the run
     there (or the last one) goes on, up to `generations` if these are given. KeyboardInterrupt ends early with the best
@@ -130,7 +132,7 @@ def evolve(
     given = {"generations": generations, "population": population, "seed": seed, "grammar": grammar,
              "strategy": strategy, "refine": refine, "joint": joint, "max_nodes": max_nodes,
              "founders": founders, "retries": retries,
-             "batch": batch, "costly": costly, "steps": steps}  # fmt: skip
+             "batch": batch, "costly": costly, "steps": steps, "fitness": fitness}  # fmt: skip
     given = {name: value for name, value in given.items() if value is not None}
     checked_workers(workers)
     if device is not None:

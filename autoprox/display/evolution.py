@@ -18,7 +18,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
 from autoprox.display.terminal import Counting, duration, make_table, number, numbers, on_device, redraws, say
 from autoprox.evolution import EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
-from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
+from autoprox.evolve import DEPTH_WIDTH, EXACT, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.caption import data_inputs, made_inputs
 from autoprox.scoring import few_step_note
@@ -152,13 +152,14 @@ def _line(record: Mapping[str, Any], rate: float, left: float) -> str:
     )
 
 
-def why_chosen(result: EvolutionResult) -> list[str]:
+def why_chosen(result: EvolutionResult, settings: EvolutionSettings) -> list[str]:
     """Return a line that says why the formula is not the last best that was shown; none if it is."""
+    sampled = "" if settings.fitness == EXACT else ", by a sample of each matrix,"
     if result.proxy.formula.text == result.fittest:
         return []
     return [
         "On validation it is the shortest that is as good as the best, within the noise; the very best on the evolve "
-        f"split was {result.fittest}"
+        f"split{sampled} was {result.fittest}"
     ]
 
 
@@ -166,13 +167,14 @@ def heading(settings: EvolutionSettings, out: Path, generations: int) -> Text:
     """Return what a run evolves on and how, up to which generation."""
     held_out = f"held out whole: {', '.join(settings.held_out)}\n" if settings.held_out else ""
     refine = "" if settings.refine == "none" else f"refine {settings.refine}, "
+    fitness = "" if settings.fitness == EXACT else f"fitness {settings.fitness}, "
     return Text.assemble(
         ("autoprox evolve", "bold"),
         f" → {out}\n"
         f"tasks {', '.join(weighted_tasks(settings))}\n"
         f"{held_out}"
         f"grammar {settings.grammar}, strategy {settings.strategy}, joint {settings.joint}, "
-        f"{refine}population {settings.population}, generations {generations}, seed {settings.seed}"
+        f"{fitness}{refine}population {settings.population}, generations {generations}, seed {settings.seed}"
         f"{on_device(settings.device)}",
     )
 
@@ -183,7 +185,7 @@ def result_parts(result: EvolutionResult, settings: EvolutionSettings) -> Iterat
     note = few_step_note(result.proxy.probes)
     if note:
         yield f"It {note}."
-    yield from why_chosen(result)
+    yield from why_chosen(result, settings)
     if result.front:
         yield _front_table(result)
     for split in dict.fromkeys(row.split for row in result.report.rows):

@@ -37,7 +37,8 @@ class LargeScorer(NetworkScorer):
 
     Every single-slot reduction is computed once for each architecture, whatever formulas, roles or generations it
     appears in. Statistics of the architectures in `kept` stay on disk, all without it; the others' are read from the
-    network when they are needed, which gives the same numbers. Other arguments are those of `NetworkScorer`.
+    network when they are needed, which gives the same numbers. With `sampled` only samples stay, those of all
+    architectures. Other arguments are those of `NetworkScorer`.
     """
 
     stride = STRIDE
@@ -51,11 +52,13 @@ class LargeScorer(NetworkScorer):
         batch: int = 2,
         seed: int = 0,
         kept: Iterable[int] | None = None,
+        sampled: bool = False,
         executor: Executor | None = None,
         device: str = CPU,
     ) -> None:
         super().__init__(benchmark, root, network=network, batch=batch, seed=seed, executor=executor, device=device)
-        self._kept = set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
+        self.sampled = sampled
+        self._kept = set() if sampled else set(range(len(benchmark)) if kept is None else (int(i) for i in kept))
         self.store = NumberStore(root / statistics_version(self.space))
         self._parts: dict[Formula, np.ndarray] = {}  # part → architectures × blocks, NaN where not computed
         self._net: dict[str, np.ndarray] = {}
@@ -72,6 +75,9 @@ class LargeScorer(NetworkScorer):
         read from the network each time.
         """
         store = statistics_cache(str(self.root))
+        if self.sampled:
+            self._check_room(store.size(like, self.stride), len(missing))
+            return missing
         size, free = store.size(like), shutil.disk_usage(self.root).free
         used = sum(map(store.size, kept))
         fitting = max(0, ((free + used) // 2 - used) // size)

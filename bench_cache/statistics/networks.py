@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -39,6 +40,8 @@ class NetworkScorer(ABC):
 
     #: Every so many rows and columns of the matrices are held in memory.
     stride: int
+    #: Whether samples are built ahead of networks whose whole statistics are not kept.
+    sampled = False
 
     def __init__(
         self,
@@ -75,6 +78,19 @@ class NetworkScorer(ABC):
     def _fitting(self, like: Subject, kept: Sequence[Subject], missing: list[NetworkTask]) -> list[NetworkTask]:
         """Return the tasks of what is missing for which the disk has room, if each takes as much as `like`."""
 
+    def _check_room(self, size: int, count: int) -> None:
+        """Check that the disk has room for what `count` networks take.
+
+        Raises:
+            BenchmarkError: it has not.
+        """
+        free = shutil.disk_usage(self.root).free
+        if size * count > free:
+            raise BenchmarkError(
+                f"the statistics of {self.benchmark.name} need another {size * count / 1e9:.1f} GB in "
+                f"{self.root}, where {free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
+            )
+
     @abstractmethod
     def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return scores, formulas × indices, float64, to 40 bits (see `rounded`)."""
@@ -104,13 +120,17 @@ class NetworkScorer(ABC):
         Large networks for which there is no room leave `kept`, and only their samples are stored.
 
         Raises:
-            BenchmarkError: there is no room for small ones.
+            BenchmarkError: there is no room for small ones, or for samples.
         """
         self.homes = dict(homes or {})
         readable = [formula for formula in formulas if is_readable(formula, self.convolutional)]
         parts, stride = tuple(reductions(readable, self.convolutional)), self.stride
-        kept = [self.subjects[i] for i in indices if int(i) in self.kept]
-        tasks = [NetworkTask(str(self.root), each, parts, (), True, stride, self._home(each)) for each in kept]
+        wanted = [(self.subjects[i], int(i) in self.kept) for i in indices]
+        tasks = [
+            NetworkTask(str(self.root), subject, parts, (), keep, stride, self._home(subject))
+            for subject, keep in wanted
+            if keep or self.sampled
+        ]
         missing = [task for task in tasks if not is_built(task)]
         here = self.executor is None or isinstance(self.executor, LocalPool)
         first = missing[0] if missing else None if here or not tasks else tasks[0]
@@ -120,7 +140,7 @@ class NetworkScorer(ABC):
             one_disk = is_built(first)  # a worker built it, and it is seen here
             missing = [task for task in (missing if missing and one_disk else tasks) if task is not first]
             if missing and one_disk:
-                missing = self._fitting(first.subject, kept, missing)
+                missing = self._fitting(first.subject, [task.subject for task in tasks], missing)
         done = len(tasks) - len(missing)
         for now_done, _ in enumerate(results(self.executor, build, missing), done + 1):
             if progress:

@@ -28,13 +28,15 @@ def network_scorer(
     batch: int = 2,
     seed: int = 0,
     kept: Iterable[int] | None = None,
+    sampled: bool = False,
     executor: Executor | None = None,
     device: str = CPU,
 ) -> NetworkScorer:
     """Return the scorer for the size of a benchmark's networks, with statistics under `root`.
 
     `kept` are the architectures whose statistics stay on disk if the networks are large, all without it; those of
-    small networks always do. Other arguments are those of `NetworkScorer`.
+    small networks always do. With `sampled`, only samples of large ones do, of all architectures. Other arguments are
+    those of `NetworkScorer`.
 
     Raises:
         BenchmarkError: the benchmark is tabular, or the memory limit is no size.
@@ -44,9 +46,8 @@ def network_scorer(
     network = network or benchmark.networks()[0]
     if are_small(benchmark.structure(network.spec or spec)["params"]):
         return SmallScorer(benchmark, root, network=network, batch=batch, seed=seed, executor=executor, device=device)
-    return LargeScorer(
-        benchmark, root, network=network, batch=batch, seed=seed, kept=kept, executor=executor, device=device
-    )
+    how = {"batch": batch, "seed": seed, "executor": executor, "device": device}
+    return LargeScorer(benchmark, root, network=network, kept=kept, sampled=sampled, **how)
 
 
 def are_small(params: np.ndarray) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 
 import numpy as np
 
-from autoprox.bench_cache.runtime.checks import BenchmarkError
 from autoprox.bench_cache.statistics.networks import NetworkScorer
 from autoprox.bench_cache.statistics.subject import Subject
 from autoprox.bench_cache.statistics.together import stacked_scores
@@ -26,12 +24,7 @@ class SmallScorer(NetworkScorer):
         return range(len(self.subjects))
 
     def _fitting(self, like: Subject, kept: Sequence[Subject], missing: list[NetworkTask]) -> list[NetworkTask]:
-        size, free = statistics_cache(str(self.root)).size(like), shutil.disk_usage(self.root).free
-        if size * len(missing) > free:
-            raise BenchmarkError(
-                f"the statistics of {self.benchmark.name} need another {size * len(missing) / 1e9:.1f} GB in "
-                f"{self.root}, where {free / 1e9:.1f} GB are free; set AUTOPROX_HOME to a folder on a larger disk"
-            )
+        self._check_room(statistics_cache(str(self.root)).size(like), len(missing))
         return missing
 
     def scores(self, formulas: Sequence[Formula], indices: Sequence[int] | np.ndarray) -> np.ndarray:

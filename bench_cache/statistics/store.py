@@ -184,9 +184,10 @@ class StatisticsCache:
             return False
         return True
 
-    def size(self, subject: Subject) -> int:
-        """Return how many bytes on disk the statistics of a network take."""
-        return sum(file.stat().st_size for file in self._entry(subject).glob("*"))
+    def size(self, subject: Subject, stride: int = 1) -> int:
+        """Return how many bytes on disk the statistics of a network take, or their samples of a stride above 1."""
+        files = self._entry(subject).glob(f"*{_mark(stride)}*" if stride > 1 else "*")
+        return sum(file.stat().st_size for file in files)
 
     def has(self, subject: Subject, pairs: Iterable[tuple[str, str]], stride: int = 1) -> bool:
         """Return whether there are files for all the (statistic, probe) pairs; `read` checks that they are sound."""
@@ -233,8 +234,12 @@ def thinned(matrix: Tensor, samples: int, stride: int) -> Tensor:
 
 
 def _matrix_file(entry: Path, name: str, probe_name: str, stride: int = 1) -> Path:
-    sampled = f"-every{stride}" if stride > 1 else ""
-    return entry / f"{name}-{probe_name or 'any'}{sampled}.safetensors"
+    return entry / f"{name}-{probe_name or 'any'}{_mark(stride)}.safetensors"
+
+
+def _mark(stride: int) -> str:
+    """Return what the names of samples' files have more."""
+    return f"-every{stride}" if stride > 1 else ""
 
 
 def _write(path: Path, data: bytes) -> None:

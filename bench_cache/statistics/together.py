@@ -19,9 +19,15 @@ def scores_together(
     scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Return what each scorer's `scores` gives of its wanted indices; those scored from memory are scored at once."""
-    stacked = [n for n, scorer in enumerate(scorers) if (held := scorer.held(wanted[n])) and held.stride == 1]
-    scores = stacked_scores([scorers[n].held for n in stacked], formulas, [wanted[n] for n in stacked])
-    found = dict(zip(stacked, scores, strict=True))
+    found = _from_memory(scorers, formulas, wanted, lambda stride: stride == 1)
+    return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
+
+
+def sampled_scores(
+    scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Return scores from a sample of each matrix of large networks, and exact ones of what is held whole."""
+    found = _from_memory(scorers, formulas, wanted, lambda stride: True)
     return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
 
 
@@ -35,7 +41,29 @@ def estimates(
     held = [scorer.held(indices) for scorer, indices in zip(scorers, wanted, strict=True)]
     if any(each is None or each.stride == 1 for each in held):
         return None
-    return stacked_scores([scorer.held for scorer in scorers], formulas, wanted)
+    return sampled_scores(scorers, formulas, wanted)
+
+
+def _from_memory(
+    scorers: Sequence[Scorer],
+    formulas: Sequence[Formula],
+    wanted: Sequence[np.ndarray],
+    takes: Callable[[int], bool],
+) -> dict[int, np.ndarray]:
+    """Return the scores by those scorers, by their numbers, whose networks are held with a stride that `takes` takes.
+
+    Those of one stride are scored at once.
+    """
+    strides: dict[int, list[int]] = {}
+    for number, scorer in enumerate(scorers):
+        held = scorer.held(wanted[number])
+        if held is not None and takes(held.stride):
+            strides.setdefault(held.stride, []).append(number)
+    found: dict[int, np.ndarray] = {}
+    for numbers in strides.values():
+        scores = stacked_scores([scorers[n].held for n in numbers], formulas, [wanted[n] for n in numbers])
+        found.update(zip(numbers, scores, strict=True))
+    return found
 
 
 def shard_homes(scorers: Sequence[Scorer], wanted: Sequence[np.ndarray]) -> dict[str, str]:

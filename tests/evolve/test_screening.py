@@ -1,5 +1,6 @@
 """Screening: of large networks, formulas are first estimated on a sample of the statistics; judgements stay exact."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from autoprox.bench_cache.statistics.large import STRIDE, LargeScorer
 from autoprox.bench_cache.statistics.store import SHAPES, StatisticsCache, slots_of, thinned
 from autoprox.bench_cache.statistics.together import estimates
 from autoprox.evolve import Breeder, Invalid, Judge, Judgement, fitness, grammar
-from autoprox.evolve.fitness import MARGIN
+from autoprox.evolve.fitness import MARGIN, Outcome
 from autoprox.evolve.joint import combined
 from autoprox.evolve.variation import generator
 from autoprox.primitives import Formula, Reading, evaluate, parse
@@ -116,8 +117,13 @@ def test_what_is_judged_raises_the_bar(large: Judge, at_once: int, monkeypatch: 
 def test_networks_that_are_not_kept_run_once(root: Path, large: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitness, "AT_ONCE", 1)
     asked: list[int] = []
-    judge = large._judged
-    monkeypatch.setattr(large, "_judged", lambda formulas, split: asked.append(len(formulas)) or judge(formulas, split))
+    judge = large.judge_exactly
+
+    def judge_exactly(formulas: Sequence[Formula], split: str) -> list[Outcome]:
+        asked.append(len(formulas))
+        return judge(formulas, split)
+
+    monkeypatch.setattr(large, "judge_exactly", judge_exactly)
     rivals = [Judgement((-1.0 - number,), -1.0) for number in range(len(FORMULAS) + 1)]
     large.judge(FORMULAS, rivals=rivals)
     assert asked == [1] * len(FORMULAS)

@@ -27,7 +27,17 @@ from autoprox.cli.output import Output, output_options
 from autoprox.cli.root import INTERRUPTED
 from autoprox.display.evolution import next_steps, resume_command
 from autoprox.evolution import JOURNAL, read_settings
-from autoprox.evolve import COMBINATIONS, GRAMMARS, REFINEMENTS, STRATEGIES, TABULAR, EvolutionSettings, SettingsError
+from autoprox.evolve import (
+    COMBINATIONS,
+    EXACT,
+    GRAMMARS,
+    REFINEMENTS,
+    SAMPLED,
+    STRATEGIES,
+    TABULAR,
+    EvolutionSettings,
+    SettingsError,
+)
 from autoprox.evolve.assembly import OF_ONE_SIZE
 from autoprox.vocabulary import as_options
 
@@ -139,6 +149,14 @@ def _default(name: str) -> str:
     metavar="K",
     help="Read the networks after K steps of training on made-up images too: seconds a network, and no zero-cost "
     "proxy.",
+)
+@click.option(
+    "--fitness",
+    type=click.Choice([EXACT, SAMPLED]),
+    default=_DEFAULTS.fitness,
+    show_default=True,
+    help="Of what formulas are judged while they evolve: whole matrices, or of large networks every eighth row and "
+    "column of each, which takes much less time and disk. The finalists and the report are exact.",
 )
 @device_option
 @operations_option
