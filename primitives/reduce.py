@@ -19,6 +19,7 @@ from autoprox.primitives.errors import LayerError
 from autoprox.primitives.formula import Formula
 from autoprox.primitives.operations import Operation
 from autoprox.primitives.probe import Reading
+from autoprox.primitives.sampling import on_sample
 from autoprox.primitives.statistics import COLUMN, STATISTICS, Terminal
 
 #: What operations make small matrices (see `operations.record.DERIVED`): of one row or column, or nearly.
@@ -214,11 +215,16 @@ class Graph:
     after its last use.
 
     `leaves` are what they begin with: statistics, and those of the parts that are `known` already. `samples` says of
-    each (statistic, probe) how many samples it has.
+    each (statistic, probe) how many samples it has, and `stride` every which row and column is there (see
+    `sampling.on_sample`).
     """
 
     def __init__(
-        self, group: Sequence[Formula], samples: Mapping[tuple[str, str], int], known: Container[Formula] = ()
+        self,
+        group: Sequence[Formula],
+        samples: Mapping[tuple[str, str], int],
+        known: Container[Formula] = (),
+        stride: int = 1,
     ) -> None:
         nodes = list(nodes_above(group, known))
         place = {node: number for number, node in enumerate(nodes)}
@@ -231,7 +237,7 @@ class Graph:
         self._steps = [
             _Step(
                 place[node],
-                operation.function,
+                on_sample(node, stride),
                 tuple(place[arg] for arg in node.args),
                 tuple(samples[t.statistic.name, t.probe] for t in node.terminals()[:1] if operation.per_sample),
                 tuple({place[arg] for arg in node.args if last[place[arg]] == place[node]}),

@@ -52,7 +52,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "statistics",
             "untouched",
         },
-        "reduce": {"errors", "formula", "operations", "probe", "statistics"},
+        "sampling": {"formula", "kinds", "operations"},
+        "reduce": {"errors", "formula", "operations", "probe", "sampling", "statistics"},
         "evaluate": {"errors", "formula", "kinds", "operations", "probe", "reduce", "statistics"},
     },
     "bench_cache": {
@@ -81,7 +82,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "verdict": {"report"},
         "predictions": {"fitness", "report"},
         "trimming": {"breeder", "fitness"},
-        "choosing": {"breeder", "fitness", "report", "trimming"},
+        "choosing": {"breeder", "fitness", "front", "report", "trimming"},
         "loop": {"breeder", "fitness", "front", "refinements", "settings", "strategies", "variation"},
     },
     "autoprox": {

@@ -153,7 +153,7 @@ class Shard:
         self.values = {kind: {} for kind in self.kinds}
         matrices = [statistic for statistic in STATISTICS.values() if statistic.level == "matrix"]
         sizes = {slot: (each.sized_at or slot, each.sized_by) for each in matrices for slot in each.slots}
-        self.stacks = Stacks(self.device, {slot: places(readings, *size) for slot, size in sizes.items()})
+        self.stacks = Stacks(self.device, {slot: places(readings, *size) for slot, size in sizes.items()}, self.stride)
         return self.stacks
 
     def _numbers(self, part: Formula) -> np.ndarray:

@@ -70,11 +70,12 @@ class Stacks:
     """All matrices of a shard's networks by slot, with the small matrices that were derived of them.
 
     Matrices are reduced on `device`. Those that it has no room to hold (see `held_on`) are moved there piece by piece
-    each time. `samples` says of each (statistic, probe) that is here how many samples it has.
+    each time. `samples` says of each (statistic, probe) that is here how many samples it has, and `stride` every which
+    row and column.
     """
 
-    def __init__(self, device: torch.device, places: Mapping[str, list[Stack]]) -> None:
-        self.device, self._stacks = device, dict(places)
+    def __init__(self, device: torch.device, places: Mapping[str, list[Stack]], stride: int = 1) -> None:
+        self.device, self._stacks, self._stride = device, dict(places), stride
         self.samples: dict[tuple[str, str], int] = {}
         self._derived: dict[Formula, Stacked] = {}  # by single-slot part, in the order of their last use
         self._read_bytes = self._derived_bytes = 0
@@ -132,7 +133,7 @@ class Stacks:
         """Compute parts of one slot."""
         found: dict[Formula, Stacked] = {}
         for (groups, sizes), parts in self._alike(slot, wanted).items():
-            graph = Graph(parts, self.samples, self._derived)
+            graph = Graph(parts, self.samples, self._derived, self._stride)
             leaves = [self._leaf(leaf, slot).tensors for leaf in graph.leaves]
             of_groups = [
                 self._in_pieces(graph, at, size) for at, size in zip(zip(*leaves, strict=True), sizes, strict=True)

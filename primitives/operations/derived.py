@@ -65,6 +65,8 @@ DERIVED_MATRICES = (
         words="the Euclidean norm of each row of {0}",
         derives="rows",
         nonnegative=True,
+        adds="columns",
+        power=0.5,
     ),
     Operation(
         "column_norm",
@@ -74,6 +76,8 @@ DERIVED_MATRICES = (
         words="the Euclidean norm of each column of {0}",
         derives="columns",
         nonnegative=True,
+        adds="rows",
+        power=0.5,
     ),
     Operation(
         "gram",
@@ -82,6 +86,7 @@ DERIVED_MATRICES = (
         r"\operatorname{{gram}}\left({0}\right)",
         words="the products of every two rows of {0}",
         derives="gram",
+        adds="columns",
         costly=True,
     ),
     Operation(
@@ -110,6 +115,7 @@ DERIVED_MATRICES = (
         r"\sum_{{t}} {0}",
         words="the sum of {0} over the rows of each sample or mini-batch",
         derives="samples",
+        adds="rows",
         per_sample=True,
     ),
     Operation(
@@ -119,6 +125,7 @@ DERIVED_MATRICES = (
         r"{0} \left({1}\right)^\top",
         words="the products of each row of {0} with each row of {1}",
         derives="gram",
+        adds="columns",
         costly=True,
     ),
 )

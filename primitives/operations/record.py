@@ -42,8 +42,9 @@ class Operation:
     change the shape (see DERIVED). Algebra for the canonical form: `commutative`, `idempotent` (f f = f),
     `involution` (f f = identity), `increasing` (strictly, on the real line), `nonnegative` (its value is never
     below 0). `per_sample`: the function also takes how many samples are stacked in the rows. `costly`: cubic in the
-    width of the layer instead of linear in its entries. `words`: a template in plain English, with {0}, {1}; without
-    one it reads `NAME of {0}`.
+    width of the layer instead of linear in its entries. `adds`: it adds up all `entries`, or those of the `rows`
+    of each column, or of the `columns` of each row, and grows as their number to the `power`. `words`: a template in
+    plain English, with {0}, {1}; without one it reads `NAME of {0}`.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Operation:
     nonnegative: bool = False
     per_sample: bool = False
     costly: bool = False
+    adds: str = ""
+    power: float = 1.0
     words: str = ""
 
     def __hash__(self) -> int:

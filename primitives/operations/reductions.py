@@ -56,9 +56,17 @@ def logsum(x: Tensor) -> Tensor:
 
 #: The records, each of a function above.
 REDUCTIONS = (
-    Operation("sum", "reduce", total, r"\sum {0}", words="the sum of {0}"),
+    Operation("sum", "reduce", total, r"\sum {0}", words="the sum of {0}", adds="entries"),
     Operation("mean", "reduce", mean, r"\operatorname{{mean}}\left({0}\right)", words="the mean of {0}"),
-    Operation("l1", "reduce", l1, r"\left\|{0}\right\|_1", words="the sum of the magnitudes of {0}", nonnegative=True),
+    Operation(
+        "l1",
+        "reduce",
+        l1,
+        r"\left\|{0}\right\|_1",
+        words="the sum of the magnitudes of {0}",
+        nonnegative=True,
+        adds="entries",
+    ),
     Operation(
         "l1_mean",
         "reduce",
@@ -68,7 +76,14 @@ REDUCTIONS = (
         nonnegative=True,
     ),
     Operation(
-        "fro", "reduce", fro, r"\left\|{0}\right\|_F", words="the Euclidean (Frobenius) norm of {0}", nonnegative=True
+        "fro",
+        "reduce",
+        fro,
+        r"\left\|{0}\right\|_F",
+        words="the Euclidean (Frobenius) norm of {0}",
+        nonnegative=True,
+        adds="entries",
+        power=0.5,
     ),
     Operation(
         "std",
@@ -86,5 +101,6 @@ REDUCTIONS = (
         logsum,
         r"\sum \log \left|{0}\right|",
         words="the sum of the logarithms of the magnitudes of {0}",
+        adds="entries",
     ),
 )
