@@ -21,7 +21,7 @@ from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli.root import FAILED, INTERRUPTED, main
 from autoprox.display.evolution import why_chosen
 from autoprox.evolution import JOURNAL, EvolutionResult
-from autoprox.evolve import COMBINATIONS, FORMULA, REFINEMENTS, STRATEGIES, Journal, Report
+from autoprox.evolve import COMBINATIONS, FORMULA, REFINEMENTS, STRATEGIES, EvolutionSettings, Journal, Report
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
 
 BENCHMARK = synthetic.benchmark(24)
@@ -381,11 +381,13 @@ def test_a_damaged_journal_is_one_line(whole: Path, tmp_path: Path, capsys: pyte
 def test_a_winner_that_is_not_the_last_best_is_explained(whole: Path) -> None:
     proxy = Proxy.load(whole / PROXY_FILE)
     last = Journal.open(whole / JOURNAL).records[-1]["best"]["formula"]
-    report = Report((), ())
-    other = EvolutionResult(proxy, report, True, 6, "params")
-    assert why_chosen(other) == [
+    report, settings = Report((), ()), EvolutionSettings((), ())
+    other, same, fittest = (
+        EvolutionResult(proxy, report, True, 6, text) for text in ("params", proxy.formula.text, last)
+    )
+    assert why_chosen(other, settings) == [
         "On validation it is the shortest that is as good as the best, within the noise; the very best on the evolve "
         "split was params"
     ]
-    assert why_chosen(EvolutionResult(proxy, report, True, 6, proxy.formula.text)) == []
-    assert bool(why_chosen(EvolutionResult(proxy, report, True, 6, last))) == (proxy.formula.text != last)
+    assert why_chosen(same, settings) == []
+    assert bool(why_chosen(fittest, settings)) == (proxy.formula.text != last)
