@@ -21,6 +21,7 @@ from autoprox import __version__
 from autoprox.bench_cache.benchmarks.table import SPLITS, Benchmark
 from autoprox.bench_cache.runtime.files import discard_drafts, write_atomically, write_csv, write_new
 from autoprox.bench_cache.runtime.local_pool import close_pool, local_pool
+from autoprox.bench_cache.statistics.networks import NetworkScorer
 from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.together import shard_homes
@@ -71,7 +72,8 @@ class EvolutionWatcher:
 
     `building` gets how many networks' statistics are built, and of how many; `judging` how many generations are in the
     journal before more are judged; `generation` the record of each. `reporting` is called when the finalists are
-    judged, and `notice` gets a line that the user should read.
+    judged, for which large networks are read once more: `reading` gets how many, and of how many. `notice` gets a line
+    that the user should read.
     """
 
     building: Callable[[int, int], None] = lambda done, of: None
@@ -79,6 +81,7 @@ class EvolutionWatcher:
     reporting: Callable[[], None] = lambda: None
     notice: Callable[[str], None] = lambda text: None
     judging: Callable[[int], None] = lambda done: None
+    reading: Callable[[int, int], None] = lambda done, of: None
 
 
 @dataclass(frozen=True)
@@ -278,6 +281,9 @@ def _carry_on(
         finished = False
         population = restore(breeder, records)
     watch.reporting()
+    for scorer in [*judge.scorers, *(held_out.scorers if held_out else ())]:
+        if isinstance(scorer, NetworkScorer):
+            scorer.reading = watch.reading
     choice = choose(breeder, population, operations)
     chosen = choice.formula
     verdict = report(judge, chosen, SPLITS if finished else SPLITS[:2])

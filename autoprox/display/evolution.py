@@ -82,15 +82,27 @@ class EvolutionScreen:
     def watch(self) -> EvolutionWatcher:
         """Return the callbacks for `run_evolution`."""
         return EvolutionWatcher(
-            self.building, self.generation, self.reporting, lambda text: say(self.console, text), self.judging
+            self.building,
+            self.generation,
+            self.reporting,
+            lambda text: say(self.console, text),
+            self.judging,
+            self.reading,
         )
 
     def building(self, done: int, of: int) -> None:
         """Show how many networks have their statistics."""
+        if self.bar is None and not redraws(self.console):
+            say(self.console, f"building statistics of {of} networks")
+        self._count("building statistics", done, of)
+
+    def reading(self, done: int, of: int) -> None:
+        """Show how many large networks were read for the finalists."""
+        self._count("reading networks", done, of)
+
+    def _count(self, what: str, done: int, of: int) -> None:
         if self.bar is None:
-            self.bar = Counting(self.console, "building statistics").__enter__()
-            if not redraws(self.console):
-                say(self.console, f"building statistics of {of} networks")
+            self.bar = Counting(self.console, what).__enter__()
         self.bar(done, of)
         if done == of:
             self._stop_bar()

@@ -140,14 +140,17 @@ class LargeScorer(NetworkScorer):
                 subject, keep = self.subjects[i], int(i) in self.kept
                 tasks.append(NetworkTask(str(self.root), subject, lacking, absent, keep, home=self._home(subject)))
                 places.append(i)
-        for number, (rows, net) in results(self.executor, reduce_network, tasks):
-            i = places[number]
-            for part, row in zip(tasks[number].parts, rows, strict=True):
-                self._parts[part][i, : len(row)] = row
-            for name, value in net.items():
-                self._net[name][i] = value
-        fresh = dict.fromkeys(part for task in tasks for part in task.parts if part.args and part.built_in)
-        self.store.write(self._scope, {part.text: self._parts[part] for part in fresh})
+        try:
+            for done, (number, (rows, net)) in enumerate(results(self.executor, reduce_network, tasks), 1):
+                i = places[number]
+                for part, row in zip(tasks[number].parts, rows, strict=True):
+                    self._parts[part][i, : len(row)] = row
+                for name, value in net.items():
+                    self._net[name][i] = value
+                self.reading(done, len(tasks))
+        finally:  # what was computed before an interruption is kept too
+            fresh = dict.fromkeys(part for task in tasks for part in task.parts if part.args and part.built_in)
+            self.store.write(self._scope, {part.text: self._parts[part] for part in fresh})
 
     def _recall(self, parts: Sequence[Formula]) -> None:
         """Put the parts last in the order of use, and fill new ones with what earlier runs have stored."""

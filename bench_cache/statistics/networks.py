@@ -32,7 +32,7 @@ class NetworkScorer(ABC):
 
     `network` is one of `Benchmark.networks`, the first if it is not given. `batch`, `seed` and `device` are those of
     `Subject`; formulas are evaluated on the device too. `executor` is any concurrent.futures.Executor; None computes
-    here.
+    here. `reading` may be set to a function that is told how many large networks were read, of how many.
 
     Raises:
         BenchmarkError: the benchmark is tabular.
@@ -68,6 +68,7 @@ class NetworkScorer(ABC):
         self.depths = self.structure["depth"].astype(int)
         self._held: dict[bytes, Held] = {}
         self.homes: dict[str, str] = {}  # of subjects, by their keys: see `prepare`
+        self.reading: BuildProgress = lambda done, of: None
 
     @property
     @abstractmethod
