@@ -97,7 +97,8 @@ class Ranking(KeptResult):
 def rank(
     benchmark: BenchmarkLike | None = None, proxies: ProxyLike | Sequence[ProxyLike] = ALL, *,
     tasks: str | Sequence[str] = (), split: str = ALL, sample: int | None = None, max_params: float | None = None,
-    batch: int = 2, batch_norm: str = RUNNING, seed: int = 0, device: str = CPU, operations: Operations = (),
+    batch: int = 2, batch_norm: str = RUNNING, seed: int = 0, device: str = CPU, vote: bool = False,
+    operations: Operations = (),
     space: str | Sequence[str] = (), workers: Workers = 1,
     out: str | os.PathLike[str] | None = None, resume: bool = False, progress: bool = True,
 ) -> Ranking:  # fmt: skip
@@ -108,7 +109,8 @@ def rank(
     structure says is always there. `tasks` are names or patterns (`*_kd`); none means all. `sample` draws so many
     architectures of the `split`, `max_params` leaves larger ones out. The networks run on `batch` samples, with
     `batch_norm` as in `Proxy.score`; `seed` is that of the weights, the batch, the sample and the intervals. They run
-    on `device`: auto, cpu, cuda, cuda:N or mps, which all workers share, and whose kind changes the last bits.
+    on `device`: auto, cpu, cuda, cuda:N or mps, which all workers share, and whose kind changes the last bits. With
+    `vote`, a row `vote` has the mean of the ranks by all the given proxies, as they vote in `search`.
     `operations` and `space` name a user's own (FILE.py:NAME). `workers` are processes of this machine, or an executor;
     a script with several needs `if __name__ == "__main__":`.
 
@@ -130,14 +132,14 @@ def rank(
         raise ArgumentError("rank on what? Name a --bench")
     found = benchmarks(stored_benchmark(folder) if benchmark is None else benchmark, texts(space))[0]
     device = agreed_device(device, workers)
-    given = (proxies, texts(tasks), split, sample, max_params, batch, batch_norm, seed, device)
-    chosen = given != (ALL, [], ALL, None, None, 2, RUNNING, 0, CPU)
+    given = (proxies, texts(tasks), split, sample, max_params, batch, batch_norm, seed, device, vote)
+    chosen = given != (ALL, [], ALL, None, None, 2, RUNNING, 0, CPU, False)
     if resume and not chosen:
         plan = stored_plan(found, folder, known)
     else:
         plan = make_plan(found, tasks=texts(tasks), proxies=_references(proxies) or [ALL], split=split, sample=sample,
                          max_params=max_params, batch=batch, batch_norm=batch_norm, seed=seed, device=device,
-                         operations=known)  # fmt: skip
+                         vote=vote, operations=known)  # fmt: skip
     check_functions(plan.proxies, workers)
     done = begin(plan, folder, resume=resume)
     console = progress_console(silent=not progress)

@@ -29,6 +29,7 @@ from autoprox.rank.network import NetworkSetup
 from autoprox.rank.stats import FEWEST
 from autoprox.scoring import AnyProxy, gaussian_batch
 from autoprox.zoo import ZOO
+from autoprox.zoo.az_nas import LOGARITHMS, MEAN_RANK
 
 #: Which architectures can be ranked: all, or those of a split.
 OFFERS = ("all", *SPLITS)
@@ -43,11 +44,18 @@ class RankError(ValueError):
 
 @dataclass(frozen=True)
 class MergedRanks:
-    """A score that exists only among several architectures: their ranks by the proxies `parts`, Σ log(rank / n)."""
+    """A score that exists only among several architectures, of their ranks by the proxies `parts`.
+
+    `rule` is a name of `RULES`: Σ log(rank / n), or the mean of rank / n, by which proxies vote in a search.
+    """
 
     name: str
     parts: tuple[str, ...]
+    rule: str = LOGARITHMS
 
+
+#: What the row of all the given proxies together is called.
+VOTE = "vote"
 
 #: A row of the table. Its `name` is how the table calls it; a column of a tabular benchmark is a formula.
 Ranked = AnyProxy | MergedRanks
@@ -108,13 +116,15 @@ def make_plan(
     seed: int = 0,
     batch_norm: str = RUNNING,
     device: str = CPU,
+    vote: bool = False,
     operations: Vocabulary = OPERATIONS,
 ) -> RankPlan:
     """Return the plan of the ranking that these choices describe.
 
     `tasks` are names or patterns; none means all. `proxies` are what `proxies_to_rank` takes. The architectures are
     those of the split that have an accuracy on any of the tasks, and at most `max_params` parameters; `sample` draws so
-    many of them at random. `device` is what `agreed_device` returns, and `operations` are those that formulas may have.
+    many of them at random. `device` is what `agreed_device` returns. With `vote`, a further row has the mean rank by
+    all the proxies that were named. `operations` are those that formulas may have.
 
     Raises:
         RankError: a choice is out of its range, or fewer than 3 architectures have an accuracy.
@@ -145,7 +155,7 @@ def make_plan(
             f"{benchmark.name} ({split}) has {len(labelled)} architectures with an accuracy; too few to rank, "
             f"which needs {FEWEST}"
         )
-    ranked = proxies_to_rank(benchmark, proxies, operations)
+    ranked = proxies_to_rank(benchmark, proxies, operations, vote=vote)
     at = tuple(labelled)
     return RankPlan(benchmark, chosen, ranked, at, split, batch, seed, batch_norm=batch_norm, device=device)
 
@@ -159,34 +169,55 @@ def _up_to(benchmark: Benchmark, indices: Sequence[int], max_params: float) -> l
 
 
 def proxies_to_rank(
-    benchmark: Benchmark, refs: Sequence[ProxyLike], operations: Vocabulary = OPERATIONS
+    benchmark: Benchmark, refs: Sequence[ProxyLike], operations: Vocabulary = OPERATIONS, *, vote: bool = False
 ) -> tuple[Ranked, ...]:
     """Return the facts of `STRUCTURE` that the benchmark has, and then the proxies that are meant.
 
     A proxy is the name of one of the benchmark's columns, or what `any_proxy` takes: a name of the zoo, a run
     directory, a proxy file, a formula, a function of an untrained network. On a tabular benchmark it may read columns
     and structure only, because there are no networks. `columns` is every column, and so is `all` on a tabular
-    benchmark; elsewhere `all` is every training-free proxy of the zoo.
+    benchmark; elsewhere `all` is every training-free proxy of the zoo. With `vote`, the mean of the ranks by all that
+    are meant comes last.
 
     Raises:
-        RankError: a proxy reads what the benchmark does not have, or two different proxies have one name.
+        RankError: a proxy reads what the benchmark does not have, two different proxies have one name, or fewer than
+            two are to vote.
         ProxyError: there is no such proxy.
         FormulaError: a formula cannot be read.
     """
     found: dict[str, Ranked] = {name: Proxy.from_formula(name, name) for name in benchmark.structure()}
-    for ref in refs:
+    voters: dict[str, None] = {}
+    for ref in map(_plain, refs):
         for proxy in _meant(benchmark, ref, operations):
             if found.setdefault(proxy.name, proxy) != proxy:
                 raise RankError(f"two proxies are called {quoted(proxy.name)}; give one another name")
+            if isinstance(proxy, MergedRanks) == _is_merged(
+                benchmark, ref
+            ):  # the parts of one that was named do not vote
+                voters[proxy.name] = None
+    if vote:
+        if len(voters) < 2:
+            raise RankError("a vote takes two proxies or more; name them with --proxies")
+        if VOTE in found:
+            raise RankError(f"a proxy is called {quoted(VOTE)}, as the row of the vote is; give it another name")
+        found[VOTE] = MergedRanks(VOTE, tuple(voters), MEAN_RANK)
     return tuple(found.values())
 
 
+def _plain(ref: ProxyLike) -> ProxyLike:
+    """Return a path as its text, and anything else as it is."""
+    return os.fspath(ref) if isinstance(ref, os.PathLike) else ref
+
+
+def _is_merged(benchmark: Benchmark, ref: ProxyLike) -> bool:
+    """Return whether a name is that of merged ranks."""
+    return isinstance(ref, str) and ref in MERGED and benchmark.space is not None
+
+
 def _meant(benchmark: Benchmark, ref: ProxyLike, operations: Vocabulary) -> Iterator[Ranked]:
-    if isinstance(ref, os.PathLike):
-        ref = os.fspath(ref)
     if not isinstance(ref, str):
         yield _given(benchmark, any_proxy(ref))
-    elif ref in MERGED and benchmark.space is not None:
+    elif _is_merged(benchmark, ref):
         yield from (_proxy(benchmark, name, operations) for name in MERGED[ref])
         yield MergedRanks(ref, MERGED[ref])
     elif ref == COLUMNS or (ref == ALL and benchmark.space is None):
@@ -270,7 +301,8 @@ def _missing(benchmark: Benchmark, formula: Formula) -> list[str]:
 
 def _to_record(proxy: Ranked) -> dict[str, Any]:
     if isinstance(proxy, MergedRanks):
-        return {"name": proxy.name, "merged": list(proxy.parts)}
+        by = {} if proxy.rule == LOGARITHMS else {"by": proxy.rule}
+        return {"name": proxy.name, "merged": list(proxy.parts), **by}
     return {"name": proxy.name, "proxy": proxy.text}
 
 
@@ -282,7 +314,7 @@ def from_record(record: Mapping[str, Any], operations: Vocabulary = OPERATIONS) 
         FormulaError: the formula cannot be read.
     """
     if "merged" in record:
-        return MergedRanks(record["name"], tuple(record["merged"]))
+        return MergedRanks(record["name"], tuple(record["merged"]), record.get("by", LOGARITHMS))
     text = record["proxy"]
     if text in ZOO and ZOO[text].as_formula is None:
         return ZOO[text]

@@ -32,7 +32,7 @@ from autoprox.rank.network import NetworkJob, score_network
 from autoprox.rank.plan import ALL, MergedRanks, Ranked, RankError, RankPlan, from_record, network_setups
 from autoprox.rank.stats import ScoreTable
 from autoprox.scoring import AT_LIMIT, AnyProxy, is_at_limit
-from autoprox.zoo.az_nas import log_rank_sum
+from autoprox.zoo.az_nas import RULES
 
 SCORES = "scores.jsonl"
 #: Settings that may differ when a run goes on: they are versions, and `collect` gives notice when versions differ.
@@ -291,7 +291,7 @@ def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpe
             found[proxy.name] = np.array([_value(each[proxy.name]) for each in networks])
     for proxy in plan.proxies:
         if isinstance(proxy, MergedRanks):
-            found[proxy.name] = log_rank_sum([found[part] for part in proxy.parts])
+            found[proxy.name] = RULES[proxy.rule]([found[part] for part in proxy.parts])
     return found
 
 

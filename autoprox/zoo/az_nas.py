@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -155,9 +156,22 @@ def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     Raises:
         ZooError: there are no rows, or they are not of one length.
     """
+    return np.log(_shares(scores)).sum(axis=0)
+
+
+def mean_rank(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """Return the mean over proxies of rank / n, one number for each of n networks; otherwise as `log_rank_sum`."""
+    return _shares(scores).mean(axis=0)
+
+
+def _shares(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """Return rank / n, proxies × networks."""
     if not scores or len({len(row) for row in scores}) != 1:
         raise ZooError("the proxies' scores must be rows of one length, one score for each network")
-    total = np.zeros(len(scores[0]))
-    for row in np.asarray(scores, dtype=float):
-        total += np.log(mean_ranks(row) / max(np.count_nonzero(~np.isnan(row)), 1))
-    return total
+    rows = np.asarray(scores, dtype=float)
+    return np.array([mean_ranks(row) / max(np.count_nonzero(~np.isnan(row)), 1) for row in rows])
+
+
+#: The ways to merge ranks, by the names that a ranking's settings call them.
+LOGARITHMS, MEAN_RANK = "logarithms", "mean"
+RULES = MappingProxyType({LOGARITHMS: log_rank_sum, MEAN_RANK: mean_rank})

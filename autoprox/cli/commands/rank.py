@@ -36,6 +36,7 @@ from autoprox.vocabulary import as_options
     metavar="all|PROXY,...",
     help="all: the training-free zoo, or a table's columns. Repeatable.  [default: all]",
 )
+@click.option("--vote", is_flag=True, help="Add a row of the mean rank by all --proxies, as they vote in a search.")
 @split_option("all")
 @sample_option
 @max_params_option
@@ -54,7 +55,7 @@ from autoprox.vocabulary import as_options
 @click.pass_context
 @output_options
 def command(context: click.Context, bench: str | None, spaces: Sequence[str], operations: Sequence[str],
-         tasks: str, proxies: Sequence[str], split: str, sample: int | None, max_params: float | None,
+         tasks: str, proxies: Sequence[str], vote: bool, split: str, sample: int | None, max_params: float | None,
          seed: int, batch: int, batch_norm: str, device: str, workers: int, dask: str | None, out: Path | None,
          resume: bool, output: Output) -> None:  # fmt: skip
     """Rank architectures by proxies, and proxies by how well they do it.
@@ -78,6 +79,7 @@ def command(context: click.Context, bench: str | None, spaces: Sequence[str], op
             batch_norm=batch_norm,
             seed=seed,
             device=device,
+            vote=vote,
             operations=operations,
             space=spaces,
             workers=chosen_workers(context, workers, dask),

@@ -20,6 +20,8 @@ from autoprox.proxy import Proxy, ProxyError
 from autoprox.rank.plan import MergedRanks, RankError, RankPlan, from_record, make_plan, network_setups, proxies_to_rank
 from autoprox.rank.scores import SCORES, Scores, collect, load
 from autoprox.rank.stats import rank_rows
+from autoprox.search.candidate import Candidate
+from autoprox.search.votes import counted
 from autoprox.zoo import ZOO
 from autoprox.zoo.az_nas import log_rank_sum
 
@@ -264,6 +266,35 @@ def test_az_nas_merges_the_ranks_by_its_parts(tmp_path: Path) -> None:
     assert scores.seconds["az-nas"] == scores.seconds["az-expressivity"] + scores.seconds["az-trainability"]
     again = load(BENCHMARK, tmp_path / "run")[1]
     np.testing.assert_array_equal(again.table.scores["size_kd"], scores.table.scores["size_kd"])
+
+
+def test_a_vote_is_the_mean_rank_as_in_a_search(tmp_path: Path) -> None:
+    plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["snip", "az-nas", "params"], sample=6, vote=True)
+    assert plan.proxies[-1] == MergedRanks("vote", ("snip", "az-nas", "params"), "mean")
+    scores = collect(plan, tmp_path / "run")
+    found = values(scores)
+    candidates = [
+        Candidate(None, "", 0, 0, 0, 0, 0, votes=tuple(float(found[name][n]) for name in ("snip", "az-nas", "params")))
+        for n in range(6)
+    ]
+    in_search = [candidate.score for candidate in counted(candidates)]
+    np.testing.assert_allclose((found["vote"] * 6 - 1) / 5, in_search)  # a search counts ranks from 0 to 1
+    assert scores.seconds["vote"] == scores.seconds["snip"] + scores.seconds["az-nas"] + scores.seconds["params"]
+    again = load(BENCHMARK, tmp_path / "run")[1]
+    np.testing.assert_array_equal(again.table.scores["size_kd"], scores.table.scores["size_kd"])
+
+
+def test_who_votes() -> None:
+    everyone = proxies_to_rank(BENCHMARK, ["all"], vote=True)[-1]
+    assert isinstance(everyone, MergedRanks)
+    assert {"snip", "az-expressivity"} <= set(everyone.parts)
+    assert "az-nas" not in everyone.parts
+    for refs in (["snip"], ["snip", "snip"], ["az-nas"]):
+        with pytest.raises(RankError, match="a vote takes two proxies or more; name them with --proxies"):
+            proxies_to_rank(BENCHMARK, refs, vote=True)
+    own = Proxy.from_formula("sum(fro(weight))", "vote")
+    with pytest.raises(RankError, match="a proxy is called 'vote', as the row of the vote is"):
+        proxies_to_rank(BENCHMARK, ["snip", own], vote=True)
 
 
 def test_proxies_are_recorded_by_their_text() -> None:
