@@ -1,14 +1,16 @@
 """What each mechanism of evolution buys: variants beside the default, at equal evaluations, over several seeds.
 
     python benchmarks/ablation.py --out FOLDER [--bench NAME]... [--tasks A,B] [--unseen C,D] [--variant NAME]...
-                                  [--evaluations N] [--seeds N] [--population N] [--transfer NAME]... [--test] [--page]
+                                  [--evaluations N] [--seeds N] [--population N] [--transfer NAME]... [--runs N]
+                                  [--test] [--page]
 
 A run ends with the generation in which its evaluations are over; one evaluation is one canonical form judged on the
 evolve split. A killed script goes on where it was: every run is a folder of its own in FOLDER, named by its variant and
 seed, with the journal of its evolution and `ablation.json`, what the table needs. `--transfer` names benchmarks on
 which nothing was evolved, and `--unseen` tasks of the same ones; tau there is on the validation split, and a formula
-that is constant there has 0. The test split is looked at with `--test` alone. `--page` writes the table into
-docs/results.md.
+that is constant there has 0. The test split is looked at with `--test` alone, which does not go with `--runs`: there
+several runs of other seeds stand for one, and the best of them on validation, and a vote of them by rank, get rows of
+their own. `--page` writes the table into docs/results.md.
 
 Variants that did not help are gone from the code. Their rows stay in `GONE`, each with the commit that had it.
 """
@@ -35,11 +37,10 @@ from autoprox.bench_cache.runtime.files import write_atomically
 from autoprox.bench_cache.runtime.home import statistics_home
 from autoprox.bench_cache.statistics.columns import TabularScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
-from scipy.stats import rankdata
-
 from autoprox.evolution import JOURNAL, EvolutionWatcher, read_settings, run_evolution, start_evolution
 from autoprox.evolve import FORMULA, TABULAR, Judge, choose_tasks, report
 from autoprox.primitives import Formula, parse
+from autoprox.zoo.az_nas import mean_rank
 
 #: The variants by name: what each changes in the settings of the default.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -52,11 +53,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "niches": {"strategy": "niches"},
     "20 nodes": {"max_nodes": 20},
     "given structure": {"joint": "given-structure"},
-    "restarts": {"restart": 3},
 }
-#: Votes: what of a variant's run votes by rank, as (how many of its fittest, how many runs of further seeds).
-VOTES = {"the fittest": 1, "vote of the 3 fittest": 3, "vote of the 5 fittest": 5, "vote of the 10 fittest": 10}
-#: Seeds of the runs that stand for one: those of seed s are s, 100 + s, 200 + s and so on.
+#: Between the seeds of runs that stand for one: those of seed s are s, 100 + s, 200 + s and so on.
 APART = 100
 #: Rows of variants that are gone from the code, each with the commit that had it.
 GONE: tuple[tuple[str, ...], ...] = ()
@@ -109,6 +107,22 @@ def mean_tau(judge: Judge, formula: Formula, split: str) -> float:
     return float(np.mean(np.nan_to_num(taus)))
 
 
+class Vote:
+    """A judge for which the score of an architecture is the mean of its ranks by several formulas."""
+
+    def __init__(self, judge: Judge, formulas: Sequence[Formula]) -> None:
+        self._judge, self._formulas = judge, formulas
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._judge, name)
+
+    def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
+        """The same for whatever formulas, in the form of `Judge.scores`."""
+        return [
+            mean_rank(of_one)[None].repeat(len(formulas), 0) for of_one in self._judge.scores(self._formulas, split)
+        ]
+
+
 @dataclass(frozen=True)
 class Ablation:
     """What is compared on what; `elsewhere` are the benchmarks and tasks that only the results are judged on."""
@@ -139,30 +153,23 @@ class Ablation:
             facts |= {"test": row.tau, "test given fitted": row.given_fitted}
         return facts
 
-
-class Vote:
-    """A judge for which the score of an architecture is the mean of its ranks by several formulas."""
-
-    def __init__(self, judge: Judge, formulas: Sequence[Formula]) -> None:
-        self._judge, self._formulas = judge, formulas
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._judge, name)
-
-    def scores(self, formulas: Sequence[Formula], split: str) -> list[np.ndarray]:
-        of_scorers = self._judge.scores(self._formulas, split)
-        return [rankdata(np.nan_to_num(of, nan=-np.inf), axis=1).mean(axis=0, keepdims=True) for of in of_scorers]
-
-
-def fittest(folder: Path, count: int) -> list[Formula]:
-    """The fittest formulas of a run by fitness on evolve; of those that rank alike, the first."""
-    with (folder / JOURNAL).open() as lines:
-        records = [json.loads(line) for line in [*lines][1:]]
-    found: dict[tuple[float, ...], str] = {}
-    for text, outcome in (each for record in records for each in record["judged"]):
-        if isinstance(outcome, list):
-            found.setdefault(tuple(outcome), text)
-    return [parse(found[each]) for each in sorted(found, reverse=True)[:count]]
+    def together(self, out: Path, name: str, seed: int, runs: int) -> dict[str, dict[str, Any]]:
+        """Return the facts of several runs that stand for one: of the best on validation, and of a vote by rank."""
+        folders = [out / f"{name}-{seed + APART * number}" for number in range(runs)]
+        of_each = [self.facts(folder, name, seed + APART * n) for n, folder in enumerate(folders)]
+        spent = {what: sum(facts[what] for facts in of_each) for what in ("evaluations", "seconds")}
+        formulas, settings = [parse(facts["formula"]) for facts in of_each], read_settings(folders[0])
+        choices = settings.grammar, settings.batch
+        judge = Vote(judge_of(self.benchmarks, self.tasks, *choices), formulas)
+        of_split = {
+            split: report(judge, formulas[0], [split]).row(FORMULA, split) for split in ("evolve", "validation")
+        }
+        voted = {split: row.tau for split, row in of_split.items()}
+        voted |= {"nodes": sum(each.size for each in formulas), "given fitted": of_split["validation"].given_fitted}
+        for where, (benchmarks, tasks) in self.elsewhere.items():
+            voted[where] = mean_tau(Vote(judge_of(benchmarks, tasks, *choices), formulas), formulas[0], "validation")
+        best = max(of_each, key=lambda facts: facts["validation"])
+        return {f"the best of {runs} runs on validation": best | spent, f"a vote of {runs} runs": voted | spent}
 
 
 def cell(values: Sequence[float | None]) -> str:
@@ -172,21 +179,6 @@ def cell(values: Sequence[float | None]) -> str:
         return ""
     spread = f" ± {statistics.stdev(known):.3f}" if len(known) > 1 else ""
     return f"{statistics.fmean(known):.3f}{spread}"
-
-
-def vote_facts(ablation: "Ablation", folder: Path, formulas: Sequence[Formula]) -> dict[str, Any]:
-    """The facts of a vote of formulas that a run in the folder has found."""
-    settings = read_settings(folder)
-    judge = Vote(judge_of(ablation.benchmarks, ablation.tasks, settings.grammar, settings.batch), formulas)
-    rows = {split: row for row in report(judge, formulas[0], ["evolve", "validation"]).rows
-            for split in [row.split] if (row.predictor, row.task) == (FORMULA, "mean")}
-    facts = {"formula": " | ".join(each.text for each in formulas), "nodes": sum(each.size for each in formulas),
-             "evaluations": 0, "seconds": 0, "evolve": rows["evolve"].tau, "validation": rows["validation"].tau,
-             "given fitted": rows["validation"].given_fitted}
-    for where, (benchmarks, tasks) in ablation.elsewhere.items():
-        there = Vote(judge_of(benchmarks, tasks, settings.grammar, settings.batch), formulas)
-        facts[where] = mean_tau(there, formulas[0], "validation")
-    return facts
 
 
 def row_of(name: str, found: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[str]:
@@ -213,13 +205,15 @@ def page(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Ite
 @click.option("--population", default=30, show_default=True, help="Formulas of a generation.")
 @click.option("--grammar", default="typed", show_default=True, help="Grammar.")
 @click.option("--transfer", multiple=True, metavar="NAME", help="Benchmarks on which the results are judged too.")
-@click.option("--runs", default=1, show_default=True, help="Runs of further seeds that stand for one, which vote too.")
+@click.option("--runs", default=1, show_default=True, help="How many runs stand for one, in further rows.")
 @click.option("--test", "look", is_flag=True, help="Look at the test split.")
 @click.option("--page", "write", is_flag=True, help="Write the table into docs/results.md.")
 def main(out: Path, benches: Sequence[str], tasks: str, unseen: str, names: Sequence[str], evaluations: int,
          seeds: int, population: int, grammar: str, transfer: Sequence[str], runs: int, look: bool,
          write: bool) -> None:  # fmt: skip
     """Run what is missing and print one table: mean taus over the tasks, mean and standard deviation over the seeds."""
+    if runs > 1 and look:
+        raise click.UsageError("--runs does not go with --test")
     patterns, held = ([task for task in text.split(",") if task] for text in (tasks, unseen))
     benchmarks = load_benchmarks(benches)
     elsewhere = {each.name: ([each], ()) for each in load_benchmarks(transfer)} if transfer else {}
@@ -228,25 +222,15 @@ def main(out: Path, benches: Sequence[str], tasks: str, unseen: str, names: Sequ
     choices = {"population": population, "grammar": grammar}
     ablation = Ablation(benchmarks, patterns, elsewhere, evaluations, choices, look)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names or VARIANTS}
-    votes: dict[str, list[dict[str, Any]]] = {}
+    found_together: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
         for name, of_variant in found.items():
             of_variant.append(ablation.facts(out / f"{name}-{seed}", name, seed))
             print(f"{name}, seed {seed}: {of_variant[-1]}", flush=True)
-            folder = out / f"{name}-{seed}"
-            for what, count in VOTES.items():
-                facts = vote_facts(ablation, folder, fittest(folder, count))
-                votes.setdefault(f"{name}: {what}", []).append(facts)
-            if runs > 1:
-                seeds_of_one = [seed + APART * number for number in range(runs)]
-                of_one = [ablation.facts(out / f"{name}-{each}", name, each) for each in seeds_of_one]
-                spent = {what: sum(facts[what] for facts in of_one) for what in ("evaluations", "seconds")}
-                best = max(of_one, key=lambda facts: facts["validation"])
-                votes.setdefault(f"{name}: the best on validation of {runs} runs", []).append({**best, **spent})
-                facts = vote_facts(ablation, folder, [parse(facts["formula"]) for facts in of_one])
-                votes.setdefault(f"{name}: vote of {runs} runs", []).append({**facts, **spent})
+            for what, facts in ablation.together(out, name, seed, runs).items() if runs > 1 else ():
+                found_together.setdefault(f"{name}: {what}", []).append(facts)
     heads = ["evolve", "validation", "given fitted", *elsewhere, *(["test", "test given fitted"] if look else [])]
-    rows = [row_of(name, each, heads) for name, each in [*found.items(), *votes.items()]]
+    rows = [row_of(name, each, heads) for name, each in [*found.items(), *found_together.items()]]
     title = f"{', '.join(benches)} {tasks}: mean tau, {seeds} seeds, mean ± standard deviation"
     common.table(title, ["variant", *COUNTS, *heads], rows)
     if write:

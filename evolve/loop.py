@@ -66,7 +66,7 @@ def _generations(
     strategy, refine = STRATEGIES[settings.strategy].function, REFINEMENTS[settings.refine].function
     for generation in range(len(journal.records), settings.generations + 1):
         rng = generator(settings.seed, generation)
-        if generation == 0 or is_stalled(journal.records, settings.restart):
+        if generation == 0:
             population = found(breeder, settings.population, rng, settings.founders)
         else:
             population = refine(strategy(population, breeder, settings.retries, rng), breeder, rng)
@@ -74,15 +74,6 @@ def _generations(
         journal.append(record)
         on_generation(record)
     return population
-
-
-def is_stalled(records: Sequence[Mapping[str, Any]], patience: int) -> bool:
-    """Return whether the best formula was no fitter for so many generations; never with a patience of 0.
-
-    After founders that replace a fitter population, waiting begins anew.
-    """
-    bests = [record["best"]["joint"] for record in records[-patience - 1 :]]
-    return 0 < patience < len(records) and len(set(bests)) == 1
 
 
 @contextmanager

@@ -34,7 +34,6 @@ class EvolutionSettings:
     `max_nodes` is how many nodes a tree has at most. The first population is the best of `founders` times as many
     random formulas. With `steps`, formulas may read the networks after so many steps of training too, and are then
     no zero-cost proxies. The networks run on `device`, where formulas are evaluated too; its kind has a part in the
-    last bits. After `restart` generations without a fitter best formula the population is founded anew; 0 never does.
     last bits. With `fitness` sampled, evolution judges formulas by a sample of each matrix of large networks; the
     finalists and the report are exact.
 
@@ -60,7 +59,6 @@ class EvolutionSettings:
     max_nodes: int = MAX_NODES
     founders: int = 1
     steps: int = 0
-    restart: int = 0
     device: str = CPU
     fitness: str = EXACT
 
@@ -73,7 +71,6 @@ class EvolutionSettings:
             ("batch", 1),
             ("max_nodes", 3),
             ("steps", 0),
-            ("restart", 0),
         ):
             value = getattr(self, name)
             if type(value) is not int or value < lowest:
