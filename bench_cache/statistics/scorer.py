@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def network_scorer(
     network = network or benchmark.networks()[0]
     if are_small(benchmark.structure(network.spec or spec)["params"]):
         return SmallScorer(benchmark, root, network=network, batch=batch, seed=seed, executor=executor, device=device)
-    how = {"batch": batch, "seed": seed, "executor": executor, "device": device}
+    how: dict[str, Any] = {"batch": batch, "seed": seed, "executor": executor, "device": device}
     return LargeScorer(benchmark, root, network=network, kept=kept, sampled=sampled, **how)
 
 
