@@ -49,6 +49,7 @@ from autoprox.evolve import (
 from autoprox.evolve.assembly import (
     assembled_grammar,
     assembled_judge,
+    check_fitness,
     check_grammar,
     check_joint,
     check_operations,
@@ -150,6 +151,7 @@ def start_evolution(
             *(f"{names[len(evolved) + task.benchmark]}:{task.name}" for task in whole),
         ),
     )
+    check_fitness(settings, evolved)
     Journal.check_absent(out / JOURNAL)
     for benchmark in benchmarks:
         _save_copy(benchmark, benchmark_copy(out, benchmark.name))
@@ -345,7 +347,8 @@ def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any]
     best = record["best"]
     provenance = _provenance(settings, record)
     provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
-    provenance["note"] = "best so far on the evolve split; the run has not finished"
+    sampled = "" if settings.fitness == EXACT else ", by samples"
+    provenance["note"] = f"best so far on the evolve split{sampled}; the run has not finished"
     Proxy.from_formula(best["formula"], "evolved", provenance, operations).save(out / PROXY_FILE)
 
 

@@ -34,7 +34,19 @@ from autoprox.validation.plan import WEIGHTS
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "collection.md"
 BEGIN, END = "<!-- made by benchmarks/collection.py: begin -->", "<!-- made by benchmarks/collection.py: end -->"
 #: Fields of a run's provenance that a record keeps.
-_KEPT = ("benchmarks", "tasks", "held_out", "seed", "generations", "population", "strategy", "joint", "refine", "batch")
+_KEPT = (
+    "benchmarks",
+    "tasks",
+    "held_out",
+    "seed",
+    "generations",
+    "population",
+    "strategy",
+    "joint",
+    "refine",
+    "batch",
+    "fitness",
+)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from types import MappingProxyType
@@ -42,18 +42,14 @@ def defaults(grammar: str, benchmarks: Sequence[Benchmark]) -> Mapping[str, Any]
     """
     if grammar != "typed" or any(each.space is None or each.space in LISTED for each in benchmarks):
         return {}
-    one_size = all(are_small(sizes) and sizes.min() == sizes.max() for each in benchmarks for sizes in _sizes(each))
+    params = [_params(each, network) for each in benchmarks for network in each.networks()]
+    one_size = all(are_small(sizes) and sizes.min() == sizes.max() for sizes in params)
     return OF_ONE_SIZE if one_size else {}
 
 
-def _sizes(benchmark: Benchmark) -> Iterator[np.ndarray]:
-    """Yield the parameters of the architectures, for each input of the benchmark."""
-    for network in benchmark.networks():
-        yield benchmark.structure(network.spec or benchmark.spec)["params"]
-
-
-def _are_small(benchmark: Benchmark) -> bool:
-    return all(map(are_small, _sizes(benchmark)))
+def _params(benchmark: Benchmark, network: Network) -> np.ndarray:
+    """Return the parameters of the architectures, built for one input of the benchmark."""
+    return benchmark.structure(network.spec or benchmark.spec)["params"]
 
 
 def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> None:
@@ -87,9 +83,17 @@ def check_grammar(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) 
                 f"benchmark {benchmark.name} is tabular: its networks cannot be built and probed; "
                 "use --grammar tabular, which combines the columns of its table"
             )
-    if settings.fitness == SAMPLED and all(map(_are_small, benchmarks)):
+
+
+def check_fitness(settings: EvolutionSettings, evolved: Sequence[Benchmark]) -> None:
+    """Check that fitness of samples has something to sample: of small networks it is exact anyway.
+
+    Raises:
+        SettingsError: the networks of all tasks to evolve on are small.
+    """
+    if settings.fitness == SAMPLED and all(are_small(_params(*each)) for each in _networks(settings, evolved)):
         raise SettingsError(
-            f"the networks of {' and '.join(each.name for each in benchmarks)} are small, and their matrices are read "
+            f"the networks of {' and '.join(each.name for each in evolved)} are small, and their matrices are read "
             "whole; leave out --fitness sampled"
         )
 

@@ -52,12 +52,20 @@ class Choice:
 def choose(breeder: Breeder, population: Sequence[Individual], operations: Vocabulary = OPERATIONS) -> Choice:
     """Trim the fittest formula, and choose from the front and the fittest of the last population by `chosen`.
 
-    With a sampled judge, the finalists are judged exactly here, on evolve too: the front is theirs.
+    With a sampled judge, the finalists are judged exactly here, on evolve too: the front is theirs, and one that has
+    no exact fitness is dropped.
     """
     trimmed(population[0].canonical, breeder)  # what it tries may enter the front
     front = [parse(member.text, operations) for member in breeder.front]
     finalists = list(dict.fromkeys([*front, *(each.canonical for each in best_distinct(population, FINALISTS))]))
-    members = list(_exact_front(breeder.judge, finalists) if breeder.judge.sampled else breeder.front)
+    members = list(breeder.front)
+    if breeder.judge.sampled:
+        exact = [
+            o.joint if isinstance(o, Judgement) else None for o in breeder.judge.judge_exactly(finalists, "evolve")
+        ]
+        fit = [(each, joint) for each, joint in zip(finalists, exact, strict=True) if joint is not None]
+        members = list(Front(Member(each.size, joint, each.text) for each, joint in fit))
+        finalists = [each for each, _ in fit] or finalists[-1:]
     outcomes = breeder.judge.judge_exactly(finalists, "validation")
     joints = [outcome.joint if isinstance(outcome, Judgement) else None for outcome in outcomes]
     on_validation = {formula.text: joint for formula, joint in zip(finalists, joints, strict=True)}
@@ -65,12 +73,6 @@ def choose(breeder: Breeder, population: Sequence[Individual], operations: Vocab
     known = [(formula, joint) for formula, joint in zip(finalists, joints, strict=True) if joint is not None]
     formula = chosen(breeder.judge, *zip(*known, strict=True)) if known else finalists[-1]
     return Choice(formula, tuple(rows), len(breeder.memo), len(finalists))
-
-
-def _exact_front(judge: Judge, formulas: Sequence[Formula]) -> Front:
-    """Return the front of formulas that were chosen by samples of their matrices, by their exact fitness on evolve."""
-    outcomes = zip(formulas, judge.judge_exactly(formulas, "evolve"), strict=True)
-    return Front(Member(each.size, o.joint, each.text) for each, o in outcomes if isinstance(o, Judgement))
 
 
 def chosen(judge: Judge, formulas: Sequence[Formula], joints: Sequence[float]) -> Formula:

@@ -17,7 +17,7 @@ class SettingsError(ValueError):
     """A setting of an evolution that cannot be; the message names it and what is allowed."""
 
 
-#: What the fitness on evolve is of: whole matrices, or a sample of each.
+#: What formulas are judged on in evolution: whole matrices, or a sample of each.
 EXACT, SAMPLED = "exact", "sampled"
 
 

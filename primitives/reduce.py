@@ -215,8 +215,8 @@ class Graph:
     after its last use.
 
     `leaves` are what they begin with: statistics, and those of the parts that are `known` already. `samples` says of
-    each (statistic, probe) how many samples it has, and `stride` every which row and column is there (see
-    `sampling.on_sample`).
+    each (statistic, probe) how many samples it has, and only every `stride`-th row and column is there
+    (see `sampling.on_sample`).
     """
 
     def __init__(

@@ -16,8 +16,9 @@ def on_sample(node: Formula, stride: int) -> Callable[..., Tensor]:
     """Return the function of an operation's node, for matrices of which every `stride`-th row and column is there.
 
     What adds up entries is multiplied by how many times as many the whole matrix has: Σ x by stride², √Σ x² by stride.
-    So a constant or another statistic beside it weighs about as much as it does on whole matrices. Other operations,
-    and all with a stride of 1, are as they are.
+    So a constant or another statistic beside it weighs about as much as it does on whole matrices. It is off where rows
+    or columns are few, because a sample has one at least. Other operations, spectra among them, and all with a stride
+    of 1, are as they are.
     """
     assert isinstance(node.head, Operation)
     function, times = node.head.function, _times_as_many(node, stride)

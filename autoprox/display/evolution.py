@@ -138,6 +138,7 @@ class EvolutionScreen:
 
     def reporting(self) -> None:
         """Say that the evolution has ended and the report is being made."""
+        self._stop_bar()
         if self.live:
             self.live.stop()
         say(self.console, "judging the finalists on held-out architectures", "dim")

@@ -291,7 +291,8 @@ def _found(plan: RankPlan, networks: Sequence[Mapping[str, Any]], spec: InputSpe
             found[proxy.name] = np.array([_value(each[proxy.name]) for each in networks])
     for proxy in plan.proxies:
         if isinstance(proxy, MergedRanks):
-            found[proxy.name] = RULES[proxy.rule]([found[part] for part in proxy.parts])
+            parts = [found[part] for part in proxy.parts]  # a score at the limit is none
+            found[proxy.name] = RULES[proxy.rule]([np.where(np.isinf(part), np.nan, part) for part in parts])
     return found
 
 

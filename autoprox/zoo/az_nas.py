@@ -156,19 +156,30 @@ def log_rank_sum(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
     Raises:
         ZooError: there are no rows, or they are not of one length.
     """
-    return np.log(_shares(scores)).sum(axis=0)
+    return np.log(_shares(_rows(scores))).sum(axis=0)
 
 
 def mean_rank(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
-    """Return the mean over proxies of rank / n, one number for each of n networks; otherwise as `log_rank_sum`."""
-    return _shares(scores).mean(axis=0)
+    """Return the mean over proxies of rank / n, among the n networks that all of them score; NaN for the others.
+
+    Otherwise as `log_rank_sum`. It orders networks as a vote in a search does.
+
+    Raises:
+        ZooError: as for `log_rank_sum`.
+    """
+    rows = _rows(scores)
+    return _shares(np.where(np.isnan(rows).any(axis=0), np.nan, rows)).mean(axis=0)
 
 
-def _shares(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
-    """Return rank / n, proxies × networks."""
-    if not scores or len({len(row) for row in scores}) != 1:
+def _rows(scores: Sequence[Sequence[float] | np.ndarray]) -> np.ndarray:
+    """Return the scores as an array, proxies × networks."""
+    if len({len(row) for row in scores}) != 1:
         raise ZooError("the proxies' scores must be rows of one length, one score for each network")
-    rows = np.asarray(scores, dtype=float)
+    return np.asarray(scores, dtype=float)
+
+
+def _shares(rows: np.ndarray) -> np.ndarray:
+    """Return rank / n of each network by each proxy."""
     return np.array([mean_ranks(row) / max(np.count_nonzero(~np.isnan(row)), 1) for row in rows])
 
 

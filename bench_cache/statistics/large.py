@@ -37,8 +37,8 @@ class LargeScorer(NetworkScorer):
 
     Every single-slot reduction is computed once for each architecture, whatever formulas, roles or generations it
     appears in. Statistics of the architectures in `kept` stay on disk, all without it; the others' are read from the
-    network when they are needed, which gives the same numbers. With `sampled` only samples stay, those of all
-    architectures. Other arguments are those of `NetworkScorer`.
+    network when they are needed, which gives the same numbers. With `sampled` only samples stay.
+    Other arguments are those of `NetworkScorer`.
     """
 
     stride = STRIDE
@@ -140,6 +140,7 @@ class LargeScorer(NetworkScorer):
                 subject, keep = self.subjects[i], int(i) in self.kept
                 tasks.append(NetworkTask(str(self.root), subject, lacking, absent, keep, home=self._home(subject)))
                 places.append(i)
+        done = 0
         try:
             for done, (number, (rows, net)) in enumerate(results(self.executor, reduce_network, tasks), 1):
                 i = places[number]
@@ -150,7 +151,7 @@ class LargeScorer(NetworkScorer):
                 self.reading(done, len(tasks))
         finally:  # what was computed before an interruption is kept too
             fresh = dict.fromkeys(part for task in tasks for part in task.parts if part.args and part.built_in)
-            self.store.write(self._scope, {part.text: self._parts[part] for part in fresh})
+            self.store.write(self._scope, {part.text: self._parts[part] for part in fresh} if done else {})
 
     def _recall(self, parts: Sequence[Formula]) -> None:
         """Put the parts last in the order of use, and fill new ones with what earlier runs have stored."""

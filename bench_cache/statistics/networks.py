@@ -40,7 +40,7 @@ class NetworkScorer(ABC):
 
     #: Every so many rows and columns of the matrices are held in memory.
     stride: int
-    #: Whether samples are built ahead of networks whose whole statistics are not kept.
+    #: Whether only samples are kept: `prepare` builds them of all networks that it is given.
     sampled = False
 
     def __init__(

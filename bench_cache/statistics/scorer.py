@@ -36,8 +36,8 @@ def network_scorer(
     """Return the scorer for the size of a benchmark's networks, with statistics under `root`.
 
     `kept` are the architectures whose statistics stay on disk if the networks are large, all without it; those of
-    small networks always do. With `sampled`, only samples of large ones do, of all architectures. Other arguments are
-    those of `NetworkScorer`.
+    small networks always do. With `sampled`, only samples of large ones do. Other arguments are those of
+    `NetworkScorer`.
 
     Raises:
         BenchmarkError: the benchmark is tabular, or the memory limit is no size.

@@ -70,8 +70,8 @@ class Stacks:
     """All matrices of a shard's networks by slot, with the small matrices that were derived of them.
 
     Matrices are reduced on `device`. Those that it has no room to hold (see `held_on`) are moved there piece by piece
-    each time. `samples` says of each (statistic, probe) that is here how many samples it has, and `stride` every which
-    row and column.
+    each time. `samples` says of each (statistic, probe) that is here how many samples it has; only every `stride`-th
+    row and column is there.
     """
 
     def __init__(self, device: torch.device, places: Mapping[str, list[Stack]], stride: int = 1) -> None:

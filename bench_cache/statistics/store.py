@@ -238,7 +238,7 @@ def _matrix_file(entry: Path, name: str, probe_name: str, stride: int = 1) -> Pa
 
 
 def _mark(stride: int) -> str:
-    """Return what the names of samples' files have more."""
+    """Return the mark of samples in the names of files; nothing for whole matrices."""
     return f"-every{stride}" if stride > 1 else ""
 
 

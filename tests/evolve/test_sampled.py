@@ -15,7 +15,7 @@ from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.store import StatisticsCache
 from autoprox.bench_cache.statistics.together import sampled_scores
 from autoprox.display.evolution import heading, why_chosen
-from autoprox.evolution import JOURNAL, EvolutionResult, read_settings, run_evolution
+from autoprox.evolution import JOURNAL, EvolutionResult, read_settings, run_evolution, start_evolution
 from autoprox.evolve import SAMPLED, Invalid, Judge, Judgement, SettingsError, Task, report
 from autoprox.evolve.joint import combined
 from autoprox.primitives import parse
@@ -97,6 +97,10 @@ def test_a_formula_without_an_exact_fitness_is_not_on_the_front(
     result = run(tmp_path / "run")
     assert lost
     assert lost[0] not in [row.formula for row in result.front]
+    monkeypatch.undo()
+    monkeypatch.setattr(scoring, "SMALL", 0)
+    assert lost[0] == run(tmp_path / "again").proxy.formula.text  # which it would have been
+    assert lost[0] != result.proxy.formula.text
 
 
 def test_the_same_whatever_the_workers_and_where_it_stopped(tmp_path: Path) -> None:
@@ -128,6 +132,16 @@ def test_small_networks_alone_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(scoring, "SMALL", 10**6)
     with pytest.raises(SettingsError, match=r"the networks of small are small, .*leave out --fitness sampled"):
         evolution_runs.begin(tmp_path / "run", fitness=SAMPLED)
+
+
+def test_small_networks_are_refused_beside_large_ones_that_are_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = synthetic.mini(24)
+    monkeypatch.setattr(scoring, "SMALL", int(small.structure()["params"].max()))
+    held_out = [synthetic.benchmark()]
+    with pytest.raises(SettingsError, match="the networks of mini are small"):
+        start_evolution([small], ["small"], tmp_path / "run", leave_out_benchmarks=held_out, fitness=SAMPLED)
 
 
 def test_a_table_is_refused(tmp_path: Path) -> None:

@@ -155,8 +155,8 @@ def _default(name: str) -> str:
     type=click.Choice([EXACT, SAMPLED]),
     default=_DEFAULTS.fitness,
     show_default=True,
-    help="Of what formulas are judged while they evolve: whole matrices, or of large networks every eighth row and "
-    "column of each, which takes much less time and disk. The finalists and the report are exact.",
+    help="What formulas are judged on while they evolve. exact: whole matrices; sampled: every eighth row and column "
+    "of those of large networks, in much less time and disk. The finalists and the report are exact.",
 )
 @device_option
 @operations_option

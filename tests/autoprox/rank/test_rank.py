@@ -23,7 +23,7 @@ from autoprox.rank.stats import rank_rows
 from autoprox.search.candidate import Candidate
 from autoprox.search.votes import counted
 from autoprox.zoo import ZOO
-from autoprox.zoo.az_nas import log_rank_sum
+from autoprox.zoo.az_nas import log_rank_sum, mean_rank
 
 BENCHMARK = synthetic.benchmark(8)
 
@@ -282,6 +282,19 @@ def test_a_vote_is_the_mean_rank_as_in_a_search(tmp_path: Path) -> None:
     assert scores.seconds["vote"] == scores.seconds["snip"] + scores.seconds["az-nas"] + scores.seconds["params"]
     again = load(BENCHMARK, tmp_path / "run")[1]
     np.testing.assert_array_equal(again.table.scores["size_kd"], scores.table.scores["size_kd"])
+
+
+def test_who_has_no_score_by_one_proxy_has_no_vote_and_moves_no_other() -> None:
+    nan = float("nan")
+    first, second = [1.0, 2.0, nan, 4.0], [40.0, 10.0, 20.0, 30.0]
+    np.testing.assert_allclose(mean_rank([first, second]), [2 / 3, 1 / 2, nan, 5 / 6])
+
+
+def test_a_score_at_the_limit_has_no_vote(tmp_path: Path) -> None:
+    plan = make_plan(BENCHMARK, tasks=["*_kd"], proxies=["square(exp(params))", "depth"], sample=6, vote=True)
+    scores = collect(plan, tmp_path / "run")
+    assert np.isnan(values(scores)["square(exp(params))"]).all()
+    assert np.isnan(values(scores)["vote"]).all()
 
 
 def test_who_votes() -> None:
