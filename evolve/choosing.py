@@ -60,12 +60,10 @@ def choose(breeder: Breeder, population: Sequence[Individual], operations: Vocab
     finalists = list(dict.fromkeys([*front, *(each.canonical for each in best_distinct(population, FINALISTS))]))
     members = list(breeder.front)
     if breeder.judge.sampled:
-        exact = [
-            o.joint if isinstance(o, Judgement) else None for o in breeder.judge.judge_exactly(finalists, "evolve")
-        ]
-        fit = [(each, joint) for each, joint in zip(finalists, exact, strict=True) if joint is not None]
-        members = list(Front(Member(each.size, joint, each.text) for each, joint in fit))
-        finalists = [each for each, _ in fit] or finalists[-1:]
+        exact = zip(finalists, breeder.judge.judge_exactly(finalists, "evolve"), strict=True)
+        fit = {each: outcome.joint for each, outcome in exact if isinstance(outcome, Judgement)}
+        members = list(Front(Member(each.size, joint, each.text) for each, joint in fit.items()))
+        finalists = list(fit) or finalists[-1:]
     outcomes = breeder.judge.judge_exactly(finalists, "validation")
     joints = [outcome.joint if isinstance(outcome, Judgement) else None for outcome in outcomes]
     on_validation = {formula.text: joint for formula, joint in zip(finalists, joints, strict=True)}

@@ -188,12 +188,11 @@ def proxies_to_rank(
     found: dict[str, Ranked] = {name: Proxy.from_formula(name, name) for name in benchmark.structure()}
     voters: dict[str, None] = {}
     for ref in map(_plain, refs):
+        merged = _is_merged(benchmark, ref)  # then its parts do not vote
         for proxy in _meant(benchmark, ref, operations):
             if found.setdefault(proxy.name, proxy) != proxy:
                 raise RankError(f"two proxies are called {quoted(proxy.name)}; give one another name")
-            if isinstance(proxy, MergedRanks) == _is_merged(
-                benchmark, ref
-            ):  # the parts of one that was named do not vote
+            if isinstance(proxy, MergedRanks) == merged:
                 voters[proxy.name] = None
     if vote:
         if len(voters) < 2:

@@ -37,8 +37,8 @@ class LargeScorer(NetworkScorer):
 
     Every single-slot reduction is computed once for each architecture, whatever formulas, roles or generations it
     appears in. Statistics of the architectures in `kept` stay on disk, all without it; the others' are read from the
-    network when they are needed, which gives the same numbers. With `sampled` only samples stay.
-    Other arguments are those of `NetworkScorer`.
+    network when they are needed, which gives the same numbers. With `sampled` only samples stay. Other
+    arguments are those of `NetworkScorer`.
     """
 
     stride = STRIDE

@@ -45,10 +45,10 @@ def network_scorer(
     memory_limit()  # refused here, and not by a worker
     _, spec = buildable(benchmark)
     network = network or benchmark.networks()[0]
+    how: dict[str, Any] = {"network": network, "batch": batch, "seed": seed, "executor": executor, "device": device}
     if are_small(benchmark.structure(network.spec or spec)["params"]):
-        return SmallScorer(benchmark, root, network=network, batch=batch, seed=seed, executor=executor, device=device)
-    how: dict[str, Any] = {"batch": batch, "seed": seed, "executor": executor, "device": device}
-    return LargeScorer(benchmark, root, network=network, kept=kept, sampled=sampled, **how)
+        return SmallScorer(benchmark, root, **how)
+    return LargeScorer(benchmark, root, kept=kept, sampled=sampled, **how)
 
 
 def are_small(params: np.ndarray) -> bool:

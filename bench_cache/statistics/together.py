@@ -19,16 +19,14 @@ def scores_together(
     scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Return what each scorer's `scores` gives of its wanted indices; those scored from memory are scored at once."""
-    found = _from_memory(scorers, formulas, wanted, lambda stride: stride == 1)
-    return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
+    return _scores(scorers, formulas, wanted, from_samples=False)
 
 
 def sampled_scores(
     scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """Return scores from a sample of each matrix of large networks, and exact ones of what is held whole."""
-    found = _from_memory(scorers, formulas, wanted, lambda stride: True)
-    return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
+    return _scores(scorers, formulas, wanted, from_samples=True)
 
 
 def estimates(
@@ -44,26 +42,23 @@ def estimates(
     return sampled_scores(scorers, formulas, wanted)
 
 
-def _from_memory(
-    scorers: Sequence[Scorer],
-    formulas: Sequence[Formula],
-    wanted: Sequence[np.ndarray],
-    takes: Callable[[int], bool],
-) -> dict[int, np.ndarray]:
-    """Return the scores by those scorers, by their numbers, whose networks are held with a stride that `takes` takes.
+def _scores(
+    scorers: Sequence[Scorer], formulas: Sequence[Formula], wanted: Sequence[np.ndarray], *, from_samples: bool
+) -> list[np.ndarray]:
+    """Return scores from memory where networks are held whole there, or as samples that may be used; else `scores`.
 
     Those of one stride are scored at once.
     """
     strides: dict[int, list[int]] = {}
     for number, scorer in enumerate(scorers):
         held = scorer.held(wanted[number])
-        if held is not None and takes(held.stride):
+        if held is not None and (from_samples or held.stride == 1):
             strides.setdefault(held.stride, []).append(number)
     found: dict[int, np.ndarray] = {}
     for numbers in strides.values():
         scores = stacked_scores([scorers[n].held for n in numbers], formulas, [wanted[n] for n in numbers])
         found.update(zip(numbers, scores, strict=True))
-    return found
+    return [found[n] if n in found else scorer.scores(formulas, wanted[n]) for n, scorer in enumerate(scorers)]
 
 
 def shard_homes(scorers: Sequence[Scorer], wanted: Sequence[np.ndarray]) -> dict[str, str]:
