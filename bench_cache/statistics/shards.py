@@ -35,6 +35,9 @@ from autoprox.primitives.statistics import STATISTICS, Terminal
 #: How many networks of one depth a shard has at most, and how many networks of all depths there are to a shard. Both
 #: are fixed, so that the number of workers does not decide what is stacked together.
 OF_ONE_DEPTH, SIZE = 100, 150
+#: How many large networks, of which samples are held, there are to a shard. A sample takes megabytes, and a shard that
+#: is read anew is in memory beside all that is held.
+SIZE_OF_SAMPLED = 24
 #: How many subformulas' numbers a shard remembers; the oldest are computed again when they are needed.
 REMEMBERED = 8_000
 
@@ -210,16 +213,20 @@ class ShardTask(Homed):
         return self.members.name
 
 
-def shards(depths: np.ndarray) -> list[np.ndarray]:
+def shards(depths: np.ndarray, stride: int = 1) -> list[np.ndarray]:
     """Return two or more groups of networks, by place, with about equally many layers in each; the largest first.
 
     Networks of one depth stay together unless they are too many, because each depth in a group costs time of its own.
+    Groups of large networks, which have a `stride` above 1, are smaller, and an even number, as workers mostly are.
     """
+    count, of_one_depth = max(2, -(-len(depths) // SIZE)), OF_ONE_DEPTH
+    if stride > 1:
+        count, of_one_depth = 2 * -(-len(depths) // (2 * SIZE_OF_SAMPLED)), SIZE_OF_SAMPLED
     parts: list[np.ndarray] = []
     for depth in np.unique(depths):
         at = np.flatnonzero(depths == depth)
-        parts += np.array_split(at, -(-len(at) // OF_ONE_DEPTH))
-    groups: list[list[np.ndarray]] = [[] for _ in range(max(2, -(-len(depths) // SIZE)))]
+        parts += np.array_split(at, -(-len(at) // of_one_depth))
+    groups: list[list[np.ndarray]] = [[] for _ in range(count)]
     loads = [0] * len(groups)
     for part in sorted(parts, key=lambda at: -len(at) * depths[at[0]]):
         least = loads.index(min(loads))

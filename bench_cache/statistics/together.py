@@ -110,7 +110,6 @@ def _placed(held: tuple[Held, ...]) -> tuple[list[Members], list[np.ndarray], li
 
 
 def _grouped(held: Sequence[Held]) -> tuple[list[Subject], list[np.ndarray]]:
-    """Return all the networks, and which of them are a shard."""
-    return [subject for each in held for subject in each.subjects], shards(
-        np.concatenate([each.depths for each in held])
-    )
+    """Return all the networks, which are held with one stride, and which of them are a shard."""
+    depths = np.concatenate([each.depths for each in held])
+    return [subject for each in held for subject in each.subjects], shards(depths, held[0].stride)

@@ -17,7 +17,7 @@ from autoprox.bench_cache.statistics.held_small import HELD_SMALL
 from autoprox.bench_cache.statistics.in_memory import HELD
 from autoprox.bench_cache.statistics.large import LargeScorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
-from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, shards
+from autoprox.bench_cache.statistics.shards import OF_ONE_DEPTH, SIZE, SIZE_OF_SAMPLED, shards
 from autoprox.bench_cache.statistics.small import SmallScorer
 from autoprox.evolve import grammar
 from autoprox.evolve.variation import generator, grow
@@ -62,6 +62,15 @@ def test_groups_have_as_much_work_and_depths_are_not_torn_apart() -> None:
     ]
     assert len(shards(np.array([3] * 4 * SIZE))) == 4
     assert [len(at) for at in shards(np.array([7]))] == [1]
+
+
+def test_groups_of_large_networks_are_small_and_even_in_number() -> None:
+    depths = np.array([12] * 60 + [13] * 30 + [14] * 10)
+    groups = shards(depths, stride=8)
+    assert sorted(np.concatenate(groups)) == [*range(len(depths))]
+    assert len(groups) == 6
+    assert max(len(at) for at in groups) <= SIZE_OF_SAMPLED
+    assert [len(at) for at in shards(np.array([12]), stride=8)] == [1]
 
 
 def test_scores_are_those_of_the_plain_path_on_every_operation(pair: tuple[SmallScorer, LargeScorer]) -> None:
