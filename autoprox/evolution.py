@@ -28,6 +28,7 @@ from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.evolve import (
     EXACT,
     FORMULA,
+    REFINEMENTS,
     TABULAR,
     Breeder,
     EvolutionSettings,
@@ -227,7 +228,8 @@ def run_evolution(
         pool = None if needs_no_pool else local_pool(workers, preload=[network_scorer.__module__])
         try:
             judge = assembled_judge(settings, benchmarks, executor or pool)
-            breeder = Breeder(assembled_grammar(settings, benchmarks, operations), judge, settings.max_nodes)
+            grammar, sums = assembled_grammar(settings, benchmarks, operations), REFINEMENTS[settings.refine].sums
+            breeder = Breeder(grammar, judge, settings.max_nodes, keeps_pieces=sums)
             write_generations(out, journal.records)
             held_out = held_out_judge(settings, benchmarks, executor or pool)
             return _carry_on(out, settings, journal, breeder, operations, watch, held_out)

@@ -42,10 +42,13 @@ class Individual(gp.PrimitiveTree):
 
 
 class Breeder:
-    """A breeder, which makes, varies and evaluates individuals. Each canonical form is judged once in an evolution."""
+    """A breeder, which makes, varies and evaluates individuals. Each canonical form is judged once in an evolution.
 
-    def __init__(self, grammar: Grammar, judge: Judge, max_nodes: int = MAX_NODES) -> None:
-        self.grammar, self.judge, self.max_nodes = grammar, judge, max_nodes
+    With `keeps_pieces`, short formulas that were judged stay in `pieces`, with their scores: sums are made of them.
+    """
+
+    def __init__(self, grammar: Grammar, judge: Judge, max_nodes: int = MAX_NODES, keeps_pieces: bool = False) -> None:
+        self.grammar, self.judge, self.max_nodes, self.keeps_pieces = grammar, judge, max_nodes, keeps_pieces
         self.memo: dict[str, Outcome] = {}
         self.validated: dict[str, float | None] = {}
         self.front, self.pieces = Front(), Pieces()
@@ -109,7 +112,8 @@ class Breeder:
         known = [rival for rival in rivals if isinstance(rival, Judgement)]
         for formula, outcome in zip(new, self.judge.judge(new, rivals=known) if new else [], strict=True):
             if isinstance(outcome, Judgement):
-                self.pieces.add(formula, outcome.scores)
+                if self.keeps_pieces:
+                    self.pieces.add(formula, outcome.scores)
                 self.front.add(Member(formula.size, round(outcome.joint, 9), formula.text))
                 outcome = Judgement(outcome.taus, outcome.joint)
             self.memo[formula.text] = outcome

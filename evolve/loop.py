@@ -118,7 +118,7 @@ def restore(breeder: Breeder, generations: Sequence[Mapping[str, Any]]) -> list[
         for text, outcome in generation["judged"]:
             valid = isinstance(outcome, list)
             breeder.memo[text] = Judgement(tuple(outcome[1:]), outcome[0]) if valid else Invalid(outcome)
-            if valid:
+            if valid and breeder.keeps_pieces:
                 breeder.pieces.add(parse(text, breeder.grammar.operations))
     if not generations:
         return []

@@ -17,7 +17,8 @@ class Refinement:
 
     `function` takes the population, best first, its breeder and the generation's random generator. It returns the
     population with what it found, as large, best first and evaluated. `meaning` says in a few words what it does, for
-    `--help`. `sums` says that it needs a grammar with weighted sums.
+    `--help`. `sums` says that it makes weighted sums: it needs a grammar that has them, and a breeder
+    that keeps pieces.
     """
 
     function: Callable[[list[Individual], Breeder, random.Random], list[Individual]]

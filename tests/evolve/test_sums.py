@@ -16,6 +16,7 @@ from autoprox.evolve import TABULAR, Breeder, EvolutionSettings, Judgement, Sett
 from autoprox.evolve.assembly import assembled_grammar, assembled_judge
 from autoprox.evolve.loop import found
 from autoprox.evolve.pieces import FORMS
+from autoprox.evolve.refinements import REFINEMENTS
 from autoprox.evolve.sums import renumbered, weighted_sums
 from autoprox.evolve.variation import generator, grow
 from autoprox.primitives import FormulaError, parse
@@ -35,7 +36,8 @@ def table(count: int = 80) -> Benchmark:
 
 def breeder() -> Breeder:
     settings = EvolutionSettings((("table", ""),), ("table:oa",), **SIZES)
-    return Breeder(assembled_grammar(settings, [table()]), assembled_judge(settings, [table()], None))
+    judge = assembled_judge(settings, [table()], None)
+    return Breeder(assembled_grammar(settings, [table()]), judge, keeps_pieces=True)
 
 
 def test_the_best_weight_is_found_whatever_the_scales() -> None:
@@ -144,6 +146,17 @@ def test_sums_find_what_the_default_does_not(tmp_path: Path) -> None:
         result = run_evolution(tmp_path / refine)
         best[refine] = result.report.row("formula", "evolve").tau
     assert best["sums"] > best["none"]
+
+
+@pytest.mark.parametrize("refine", REFINEMENTS)
+def test_pieces_are_kept_for_sums_alone(tmp_path: Path, refine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start_evolution([table()], [], tmp_path / "run", refine=refine, **{**SIZES, "generations": 2})
+    breeders: list[Breeder] = []
+    made = Breeder.__init__
+    monkeypatch.setattr(Breeder, "__init__", lambda self, *a, **k: breeders.append(self) or made(self, *a, **k))
+    run_evolution(tmp_path / "run")
+    run_evolution(tmp_path / "run", generations=3)  # restored from the journal, and gone on with
+    assert [bool(breeder.pieces.formulas) for breeder in breeders] == [refine == "sums"] * 2
 
 
 @pytest.mark.parametrize("at", [1, 4])
