@@ -43,6 +43,9 @@ QUICK ?=
 # A Python that has gplearn and pyoperon, and other options of benchmarks/builds.py, such as BUILDS="--repeats 1".
 PEERS ?=
 BUILDS ?=
+# A GPU to compare with two cores, such as DEVICE=cuda, and other options of benchmarks/growth.py, such as GROWTH=--dask.
+DEVICE ?=
+GROWTH ?=
 # The build that is measured beside this one, from the repository's history.
 EARLIER := a560aa6
 
@@ -53,9 +56,13 @@ bench: $(STAMP)
 	else \
 		echo "No earlier build: this clone's history has no $(EARLIER); git fetch --unshallow"; \
 	fi
-	@for script in builds tables throughput scaling bandwidth footprint latency growth; do \
+	@for script in builds tables throughput scaling bandwidth footprint latency growth device; do \
 		more=; case $$script in builds|tables) [ -d $(VENV)/earlier ] && more="--earlier $(VENV)/earlier";; esac; \
-		case $$script in builds) more="$$more $(BUILDS)";; tables) more="$$more $(if $(PEERS),--peers $(PEERS))";; esac; \
+		case $$script in builds) more="$$more $(BUILDS)";; tables) more="$$more $(if $(PEERS),--peers $(PEERS))";; \
+			growth) more="$(GROWTH)";; device) more="--device $(DEVICE)";; esac; \
+		if [ $$script = device ] && [ -z "$(DEVICE)" ]; then \
+			echo "No GPU was compared with two cores: DEVICE=cuda names one"; continue; \
+		fi; \
 		$(BIN)/python benchmarks/$$script.py $$more $(if $(QUICK),--quick) || exit 1; echo; \
 	done
 

@@ -26,7 +26,6 @@ from autoprox.bench_cache.statistics.protocol import Scorer
 from autoprox.bench_cache.statistics.scorer import network_scorer
 from autoprox.bench_cache.statistics.together import shard_homes
 from autoprox.evolve import (
-    EXACT,
     FORMULA,
     REFINEMENTS,
     TABULAR,
@@ -275,7 +274,7 @@ def _carry_on(
         homes = {key: name for each in looked_at for key, name in shard_homes(judge.scorers, each).items()}
         for scorer, *both in zip(judge.scorers, *looked_at, strict=True):
             scorer.prepare(wanted, np.concatenate(both), watch.building, homes)
-            if settings.fitness == EXACT:
+            if not settings.sampled:
                 _tell_of_room(scorer, both[0], watch)
         watch.judging(len(records))
         population = evolve(breeder, settings, journal, written)
@@ -349,7 +348,7 @@ def _save_best(out: Path, settings: EvolutionSettings, record: Mapping[str, Any]
     best = record["best"]
     provenance = _provenance(settings, record)
     provenance["joint"] = {"evolve": best["joint"], "validation": best["validation"]}
-    sampled = "" if settings.fitness == EXACT else ", by samples"
+    sampled = ", by samples" if settings.sampled else ""
     provenance["note"] = f"best so far on the evolve split{sampled}; the run has not finished"
     Proxy.from_formula(best["formula"], "evolved", provenance, operations).save(out / PROXY_FILE)
 

@@ -11,6 +11,7 @@ there are this build's columns alone. The builds take turns. Every command is a 
 - warm: `autoprox evolve --generations 2`, statistics cached;
 - embedded: `autoprox evolve --generations 200`, cached; and cold, with an empty AUTOPROX_HOME;
 - large: `autoprox evolve --population 50` on networks at 224 px, cached; random AutoFormers, or those of --bench;
+- sampled: the same with `--fitness sampled`, which the earlier build does not have;
 - a generation: from the first to the second of such a run, by the lines of its journal;
 - zoo: `autoprox rank` of the whole zoo on AutoFormer-T's, for each network more.
 
@@ -136,7 +137,7 @@ def proportional_memory(pid: int) -> float:
 
 
 #: The groups of rows, in the order of the table.
-GROUPS = ("help", "embedded", "large", "zoo")
+GROUPS = ("help", "embedded", "large", "sampled", "zoo")
 
 
 @dataclass(frozen=True)
@@ -145,32 +146,40 @@ class Plan:
 
     groups: tuple[str, ...]
     generations: int  # of the embedded run
-    benches: tuple[str, ...]  # on which the large run is
-    large: int  # its generations
-    population: int  # its formulas
+    benches: tuple[str, ...]  # on which the large and the sampled run are
+    large: int  # their generations
+    population: int  # their formulas
     networks: tuple[str, str]  # two files of AutoFormer-T's for the zoo, the second with `more` networks more
     more: int
     proxies: str
     repeats: int
 
 
-def cached(build: Build, name: str, benches: Sequence[str]) -> Path:
+def cached(build: Build, name: str, options: Sequence[str]) -> Path:
     """A home with the statistics of an evolution's networks and without numbers of formulas."""
     home = build.home / name
     if not home.exists():
-        build.run(["evolve", *benches, "--generations", "0", "--population", "4"], home, build.home / f"{name}-first")
+        build.run(["evolve", *options, "--generations", "0", "--population", "4"], home, build.home / f"{name}-first")
     for file in home.glob("statistics/*/numbers.sqlite3*"):
         file.unlink()
     return home
 
 
-def evolution(build: Build, name: str, benches: Sequence[str], generations: int, *more: str) -> tuple[Cost, float]:
-    """The cost of an evolution with cached statistics, and the joint tau that it reached on evolve."""
-    home, out = cached(build, name, benches), build.home / "run"
-    cost = build.run(["evolve", *benches, "--generations", str(generations), *more], home, out)
+def evolution(build: Build, name: str, options: Sequence[str], generations: int, *more: str) -> tuple[Cost, float]:
+    """The cost of an evolution with cached statistics, and the joint tau that it reached on evolve.
+
+    `options` say what statistics it needs; `more` are its other options.
+    """
+    home, out = cached(build, name, options), build.home / "run"
+    cost = build.run(["evolve", *options, "--generations", str(generations), *more], home, out)
     last = orjson.loads((out / "journal.jsonl").read_bytes().splitlines()[-1])
     shutil.rmtree(out)
     return cost, last["best"]["joint"]
+
+
+def on_disk(folder: Path) -> float:
+    """The bytes of the files in a folder."""
+    return float(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
 
 
 def zoo(build: Build, plan: Plan) -> Cost:
@@ -206,15 +215,16 @@ def measured(build: Build, plan: Plan) -> dict[str, tuple[Cost, str]]:
         )
         for folder in (cold, build.home / "run"):
             shutil.rmtree(folder)
-    if "large" in plan.groups:
-        benches = [part for name in plan.benches for part in ("--bench", name)]
-        size = ("--population", str(plan.population))
-        large = evolved(
-            f"large, {plan.large} generations of {plan.population}, cached", "large", benches, plan.large, *size
-        )
-        if len(large.lines) > 2:
-            first, second = large.lines[1:3]  # line 0 has the settings
-            rows["large, generation 1"] = Cost(second - first, float("nan"), large.memory), ""
+    benches = [part for name in plan.benches for part in ("--bench", name)]
+    for group, options in (("large", ()), ("sampled", ("--fitness", "sampled"))):
+        if group in plan.groups and (group == "large" or build.name == NOW):
+            size = ("--population", str(plan.population))
+            row = f"{group}, {plan.large} generations of {plan.population}, cached"
+            cost = evolved(row, group, (*benches, *options), plan.large, *size)
+            if len(cost.lines) > 2:
+                first, second = cost.lines[1:3]  # line 0 has the settings
+                rows[f"{group}, generation 1"] = Cost(second - first, float("nan"), cost.memory), ""
+            rows[f"{group}, statistics on disk"] = Cost(float("nan"), float("nan"), on_disk(build.home / group)), ""
     if "zoo" in plan.groups:
         rows["zoo, for each AutoFormer-T"] = zoo(build, plan), ""
     return rows
@@ -232,10 +242,12 @@ def lines(found: dict[str, list[dict[str, tuple[Cost, str]]]]) -> list[list[str]
     """The lines of the table: this build's cost, the earlier one's, and how many times as fast this one is."""
     made = []
     for row in found[NOW][0]:
+        # The earlier build has no sampled runs.
         now, *earlier = (middle([run[row][0] for run in runs]) for runs in found.values() if row in runs[0])
         cells = [*costs(now), found[NOW][0][row][1]]
         for before in earlier:
-            cells += [*costs(before), found[EARLIER][0][row][1], number(before.seconds / now.seconds)]
+            ratio = before.seconds / now.seconds
+            cells += [*costs(before), found[EARLIER][0][row][1], number(ratio) if ratio > 0 else "–"]
         made.append([row, *cells])
     return made
 
@@ -259,9 +271,9 @@ def files(folder: Path, few: int, more: int) -> tuple[str, str]:
 @click.command()
 @click.option("--quick", is_flag=True, help="A short run, for a check that everything works.")
 @click.option("--earlier", type=click.Path(exists=True, path_type=Path), help="A checkout of an earlier build.")
-@click.option("--bench", "benches", multiple=True, help="Benchmark of the large run.  [default: random AutoFormers]")
-@click.option("--generations", type=int, help="Of the large run.  [default: 20]")
-@click.option("--networks", type=int, help="Random AutoFormers of the large run.  [default: 60]")
+@click.option("--bench", "benches", multiple=True, help="Of large and sampled runs.  [default: random AutoFormers]")
+@click.option("--generations", type=int, help="Of large and sampled runs.  [default: 20]")
+@click.option("--networks", type=int, help="Random AutoFormers of large and sampled runs.  [default: 60]")
 @click.option("--repeats", type=int, help="Of everything.  [default: 3]")
 @click.option("--only", multiple=True, type=click.Choice(GROUPS), help="A group of rows.  [default: all of them]")
 def main(
@@ -291,7 +303,7 @@ def main(
     if earlier:
         columns += ["earlier: s", "processor s", "MB", "τ", "× as fast"]
     large = ", ".join(map(shown, benches))
-    notes = [f"medians of {plan.repeats} runs, {len(builds)} builds in turn; the large run is on {large}"]
+    notes = [f"medians of {plan.repeats} runs, {len(builds)} builds in turn; large and sampled runs are on {large}"]
     if not earlier:
         notes.append("No earlier build: --earlier FOLDER was not given.")
     table("Whole commands", columns, lines(found), notes)

@@ -24,7 +24,7 @@ from autoprox.evolve.fitness import Judge, Task, fitted_to
 from autoprox.evolve.grammar import TABULAR, Grammar, grammar, tabular
 from autoprox.evolve.joint import COMBINATIONS
 from autoprox.evolve.refinements import REFINEMENTS
-from autoprox.evolve.settings import EXACT, SAMPLED, EvolutionSettings, SettingsError
+from autoprox.evolve.settings import EXACT, EvolutionSettings, SettingsError
 from autoprox.primitives.formula import Formula, apply, statistic
 from autoprox.primitives.operations import OPERATIONS, Vocabulary
 
@@ -91,7 +91,7 @@ def check_fitness(settings: EvolutionSettings, evolved: Sequence[Benchmark]) -> 
     Raises:
         SettingsError: the networks of all tasks to evolve on are small.
     """
-    if settings.fitness == SAMPLED and all(are_small(_params(*each)) for each in _networks(settings, evolved)):
+    if settings.sampled and all(are_small(_params(*each)) for each in _networks(settings, evolved)):
         raise SettingsError(
             f"the networks of {' and '.join(each.name for each in evolved)} are small, and their matrices are read "
             "whole; leave out --fitness sampled"
@@ -184,7 +184,7 @@ def assembled_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]
     numbers = {benchmark.name: number for number, benchmark in enumerate(benchmarks)}
     places = (text.split(":", 1) for text in settings.tasks)
     tasks = [Task(numbers[name], task, weight) for (name, task), weight in zip(places, settings.weights, strict=True)]
-    return Judge(scorers, tasks, settings.joint, sampled=settings.fitness == SAMPLED)
+    return Judge(scorers, tasks, settings.joint, sampled=settings.sampled)
 
 
 def held_out_judge(settings: EvolutionSettings, benchmarks: Sequence[Benchmark], pool: Executor | None) -> Judge | None:
@@ -201,8 +201,7 @@ def _scorer(settings: EvolutionSettings, benchmark: Benchmark, network: Network,
         return TabularScorer(benchmark, network=network)
     root, kept = statistics_home(), benchmark.splits()["evolve"]  # fitness is judged on that split
     how: dict[str, Any] = {"batch": settings.batch, "device": settings.device, "executor": pool}
-    sampled = settings.fitness == SAMPLED
-    return network_scorer(benchmark, root, network=network, kept=kept, sampled=sampled, **how)
+    return network_scorer(benchmark, root, network=network, kept=kept, sampled=settings.sampled, **how)
 
 
 def probe_of(settings: EvolutionSettings, benchmarks: Sequence[Benchmark]) -> str:

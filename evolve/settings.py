@@ -62,6 +62,11 @@ class EvolutionSettings:
     device: str = CPU
     fitness: str = EXACT
 
+    @property
+    def sampled(self) -> bool:
+        """Whether evolution judges formulas by samples."""
+        return self.fitness == SAMPLED
+
     def __post_init__(self) -> None:
         for name, lowest in (
             ("generations", 0),

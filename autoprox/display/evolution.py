@@ -18,7 +18,7 @@ from autoprox.bench_cache.benchmarks.table import Benchmark
 from autoprox.bench_cache.spaces.registry import pinned
 from autoprox.display.terminal import Counting, duration, make_table, number, numbers, on_device, redraws, say
 from autoprox.evolution import EvolutionResult, EvolutionWatcher, benchmark_copy, stored_benchmarks
-from autoprox.evolve import DEPTH_WIDTH, EXACT, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
+from autoprox.evolve import DEPTH_WIDTH, FITTED, FORMULA, MEAN, TABULAR, EvolutionSettings, Report, Row, verdict
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.caption import data_inputs, made_inputs
 from autoprox.scoring import few_step_note
@@ -167,7 +167,7 @@ def _line(record: Mapping[str, Any], rate: float, left: float) -> str:
 
 def why_chosen(result: EvolutionResult, settings: EvolutionSettings) -> list[str]:
     """Return a line that says why the formula is not the last best that was shown; none if it is."""
-    sampled = "" if settings.fitness == EXACT else ", by a sample of each matrix,"
+    sampled = ", by a sample of each matrix," if settings.sampled else ""
     if result.proxy.formula.text == result.fittest:
         return []
     return [
@@ -180,7 +180,7 @@ def heading(settings: EvolutionSettings, out: Path, generations: int) -> Text:
     """Return what a run evolves on and how, up to which generation."""
     held_out = f"held out whole: {', '.join(settings.held_out)}\n" if settings.held_out else ""
     refine = "" if settings.refine == "none" else f"refine {settings.refine}, "
-    fitness = "" if settings.fitness == EXACT else f"fitness {settings.fitness}, "
+    fitness = f"fitness {settings.fitness}, " if settings.sampled else ""
     return Text.assemble(
         ("autoprox evolve", "bold"),
         f" → {out}\n"
