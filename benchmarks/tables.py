@@ -10,6 +10,7 @@ own with one thread; the sides take turns, seed by seed.
 - gplearn maximises Kendall's tau on the evolve split, as autoprox does. It runs with its default penalty on length and
   without one, and its fitness is scipy's `kendalltau` or the tau of autoprox.
 - pyoperon is written in C++ and maximises R² on the accuracies' ranks: it has no rank correlation.
+- A forest of scikit-learn's says how much the columns tell of the accuracies.
 - FOLDER is a checkout of an earlier build: `git worktree add ../earlier COMMIT`, then `--earlier ../earlier`.
 
 Without --bench the table is hytas-indian, if that was imported (autoprox bench import indian.csv), else a made-up one.
@@ -27,6 +28,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from forest_comparison import forests
 from gplearn_comparison import PARSIMONY, Outcome, gplearns, ours, scipys
 from operon_comparison import operons
 
@@ -55,9 +57,10 @@ SIDES: dict[str, Run] = {
         for whose, tau in (("scipy's", scipys), ("autoprox's", kendall))
     },
     "pyoperon, R² of ranks": operons,
+    "forest, which is no formula": forests,
 }
 #: The packages that sides need, by the first word of their names.
-PEERS = ("gplearn", "pyoperon")
+PEERS = {"gplearn": "gplearn", "pyoperon": "pyoperon", "forest,": "sklearn"}
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,12 @@ def rows(found: dict[str, list[Outcome]]) -> list[list[str]]:
     lines = []
     for side, outcomes in found.items():
         taus = [float(np.mean(outcome.taus)) for outcome in outcomes]
-        ratios = [number(rates[side] / other) if other else "" for other in (of_gplearn, rates.get(EARLIER))]
         spread = f"{median(taus):.4f} ({min(taus):.4f} … {max(taus):.4f})"
-        lines.append([side, number(median([o.judged for o in outcomes])), number(rates[side]), *ratios, spread])
+        if rates[side]:
+            ratios = [number(rates[side] / other) if other else "" for other in (of_gplearn, rates.get(EARLIER))]
+            lines.append([side, number(median([o.judged for o in outcomes])), number(rates[side]), *ratios, spread])
+        else:
+            lines.append([side, "–", "–", "–", "–", spread])
     return lines
 
 
@@ -134,7 +140,7 @@ def rows(found: dict[str, list[Outcome]]) -> list[list[str]]:
 @click.option("--quick", is_flag=True, help="A short run, for a check that everything works.")
 @click.option("--bench", default="", metavar="NAME", help=f"A benchmark.  [default: {USUAL}, or a made-up one]")
 @click.option("--seconds", type=float, help="Seconds of the processor for each run.  [default: 20]")
-@click.option("--peers", default=sys.executable, metavar="PYTHON", help="A Python that has gplearn, pyoperon or both.")
+@click.option("--peers", default=sys.executable, metavar="PYTHON", help="A Python that has gplearn and pyoperon.")
 @click.option("--earlier", type=click.Path(exists=True, path_type=Path), help="A checkout of an earlier build.")
 @click.option("--run", "task", hidden=True)
 def main(quick: bool, bench: str, seconds: float | None, peers: str, earlier: Path | None, task: str | None) -> None:
@@ -151,11 +157,11 @@ def main(quick: bool, bench: str, seconds: float | None, peers: str, earlier: Pa
         sides[EARLIER] = (sys.executable, earlier.resolve())
     else:
         skipped.append("No earlier build: --earlier FOLDER was not given.")
-    for peer in PEERS:
-        if has(peer, peers):
+    for peer, package in PEERS.items():
+        if has(package, peers):
             sides |= {side: (peers, HERE.parent.parent) for side in SIDES if side.startswith(peer)}
         else:
-            skipped.append(f"No {peer}: it is not installed; --peers PYTHON names a Python that has it.")
+            skipped.append(f"No {package}: it is not installed; --peers PYTHON names a Python that has it.")
     found: dict[str, list[Outcome]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory(prefix="autoprox-bench-") as folder:
         file = Path(folder) / f"{benchmark.name}.json"
@@ -173,7 +179,7 @@ def main(quick: bool, bench: str, seconds: float | None, peers: str, earlier: Pa
             "Formulas are distinct ones for autoprox, and all that are evaluated for the others. Multiples are of the "
             "fastest row of gplearn. A run ends with the generation in which its time is over.",
             "On validation autoprox and gplearn choose among their finalists; pyoperon has one. The test split is "
-            "looked at once a run.",
+            "looked at once a run. The forest is fitted on evolve, in less time.",
             *skipped,
         ),
     )
