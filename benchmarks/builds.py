@@ -11,7 +11,7 @@ there are this build's columns alone. The builds take turns. Every command is a 
 - warm: `autoprox evolve --generations 2`, statistics cached;
 - embedded: `autoprox evolve --generations 200`, cached; and cold, with an empty AUTOPROX_HOME;
 - large: `autoprox evolve --population 50` on networks at 224 px, cached; random AutoFormers, or those of --bench;
-- sampled: the same with `--fitness sampled`, which the earlier build does not have;
+- sampled: the same with `--fitness sampled`, which the earlier build does not have; its tau is of samples;
 - a generation: from the first to the second of such a run, by the lines of its journal;
 - zoo: `autoprox rank` of the whole zoo on AutoFormer-T's, for each network more.
 
