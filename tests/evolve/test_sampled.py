@@ -58,7 +58,8 @@ def test_the_fitness_is_that_of_the_sample(tmp_path: Path, split: str) -> None:
     assert judge.judge(FORMULAS, split) != judge.judge_exactly(FORMULAS, split)
 
 
-def test_only_samples_are_kept(tmp_path: Path) -> None:
+def test_only_samples_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))  # else an earlier run's whole statistics may be there
     run(tmp_path / "run")
     names = {path.name for path in statistics_home().rglob("*.safetensors")}
     assert names
