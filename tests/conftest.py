@@ -31,6 +31,14 @@ settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _home_of_the_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep statistics apart from the user's: what runs before the suite left there changes no test."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("AUTOPROX_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _blank_pictures() -> Iterator[None]:
     """Save blank pictures in this process: each takes half a second to draw, and most tests do not look at them."""
     with pytest.MonkeyPatch.context() as patched:

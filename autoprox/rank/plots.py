@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from autoprox.bench_cache.benchmarks.table import STRUCTURE
 from autoprox.evolve import MEAN
@@ -86,6 +84,10 @@ def clustered(matrix: np.ndarray) -> list[int]:
     """Return an order of the proxies in which similar ones are neighbours: average linkage on 1 − correlation."""
     if len(matrix) < 3:
         return list(range(len(matrix)))
+    # Here, because only pictures need them, and they take a second.
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
     distance = 1 - np.nan_to_num(matrix)
     np.fill_diagonal(distance, 0)
     condensed = squareform(np.clip((distance + distance.T) / 2, 0, None), checks=False)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 
 from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.groups import within_tau
-from autoprox.bench_cache.rank_correlation import kendall, mean_ranks, resampled_taus, tau_b
+from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, mean_ranks, resampled_taus
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED, draws, interval, partial_tau
 
@@ -351,22 +352,38 @@ def regret(x: np.ndarray, y: np.ndarray, top: int) -> float:
 def correlations(table: ScoreTable) -> Correlations:
     """Return the correlations between every two proxies, over the architectures that both score."""
     kinds = list({id(scores): scores for scores in table.scores.values()}.values())
-    matrices = [[_between(scores, function) for scores in kinds] for function in (tau_b, _spearman)]
+    matrices = [[_between(scores, function) for scores in kinds] for function in (_kendalls, _spearmans)]
     return Correlations(table.proxies, *(np.mean(of_kind, axis=0) for of_kind in matrices))
 
 
-def _between(scores: np.ndarray, function: Callable[[np.ndarray, np.ndarray], float]) -> np.ndarray:
+def _between(scores: np.ndarray, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the correlation of every two rows, NaN where not defined.
+
+    `function` takes two matrices of rows without NaN, and returns the correlation of each row of the first with each of
+    the second. Rows that miss the same numbers go there together.
+    """
     matrix = np.full((len(scores), len(scores)), np.nan)
-    for i, x in enumerate(scores):
-        for j, y in enumerate(scores[: i + 1]):
-            there = ~np.isnan(x) & ~np.isnan(y)
-            a, b = x[there], y[there]
-            if len(a) >= FEWEST and len(np.unique(a)) > 1 and len(np.unique(b)) > 1:
-                matrix[i, j] = matrix[j, i] = function(a, b)
-    return matrix
+    patterns, pattern = np.unique(~np.isnan(scores), axis=0, return_inverse=True)
+    rows = [np.flatnonzero(pattern == number) for number in range(len(patterns))]
+    for first, second in combinations_with_replacement(range(len(patterns)), 2):
+        there = patterns[first] & patterns[second]
+        if there.sum() >= FEWEST:
+            a, b = rows[first], rows[second]
+            found = function(scores[np.ix_(a, there)], scores[np.ix_(b, there)])
+            matrix[np.ix_(a, b)], matrix[np.ix_(b, a)] = found, found.T
+    return np.where(np.tri(len(matrix)), matrix, matrix.T)  # the last digits of two orders can differ
 
 
-def _spearman(x: np.ndarray, y: np.ndarray) -> float:
-    from scipy.stats import spearmanr  # here, because it takes two seconds, and every command imports this file
+def _kendalls(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.array([FixedRanks(row).taus(x) for row in y]).T
 
-    return float(spearmanr(x, y).statistic)
+
+def _spearmans(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return Pearson's r of the ranks; NaN where a row is constant."""
+    directions = []
+    for rows in (x, y):
+        ranks = np.array([mean_ranks(row) for row in rows])
+        centred = ranks - (ranks.shape[1] + 1) / 2
+        length = np.sqrt((centred**2).sum(1, keepdims=True))
+        directions.append(np.divide(centred, length, out=np.full_like(centred, np.nan), where=length > 0))
+    return np.clip(directions[0] @ directions[1].T, -1, 1)

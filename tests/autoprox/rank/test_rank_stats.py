@@ -269,6 +269,22 @@ def test_correlations_between_proxies_are_scipys_where_both_have_scores() -> Non
         assert between.spearman[i, j] == pytest.approx(scipy.stats.spearmanr(x[there], y[there]).statistic)
 
 
+def test_correlations_are_symmetric_and_those_of_each_pair_alone() -> None:
+    """Rows that miss the same numbers are ranked together; two proxies alone are ranked for themselves."""
+    rng = np.random.default_rng(7)
+    scores = np.round(rng.normal(0, 2, (8, 30)))
+    scores[1:3, :4] = scores[4, 20:] = scores[5, 2:] = NAN  # two alike, one other, and one with two numbers
+    table = ScoreTable(tuple("abcdefgh"), {"one": rng.normal(0, 1, 30)}, {"one": scores}, None)
+    between = correlations(table)
+    for matrix in (between.kendall, between.spearman):
+        np.testing.assert_array_equal(matrix, matrix.T)
+        assert np.isnan(matrix).sum() == 15  # all with f
+    for pair in itertools.combinations_with_replacement(table.proxies, 2):
+        alone, places = correlations(table.of_proxies(pair)), [table.proxies.index(proxy) for proxy in pair]
+        np.testing.assert_allclose(between.kendall[np.ix_(places, places)], alone.kendall, atol=1e-15)
+        np.testing.assert_allclose(between.spearman[np.ix_(places, places)], alone.spearman, atol=1e-15)
+
+
 def test_correlations_are_means_over_networks_that_differ() -> None:
     first, second = made(0), made(1)
     both = ScoreTable(
