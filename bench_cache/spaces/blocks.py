@@ -3,12 +3,14 @@
 Dropout and stochastic depth are left out: they belong to a training recipe, not to an architecture.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.random import fork_rng
 
 LinearInit = Literal["normal", "torch"]
 
@@ -32,8 +34,7 @@ class RelativePosition2D(nn.Module):
         super().__init__()
         self.vertical = nn.Parameter(torch.empty(2 * REACH + 2, head_dim))
         self.horizontal = nn.Parameter(torch.empty(2 * REACH + 2, head_dim))
-        # On the CPU also while the rest is built on the meta device: these are values, not weights to be drawn.
-        place = torch.arange(grid, device="cpu")
+        place = torch.arange(grid)
         offsets = (place[None, :] - place[:, None]).clamp(-REACH, REACH) + REACH + 1
         self.register_buffer("offsets", offsets, persistent=False)
 
@@ -157,28 +158,32 @@ def relative_flops(grid: int, inner: int) -> int:
 def initialised(construct: Callable[[], nn.Module], generator: Generator, linear: LinearInit) -> nn.Module:
     """Return the network that `construct` makes, its weights drawn from `generator` in the order of its modules.
 
-    It is constructed on the meta device, where PyTorch's own initialisation costs and draws nothing.
     Convolutions start as in PyTorch (U(±1/√fan_in), weights and biases alike), and so do linears if `linear` is
     "torch"; if "normal", their weights are N(0, .02²) and their biases 0. LayerNorm and batch norm start at 1 and 0.
     Parameters of no such layer (tokens, positions) are N(0, .02²). The public codes of AutoFormer and PiT truncate this
     normal at ±2, which is 100 standard deviations: no draw reaches it.
     """
-    with torch.device("meta"):
+    with fork_rng(devices=[]), WithoutDraws():
         network = construct()
-    network.load_state_dict(dict(_first_weights(network, generator, linear)), assign=True)
+    with torch.no_grad():
+        for module in network.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                _draw(parameter, module, name, generator, linear)
     return network
 
 
-def _first_weights(network: nn.Module, generator: Generator, linear: LinearInit) -> Iterator[tuple[str, Tensor]]:
-    for prefix, module in network.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            values = torch.empty(parameter.shape, dtype=parameter.dtype)
-            with torch.no_grad():
-                _draw(values, module, name, generator, linear)
-            yield f"{prefix}.{name}" if prefix else name, values
-        if isinstance(module, nn.BatchNorm2d):
-            for name, buffer in module.named_buffers(recurse=False):
-                yield f"{prefix}.{name}", torch.full(buffer.shape, int(name == "running_var"), dtype=buffer.dtype)
+class WithoutDraws(TorchFunctionMode):
+    """Linears and convolutions are made without PyTorch's own first weights, which take longer than all the rest."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Do what was called, but for the draws of first weights."""
+        return None if func in (nn.init.kaiming_uniform_, nn.init.uniform_) else func(*args, **(kwargs or {}))
 
 
 def _draw(values: Tensor, module: nn.Module, name: str, generator: Generator, linear: LinearInit) -> None:

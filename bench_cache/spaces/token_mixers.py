@@ -55,7 +55,7 @@ class LocalAttention(Attention):
     def __init__(self, width: int, num_heads: int, grid: int) -> None:
         super().__init__(width, num_heads, nn.Softmax(dim=-1))
         near = _neighbours(grid) > 0
-        far = torch.zeros(near.shape, device="cpu").masked_fill(near.logical_not(), -math.inf)
+        far = torch.zeros(near.shape).masked_fill(near.logical_not(), -math.inf)
         self.register_buffer("far", far, persistent=False)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -164,12 +164,9 @@ class Fixed(nn.Module):
         return self.matrix.expand(len(value), *self.matrix.shape)
 
 
-# These are values, not weights to be drawn: on the CPU also while the rest is built on the meta device.
-
-
 def _places(grid: int) -> tuple[Tensor, Tensor]:
     """Rows and columns of every patch of a grid, each (tokens)."""
-    every = torch.arange(grid**2, device="cpu")
+    every = torch.arange(grid**2)
     return every // grid, every % grid
 
 

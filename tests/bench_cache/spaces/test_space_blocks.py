@@ -106,6 +106,19 @@ def test_architectures_of_one_shape_and_seed_have_weights_of_their_own() -> None
     assert not torch.equal(a["head.weight"], b["head.weight"])
 
 
+@every_space
+def test_all_weights_are_drawn(space: Space[Any]) -> None:
+    """Here torch fills the memory of new tensors with NaN, where a network without first weights has what was there."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all()
+        network = space.build(sampled(space), SMALL)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, tensor in network.state_dict().items():
+        assert tensor.isfinite().all(), name
+
+
 @light_space
 def test_building_leaves_global_generators_and_the_default_device_alone(space: Space[Any]) -> None:
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
