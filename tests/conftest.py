@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 
+import homes
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -33,8 +34,11 @@ settings.load_profile("repeatable")
 @pytest.fixture(scope="session", autouse=True)
 def _home_of_the_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep statistics apart from the user's: what runs before the suite left there changes no test."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "statistics").mkdir()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("AUTOPROX_HOME", str(tmp_path_factory.mktemp("home")))
+        patched.setenv("AUTOPROX_HOME", str(home))
+        patched.setenv(homes.SHARED, str(home / "statistics"))
         yield
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import homes
 import pytest
 from places import ROOT
 
@@ -16,7 +17,7 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Statistics of networks, which the page and a notebook share."""
-    return tmp_path_factory.mktemp("home")
+    return homes.made(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import homes
 import numpy as np
 import pytest
 import scipy.stats
@@ -51,7 +52,7 @@ from autoprox.proxy import PROXY_FILE, Proxy, resolve
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of statistics that the tests of this file share."""
-    return tmp_path_factory.mktemp("home")
+    return homes.made(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(autouse=True)

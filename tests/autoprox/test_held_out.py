@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import homes
 import numpy as np
 import pytest
 import scipy.stats
@@ -21,7 +22,7 @@ OTHER = synthetic.benchmark(20, "other", seed=3)
 
 @pytest.fixture(autouse=True)
 def _at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTOPROX_HOME", str(homes.made(tmp_path / "home")))
 
 
 def test_what_is_held_out_is_judged_at_the_end_and_changes_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import homes
 import numpy as np
 import orjson
 import pytest
@@ -47,7 +48,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(autouse=True, scope="module")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("AUTOPROX_HOME", str(tmp_path_factory.mktemp("home")))
+        patched.setenv("AUTOPROX_HOME", str(homes.made(tmp_path_factory.mktemp("home"))))
         yield
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import homes
 import pytest
 import synthetic
 import torch
@@ -36,7 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     """A result of each function."""
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("AUTOPROX_HOME", str(folder / "home"))
+        patched.setenv("AUTOPROX_HOME", str(homes.made(folder / "home")))
         patched.chdir(folder)
         evolved = autoprox.evolve(SMALL, tasks="*_kd", generations=1, population=4, out=folder / "evolved",
                                   progress=False)  # fmt: skip

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import homes
 import numpy as np
 import pytest
 import synthetic
@@ -23,7 +24,7 @@ BENCHMARK = synthetic.benchmark(24)
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTOPROX_HOME", str(homes.made(tmp_path / "home")))
     monkeypatch.chdir(tmp_path)
     BENCHMARK.save(tmp_path / "home" / "benchmarks" / "small.json")
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import homes
 import numpy as np
 import pytest
 import synthetic
@@ -31,7 +32,7 @@ CHOICES = ("--tasks", "*_kd", "--generations", "6", "--population", "5", "--foun
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The user's folder, with the benchmark in it."""
-    made = tmp_path_factory.mktemp("home")
+    made = homes.made(tmp_path_factory.mktemp("home"))
     BENCHMARK.save(made / "benchmarks" / "small.json")
     return made
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import homes
 import numpy as np
 import pytest
 import scipy.stats
@@ -22,7 +23,7 @@ ON = ("--bench", "small.json", "--tasks", "*_kd", "--workers", "1")
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTOPROX_HOME", str(homes.made(tmp_path / "home")))
     monkeypatch.chdir(tmp_path)
     MADE.save(tmp_path / "small.json")
 

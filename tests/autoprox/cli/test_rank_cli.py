@@ -10,6 +10,7 @@ import time
 import xml.etree.ElementTree
 from pathlib import Path
 
+import homes
 import numpy as np
 import orjson
 import pytest
@@ -39,7 +40,7 @@ def table() -> Benchmark:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("home")
+    made = homes.made(tmp_path_factory.mktemp("home"))
     for benchmark in (BENCHMARK, table()):
         benchmark.save(made / "benchmarks" / f"{benchmark.name}.json")
     return made

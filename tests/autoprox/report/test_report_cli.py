@@ -7,6 +7,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import homes
 import numpy as np
 import pytest
 import synthetic
@@ -52,7 +53,7 @@ class Runs:
             if run == "trained":
                 assert self / "drawn"
             with pytest.MonkeyPatch.context() as patched:
-                patched.setenv("AUTOPROX_HOME", str(self.folder / "home"))
+                patched.setenv("AUTOPROX_HOME", str(homes.made(self.folder / "home")))
                 patched.chdir(self.folder)
                 assert main([*COMMANDS[run], "--out", run]) == 0
                 assert main(["report", run]) == 0

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import homes
 import orjson
 import pytest
 import synthetic
@@ -181,7 +182,7 @@ def test_the_zoo_says_its_source() -> None:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     BENCHMARK.save(tmp_path / "benchmarks" / "small.json")
-    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path))
+    monkeypatch.setenv("AUTOPROX_HOME", str(homes.made(tmp_path)))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
     return tmp_path

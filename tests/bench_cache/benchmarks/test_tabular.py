@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import homes
 import numpy as np
 import pytest
 import scipy.stats
@@ -66,7 +67,7 @@ TABLE = table()
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTOPROX_HOME", str(homes.made(tmp_path / "home")))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
 
