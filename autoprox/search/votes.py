@@ -7,8 +7,8 @@ from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from scipy.stats import rankdata
 
+from autoprox.bench_cache.rank_correlation import mean_ranks
 from autoprox.search.candidate import Candidate
 from autoprox.search.scorer import CandidateScorer
 
@@ -49,8 +49,8 @@ def counted(history: Sequence[Candidate]) -> list[Candidate]:
     if not voters:
         return list(history)
     votes = np.array([history[place].votes for place in voters])
-    ranks = (rankdata(votes, axis=0) - 1) / max(1, len(voters) - 1)
+    ranks = (np.array([mean_ranks(of_proxy) for of_proxy in votes.T]) - 1) / max(1, len(voters) - 1)
     found = list(history)
-    for place, score in zip(voters, ranks.mean(1), strict=True):
+    for place, score in zip(voters, ranks.mean(0), strict=True):
         found[place] = replace(history[place], score=float(score))
     return found

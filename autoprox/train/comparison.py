@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 #: The share of intervals, over repetitions, that hold the true mean.
 CONFIDENCE = 0.95
@@ -83,5 +83,5 @@ def _interval(values: np.ndarray) -> Interval:
     count = len(values)
     if count < 2:
         return Interval(math.nan, math.nan, count)
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * values.std(ddof=1) / math.sqrt(count)
+    reach = stdtrit(count - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / math.sqrt(count)
     return Interval(float(values.mean() - reach), float(values.mean() + reach), count)

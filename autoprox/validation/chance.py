@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from autoprox.bench_cache.rank_correlation import FEWEST, kendall, kendalls
 from autoprox.rank.stats import ScoreTable, scores_on
@@ -101,7 +101,7 @@ def widened(tau: float, resampled: np.ndarray, tried: int) -> tuple[float, float
     """
     fisher = np.arctanh(np.clip(resampled, -_LARGEST, _LARGEST))
     level = _LEVEL ** (1 / tried)
-    reach = norm.ppf((1 + level) / 2) * float(np.std(fisher, ddof=1))
+    reach = ndtri((1 + level) / 2) * float(np.std(fisher, ddof=1))
     middle = np.arctanh(np.clip(tau, -_LARGEST, _LARGEST))
     return float(np.tanh(middle - reach)), float(np.tanh(middle + reach))
 
@@ -112,4 +112,4 @@ def best_by_chance(spread: float, tried: int) -> float:
     With s the standard deviation of tau on shuffled labels, it is s Φ⁻¹(0.95^(1/m)), for m independent formulas; for
     formulas that resemble each other it is lower.
     """
-    return spread * float(norm.ppf(_LEVEL ** (1 / tried)))
+    return spread * float(ndtri(_LEVEL ** (1 / tried)))

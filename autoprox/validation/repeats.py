@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import rankdata
 
-from autoprox.bench_cache.rank_correlation import kendall
+from autoprox.bench_cache.rank_correlation import kendall, mean_ranks
 from autoprox.rank.stats import FEWEST, ScoreTable, scores_on
 
 
@@ -60,7 +59,7 @@ def compared(tables: Sequence[ScoreTable], proxy: str, batch: int) -> Repeats | 
 
 
 def _on_task(scores: np.ndarray, y: np.ndarray) -> tuple[list[float], float, float, float]:
-    ranks = rankdata(scores, axis=1)
+    ranks = np.array([mean_ranks(row) for row in scores])
     agreement = float(np.mean([_tau(a, b) for a, b in combinations(scores, 2)]))
     return [_tau(x, y) for x in scores], agreement, noise_share(ranks), _tau(ranks.mean(0), y)
 

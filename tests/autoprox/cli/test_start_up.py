@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,19 +13,27 @@ from autoprox.bench_cache.runtime import fork_server
 from autoprox.cli import ahead
 from autoprox.cli.root import main
 
-HEAVY = {"torch", "numpy", "scipy", "networkx", "deap", "rich", "matplotlib", "dask"}
+HEAVY = {"torch", "numpy", "scipy", "scipy.stats", "networkx", "deap", "rich", "matplotlib", "dask"}
+EVERY_COMMAND = """
+import pkgutil
+import autoprox.api.front
+import autoprox.cli.commands as commands
+for found in pkgutil.walk_packages(commands.__path__, commands.__name__ + "."):
+    importlib.import_module(found.name)
+"""
 
 
-def imported(script: str) -> set[str]:
-    """The heavy packages that a script has imported at its end."""
-    told = f"{script}\nimport sys\nprint(*({HEAVY!r} & sys.modules.keys()), file=sys.stderr)"
+def imported(*scripts: str) -> Iterator[set[str]]:
+    """The heavy packages that are imported after each script, one script after the other in one process."""
+    tell = f"print(*({HEAVY!r} & sys.modules.keys()), file=sys.stderr)"
+    told = "\n".join(["import importlib, sys", *(f"{script}\n{tell}" for script in scripts)])
     ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    return set(ran.stderr.split())
+    return (set(line.split()) for line in ran.stderr.split("\n")[:-1])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["bench", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    assert imported(f"from autoprox.cli.root import main\nmain({arguments!r})") == set()
+    assert list(imported(f"from autoprox.cli.root import main\nmain({arguments!r})")) == [set()]
 
 
 class Terminal(io.StringIO):
@@ -42,10 +51,12 @@ def test_a_terminal_is_told_that_a_command_is_loaded(monkeypatch: pytest.MonkeyP
     assert sys.stderr.getvalue() == told  # it is loaded by now
 
 
-def test_an_evolution_imports_no_scipy() -> None:
-    found = imported("import autoprox.cli.commands.evolve")
-    assert {"torch", "deap"} <= found  # what is not imported later either
-    assert not found & {"scipy", "networkx", "matplotlib", "dask"}
+def test_an_evolution_imports_no_scipy_and_no_command_its_statistics() -> None:
+    by_evolve, by_all = imported("import autoprox.cli.commands.evolve", EVERY_COMMAND)
+    assert {"torch", "deap"} <= by_evolve  # what is not imported later either
+    assert not by_evolve & {"scipy", "networkx", "matplotlib", "dask"}
+    assert "scipy" in by_all
+    assert not by_all & {"scipy.stats", "matplotlib", "dask"}
 
 
 @pytest.mark.parametrize(
