@@ -20,7 +20,7 @@ from autoprox.evolution import JOURNAL
 from autoprox.proxy import PROXY_FILE
 
 #: One whose networks are scored one by one, and one whose networks are scored from memory, in shards.
-BENCHMARKS = {"small": synthetic.benchmark(24), "mini": synthetic.mini(24)}
+BENCHMARKS = {"small": synthetic.benchmark(16), "mini": synthetic.mini(24)}
 TASKS = {"small": "*_kd", "mini": "*"}
 GENERATIONS = 5
 RESULTS = (JOURNAL, PROXY_FILE, "generations.csv", "report.json", "report.csv")

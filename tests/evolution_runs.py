@@ -12,7 +12,7 @@ from autoprox.evolution import (
     start_evolution,
 )
 
-BENCHMARK = synthetic.benchmark(24)
+BENCHMARK = synthetic.benchmark(16)
 CHOICES: dict[str, Any] = {"generations": 3, "population": 5, "seed": 1, "founders": 1}
 
 

@@ -335,7 +335,7 @@ def test_the_settings_are_kept_to(
 
 @pytest.mark.slow
 def test_two_benchmarks(tmp_path: Path) -> None:
-    other = synthetic.benchmark(20, "other", seed=3)
+    other = synthetic.benchmark(16, "other", seed=3)
     result = run_evolution(begin(tmp_path / "run", BENCHMARK, other, generations=0))
     assert {row.benchmark for row in result.report.rows} == {"small", "other", ""}
     assert len(result.report.rows) == 3 * 8 * 5

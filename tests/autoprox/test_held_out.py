@@ -17,7 +17,7 @@ from autoprox.evolution import JOURNAL, run_evolution, start_evolution
 from autoprox.evolve import FORMULA, JournalError, SettingsError, count_looks
 from autoprox.evolve.looks import LOOKS
 
-OTHER = synthetic.benchmark(20, "other", seed=3)
+OTHER = synthetic.benchmark(16, "other", seed=3)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from autoprox.evolve import TABULAR, Journal, SettingsError
 from autoprox.primitives import OPERATIONS, Operation, Vocabulary
 from autoprox.proxy import PROXY_FILE, Proxy, ProxyError
 
-BENCHMARK = synthetic.benchmark(24)
+BENCHMARK = synthetic.benchmark(16)
 CHOICES: dict[str, Any] = {"generations": 2, "population": 12, "founders": 1, "seed": 4}
 FILES = (JOURNAL, "report.json", "report.csv", "generations.csv", PROXY_FILE)
 

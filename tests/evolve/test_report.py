@@ -274,7 +274,7 @@ def _blinded(benchmark: Benchmark, task: str, splits: Collection[str]) -> np.nda
 
 
 def test_a_real_formula_on_real_networks(tmp_path_factory: pytest.TempPathFactory) -> None:
-    small = synthetic.benchmark(24)
+    small = synthetic.benchmark(16)
     real = synthetic.judge(tmp_path_factory.mktemp("statistics"), small)
     made: Report = report(real, parse("params"), ("evolve",))
     for task in ("size_kd", "shape_kd"):

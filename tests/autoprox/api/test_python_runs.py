@@ -28,7 +28,7 @@ from autoprox.search.candidate import SearchError
 
 #: The name of a proxy, which would be read as HTML, and by rich as markup.
 HOSTILE = "<script>[red]"
-SMALL = synthetic.benchmark(24)
+SMALL = synthetic.benchmark(16)
 SIZE = {"image_size": 24, "classes": 10, "patch_size": 8}
 
 

@@ -19,7 +19,7 @@ from autoprox.evolve import EvolutionSettings
 from autoprox.evolve.assembly import probe_of
 from autoprox.rank.plan import make_plan, network_setups
 
-BENCHMARK = synthetic.benchmark(24)
+BENCHMARK = synthetic.benchmark(16)
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ class Inline(Executor):
 def test_the_work_goes_to_the_cluster(command: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUTOPROX_HOME", str(tmp_path / "home"))
-    made, cluster = synthetic.benchmark(24), Inline()
+    made, cluster = synthetic.benchmark(16), Inline()
     made.save(Path("small.json"))
     typed = [each.replace("a_kd", next(iter(made.tasks))) for each in COMMANDS[command]]
     monkeypatch.setattr(options, "DaskPool", lambda address: cluster if address == "tcp://here:1" else None)

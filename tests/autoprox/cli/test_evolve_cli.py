@@ -25,7 +25,7 @@ from autoprox.evolution import JOURNAL, EvolutionResult
 from autoprox.evolve import COMBINATIONS, FORMULA, REFINEMENTS, STRATEGIES, EvolutionSettings, Journal, Report
 from autoprox.proxy import PROXY_FILE, Proxy, resolve
 
-BENCHMARK = synthetic.benchmark(24)
+BENCHMARK = synthetic.benchmark(16)
 CHOICES = ("--tasks", "*_kd", "--generations", "6", "--population", "5", "--founders", "1", "--seed", "2")
 
 

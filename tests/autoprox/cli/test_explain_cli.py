@@ -16,7 +16,7 @@ from autoprox.bench_cache.benchmarks.tabular import TabularArchitecture
 from autoprox.cli.root import main
 from autoprox.explanation.explain import ExplainError
 
-MADE = synthetic.benchmark(24)
+MADE = synthetic.benchmark(16)
 FORMULA = "sum(fro(weight[mlp])) / log(depth)"
 ON = ("--bench", "small.json", "--tasks", "*_kd", "--workers", "1")
 
@@ -132,7 +132,7 @@ def test_a_table_explains_formulas_of_its_columns(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--arch", "24"), "no architecture of small has the number 24; they count from 0 to 23"),
+        (("--arch", "16"), "no architecture of small has the number 16; they count from 0 to 15"),
         (("--sample", "2"), "sample is 2; it must be from 6 to"),
     ],
 )

@@ -18,7 +18,7 @@ from autoprox.cli.root import main
 from autoprox.evolve import kendall
 from autoprox.report.tellers import read_rows
 
-MADE = synthetic.benchmark(24)
+MADE = synthetic.benchmark(16)
 #: A benchmark whose tasks have names that would be read as HTML.
 HOSTILE = "<script>alert(1)</script>"
 #: What opens no tag that must be closed.

@@ -125,7 +125,7 @@ def test_a_model_has_no_columns() -> None:
         SourceError, match=r"reads column\[snip\], .* cannot compute it from a model; export it to text"
     ):
         export(Proxy.from_formula("column[snip]"), "python")
-    small = synthetic.benchmark(24)
+    small = synthetic.benchmark(16)
     with pytest.raises(BenchmarkError, match=r"column\[snip\] is of a table; the networks of small have none"):
         network_scorer(small, Path("statistics")).scores([parse("column[snip]")], [0])
 
@@ -205,9 +205,9 @@ def test_what_the_table_does_not_have_is_refused(text: str) -> None:
 
 
 def test_the_columns_of_a_benchmark_with_a_space() -> None:
-    small = synthetic.benchmark(24)
+    small = synthetic.benchmark(16)
     both = Benchmark(
-        "both", small.space, small.spec, "", small.architectures, small.tasks, {"x": np.arange(24.0)}, small.inputs
+        "both", small.space, small.spec, "", small.architectures, small.tasks, {"x": np.arange(16.0)}, small.inputs
     )
     found = TabularScorer(both).scores([parse("column[x] + params")], [5, 7])
     np.testing.assert_allclose(found[0], both.structure()["params"][[5, 7]] + [5, 7])
@@ -221,7 +221,7 @@ def test_common_statistics_are_complete_and_not_the_structure_again() -> None:
 
 
 def test_sizes_alone_are_combined_where_no_column_is_common() -> None:
-    small = synthetic.benchmark(24)
+    small = synthetic.benchmark(16)
     assert [formula.text for formula in common_statistics([small])] == list(STRUCTURE)
     assert [formula.text for formula in common_statistics([TABLE, small])] == ["params", "width"]
     other = nameless("other")
@@ -236,7 +236,7 @@ def nameless(name: str) -> Benchmark:
 
 
 def test_a_formula_of_sizes_is_evolved_where_networks_could_be_built() -> None:
-    start_evolution([synthetic.benchmark(24)], ["size_kd"], Path("sizes"), **CHOICES)
+    start_evolution([synthetic.benchmark(16)], ["size_kd"], Path("sizes"), **CHOICES)
     result = run_evolution(Path("sizes"))
     assert result.finished
     assert {str(terminal) for terminal in result.proxy.formula.terminals()} <= set(STRUCTURE)
@@ -346,7 +346,7 @@ def test_a_search_is_scored_from_the_table() -> None:
 
 
 def test_rank_says_that_it_ranks_by_networks(capsys: pytest.CaptureFixture[str]) -> None:
-    synthetic.benchmark(24).save(Path("small.json"))
+    synthetic.benchmark(16).save(Path("small.json"))
     assert main(["rank", "--bench", "small.json", "--proxies", "column[a]"]) == 2
     assert "'column[a]' reads columns of a table, and small is ranked by its networks" in capsys.readouterr().err
 

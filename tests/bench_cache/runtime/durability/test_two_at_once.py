@@ -87,6 +87,6 @@ def test_a_benchmark_is_not_put_in_place_of_another(tmp_path: Path) -> None:
     BENCHMARKS["small"].save(tmp_path / "run" / "benchmarks" / "small.json")
     before = (tmp_path / "run" / "benchmarks" / "small.json").read_bytes()
     with pytest.raises(JournalError, match=r"small\.json is another benchmark; remove it, or choose another --out$"):
-        start_evolution([synthetic.benchmark(24, seed=5)], ["*_kd"], tmp_path / "run")
+        start_evolution([synthetic.benchmark(16, seed=5)], ["*_kd"], tmp_path / "run")
     assert (tmp_path / "run" / "benchmarks" / "small.json").read_bytes() == before
     assert not (tmp_path / "run" / JOURNAL).exists()
