@@ -6,7 +6,6 @@ Uses torch and the standard library only, because an exported proxy carries this
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -14,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from autoprox.primitives.batch import checked_batch
 from autoprox.primitives.batch_norms import RUNNING, batch_norms_by
@@ -24,6 +22,7 @@ from autoprox.primitives.few_steps import BATCH, trained
 from autoprox.primitives.find_blocks.named import SLOTS, Block, attribute
 from autoprox.primitives.find_blocks.runs import canonical_blocks, layer_names, softmax_names
 from autoprox.primitives.find_blocks.used import read_from_outside, require_whole, used_params, uses_parts
+from autoprox.primitives.flops import count_flops
 from autoprox.primitives.kinds import ATTENTION_ROLE, CONV_ROLE, steps_of
 from autoprox.primitives.passes import CLASSES, SUM, Need, Pass, Subject, Wanted, Where
 from autoprox.primitives.sharing import computed_once, met
@@ -194,19 +193,22 @@ def _read_shapes(reading: Reading, network: Network, inputs: Tensor, seed: int, 
 
     One all-zero sample is run. The result is the network with the weights that this pass used.
     """
-    counter = FlopCounterMode(display=False)
     model, blocks = network.model, network.blocks
-    capture = Capture(model, layer_names(blocks), (), 1, _plain, gradient=False)
-    # The counter does not know the fused attention of every device, but it does know the products it consists of.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), ExitStack() as stack:
-        if "flops" in names:
-            stack.enter_context(counter)
+
+    def blank_pass() -> Captured:
+        capture = Capture(model, layer_names(blocks), (), 1, _plain, gradient=False)
         seed_everything(model, seed)
         with capture.watching(), batch_norms_by(RUNNING):
             one_pass(model, torch.zeros_like(inputs[:1]))
-    seen = capture.captured
-    if "flops" in names:
-        reading.net["flops"] = counter.get_total_flops() / 2
+        return capture.captured
+
+    # The counter does not know the fused attention of every device, but it does know the products it consists of.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        if "flops" in names:
+            seen, flops = count_flops(blank_pass)
+            reading.net["flops"] = flops / 2
+        else:
+            seen = blank_pass()
     if "activations" in names:
         reading.net["activations"] = float(seen.activations)
     seen.require(layer_names(blocks))

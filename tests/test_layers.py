@@ -39,6 +39,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "few_steps": {"batch", "capture", "errors", "untouched"},
         "passes": {"batch", "batch_norms", "capture", "errors", "few_steps", "find_blocks", "untouched"},
         "sharing": {"passes", "untouched"},
+        "flops": set(),
         "probe": {
             "batch",
             "batch_norms",
@@ -46,6 +47,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "errors",
             "few_steps",
             "find_blocks",
+            "flops",
             "kinds",
             "passes",
             "sharing",

@@ -3,13 +3,12 @@
 COUNTED = '''\
 def counted(model: torch.nn.Module, linears: list[str], x: Tensor, seed: int) -> tuple[dict[str, float], float]:
     """Return the tokens of each layer, and the multiply-adds of the network on one sample of zeros."""
-    counter = FlopCounterMode(display=False)
     with untouched(model, seed) as own, Outputs(model, linears) as outputs:
         # The counter does not know the fused attention of every device, but it does know the products in it.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-            torch.func.functional_call(model, own, (torch.zeros_like(x[:1]),))
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            _, flops = count_flops(lambda: torch.func.functional_call(model, own, (torch.zeros_like(x[:1]),)))
         tokens = {path: outputs[path].numel() / outputs[path].shape[-1] for path in linears}
-    return tokens, counter.get_total_flops() / 2
+    return tokens, flops / 2
 '''
 
 ACTIVATIONS = '''\

@@ -17,6 +17,7 @@ from autoprox.export.sources import Definition, Import, SourceError, bundle, cal
 from autoprox.primitives import Formula, Operation, Terminal
 from autoprox.primitives.capture import unmasked
 from autoprox.primitives.evaluate import matrix_reductions
+from autoprox.primitives.flops import count_flops
 from autoprox.primitives.kinds import role_slots
 from autoprox.proxy import Proxy
 from autoprox.scoring import AT_LIMIT, LIMIT
@@ -74,7 +75,8 @@ def to_python(proxy: Proxy) -> str:
     for name in sorted(_LOCALS.intersection(map(call_text, operations))):
         raise SourceError(f"the function '{name}' has the name of a variable of the exported file: rename it")
     taken = ("score", "SLOTS", *sorted(named))
-    helped = [unmasked] if "attn_logits" in needs.names else []
+    helpful = ((unmasked, "attn_logits" in needs.names), (count_flops, needs.counts))
+    helped = [function for function, wanted in helpful if wanted]
     sources = bundle([*operations, *helped], _imports("\n".join(helpers)), taken=taken)
     lines = [f"    {line}" for line in reading_lines(needs)]
     body = "\n".join([*lines, *_body(proxy.formula, needs, sources.names)])
@@ -99,7 +101,6 @@ def _imports(code: str) -> Iterator[Import]:
         ("Iterator", "collections.abc"),
         ("contextmanager", "contextlib"),
         ("TorchFunctionMode", "torch.overrides"),
-        ("FlopCounterMode", "torch.utils.flop_counter"),
         ("SDPBackend", "torch.nn.attention"),
         ("sdpa_kernel", "torch.nn.attention"),
     ):

@@ -8,18 +8,25 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from places import TESTS
 
 from autoprox.bench_cache.runtime import fork_server
 from autoprox.cli import ahead
 from autoprox.cli.root import main
 
 HEAVY = {"torch", "numpy", "scipy", "scipy.stats", "networkx", "deap", "rich", "matplotlib", "dask"}
+HEAVY |= {"torch._dynamo", "sympy"}  # the compiler of torch, and what it needs
 EVERY_COMMAND = """
 import pkgutil
 import autoprox.api.front
 import autoprox.cli.commands as commands
 for found in pkgutil.walk_packages(commands.__path__, commands.__name__ + "."):
     importlib.import_module(found.name)
+"""
+A_SCORE = f"""
+sys.path.append({str(TESTS)!r})
+import tiny_vit
+autoprox.score(["snip", "flops"], tiny_vit.TinyVit(), image_size=8, device="cpu", progress=False)
 """
 
 
@@ -52,11 +59,12 @@ def test_a_terminal_is_told_that_a_command_is_loaded(monkeypatch: pytest.MonkeyP
 
 
 def test_an_evolution_imports_no_scipy_and_no_command_its_statistics() -> None:
-    by_evolve, by_all = imported("import autoprox.cli.commands.evolve", EVERY_COMMAND)
+    by_evolve, by_all, by_score = imported("import autoprox.cli.commands.evolve", EVERY_COMMAND, A_SCORE)
     assert {"torch", "deap"} <= by_evolve  # what is not imported later either
     assert not by_evolve & {"scipy", "networkx", "matplotlib", "dask"}
     assert "scipy" in by_all
     assert not by_all & {"scipy.stats", "matplotlib", "dask"}
+    assert not by_score & {"torch._dynamo", "sympy"}  # 8 seconds and 90 MB, for counting FLOPs
 
 
 @pytest.mark.parametrize(
