@@ -71,6 +71,15 @@ def test_what_is_compiled_is_counted_too(there: bool, monkeypatch: pytest.Monkey
     assert torch.equal(result, X @ X.mT @ X if X.sum() > 0 else X @ X.mT)
 
 
+def test_operations_that_take_functions_are_counted_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program that torch has exported, for which nothing is compiled."""
+    monkeypatch.setattr(flops, "_compiler_is_there", lambda: False)
+    either = (lambda y: y @ y.mT @ y, lambda y: y @ y.mT)
+    result, count = count_flops(lambda: torch.ops.higher_order.cond(torch.tensor(True), *either, (X,)))
+    assert count == 2 * 2 * 2 * 3 * 8 * 8 * 8
+    assert torch.equal(result, X @ X.mT @ X)
+
+
 def test_an_error_of_the_network_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong() -> None:
         raise ValueError("of the network")
