@@ -10,7 +10,7 @@ import numpy as np
 
 from autoprox.bench_cache.benchmarks.chance import TRAINABLE
 from autoprox.bench_cache.benchmarks.groups import within_tau
-from autoprox.bench_cache.rank_correlation import FixedRanks, kendall, mean_ranks, resampled_taus
+from autoprox.bench_cache.rank_correlation import kendall, kendalls, mean_ranks, resampled_taus
 from autoprox.evolve import MEAN
 from autoprox.evolve.report import FITTED, draws, interval, partial_tau
 
@@ -375,7 +375,7 @@ def _between(scores: np.ndarray, function: Callable[[np.ndarray, np.ndarray], np
 
 
 def _kendalls(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.array([FixedRanks(row).taus(x) for row in y]).T
+    return np.array([kendalls(x, row) for row in y]).T
 
 
 def _spearmans(x: np.ndarray, y: np.ndarray) -> np.ndarray:
