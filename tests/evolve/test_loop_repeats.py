@@ -97,7 +97,7 @@ for name in sys.argv[3:]:
 import evolve_loop
 for strategy in evolve_loop.STRATEGIES:
     for written in evolve_loop.GRAMMARS:
-        chosen = evolve_loop.settings(strategy=strategy, grammar=written, generations=6)
+        chosen = evolve_loop.settings(strategy=strategy, grammar=written, generations=10)
         evolve_loop.run(Path(sys.argv[2]) / f"{strategy} {written}", chosen)
 """
 

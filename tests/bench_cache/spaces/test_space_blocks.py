@@ -108,11 +108,17 @@ def test_architectures_of_one_shape_and_seed_have_weights_of_their_own() -> None
 
 @every_space
 def test_all_weights_are_drawn(space: Space[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not drawn would be what the memory held before."""
+    """What is not drawn would be what the memory held before: NaN here."""
     drawn, draw = [], blocks._draw
-    monkeypatch.setattr(blocks, "_draw", lambda values, *rest: (drawn.append(id(values)), draw(values, *rest)))
+
+    def onto_nan(values: Tensor, *rest: Any) -> None:
+        drawn.append(id(values))
+        draw(values.fill_(torch.nan), *rest)
+
+    monkeypatch.setattr(blocks, "_draw", onto_nan)
     network = space.build(sampled(space), SMALL)
     assert drawn == [id(parameter) for parameter in network.parameters()]
+    assert all(tensor.isfinite().all() for tensor in network.state_dict().values())
 
 
 @light_space
