@@ -112,10 +112,12 @@ def carried_out(task: dict) -> None:
 
 
 def has(package: str, python: str) -> bool:
-    """Whether a Python has a package."""
+    """Whether a Python has a package, and what autoprox needs."""
     if python == sys.executable:
         return find_spec(package) is not None
-    return subprocess.run([python, "-c", f"import {package}"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    command = [python, "-c", f"import {package}, click, autoprox.evolution"]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent.parent)}
+    return subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
 def rows(found: dict[str, list[Outcome]]) -> list[list[str]]:
@@ -161,7 +163,9 @@ def main(quick: bool, bench: str, seconds: float | None, peers: str, earlier: Pa
         if has(package, peers):
             sides |= {side: (peers, HERE.parent.parent) for side in SIDES if side.startswith(peer)}
         else:
-            skipped.append(f"No {package}: it is not installed; --peers PYTHON names a Python that has it.")
+            skipped.append(
+                f"No {package}: it is not installed; --peers PYTHON names one with it and all that autoprox needs."
+            )
     found: dict[str, list[Outcome]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory(prefix="autoprox-bench-") as folder:
         file = Path(folder) / f"{benchmark.name}.json"
